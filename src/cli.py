@@ -1,0 +1,255 @@
+"""From a command line to a checked config: what every front door shares, and none of it imports torch."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+from uuid import uuid4
+
+import hydra
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from src import signature
+from src.config import (
+    CONFIGS,
+    SCHEMAS,
+    AugmentationConfig,
+    DatasetConfig,
+    Section,
+    TrainerConfig,
+    UserError,
+    nearest,
+)
+
+Checked = TypeVar("Checked", bound=Section)
+
+EXAMPLES = {
+    "train": [
+        "python -m src.train dataset=mnist",
+        "python -m src.train dataset=cifar10 model=alexnet_bn optimizer=sgd precision=16-mixed device=gpu",
+        "python -m src.train experiment=quick trainer.max_epochs=1",
+        "python -m src.train dataset=image_folder data_dir=my/photos",
+        "python -m src.train -m dataset=mnist,cifar10 optimizer=adamw,sgd seed=1,2",
+        "python -m src.train --cfg job            # the whole config, with its values",
+    ],
+    "eval": [
+        "python -m src.eval checkpoint=logs/RUN/checkpoints/best.ckpt",
+        "python -m src.eval checkpoint=best.ckpt split=val device=cpu",
+        "python -m src.eval checkpoint=best.ckpt dataset=fashion_mnist",
+    ],
+}
+
+
+def launch(door: str, checker: Callable[[DictConfig], Checked], task: Callable[[Checked, Path], float | None]) -> None:
+    """Run `task` with the checked config and output folder of each job that the command line names.
+
+    A wrong request ends in a sentence on stderr and exit code 2, before `task` is called for any job;
+    HYDRA_FULL_ERROR=1 shows where it was raised.
+    """
+
+    def job(config: DictConfig) -> float | None:
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        try:
+            return task(checker(config), folder)
+        except UserError as error:
+            discard(folder)
+            _refuse(error)
+
+    try:
+        register()
+        args = get_args_parser().parse_args()
+        if args.help:
+            print(help_text(door))
+            return
+        sys.argv[1:] = _declared(sys.argv[1:], args.overrides)
+        for overrides in _jobs(args.overrides, args.multirun):
+            checker(_compose(args.config_name or door, args.config_dir, overrides))
+    except UserError as error:
+        _refuse(error)
+    hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=door)(job)()
+
+
+def command_line(door: str) -> str:
+    """The command that runs the job at hand again, alone."""
+    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return shlex.join(["python", "-m", f"src.{door}", *(override.removeprefix("++") for override in given)])
+
+
+def register() -> None:
+    """Tell Hydra the names that configs use, and each network that has a file but no YAML."""
+    OmegaConf.register_new_resolver("unique", lambda: uuid4().hex[:6], replace=True, use_cache=True)
+    OmegaConf.register_new_resolver("as_folder", _as_folder, replace=True)
+    for name, target in _networks().items():
+        defaults = {key: value for key, (_, value) in signature.parameters(target).items() if value is not ...}
+        ConfigStore.instance().store(group="model", name=name, node={"name": name, "_target_": target, **defaults})
+
+
+def discard(folder: Path) -> None:
+    """Remove an output folder in which nothing was made yet."""
+    if folder.is_dir() and not any(item.is_file() for item in folder.rglob("*")):
+        shutil.rmtree(folder)
+
+
+def options(group: str) -> list[str]:
+    """The names that `group=` takes."""
+    named = {file.stem for file in (CONFIGS / group).glob("*.yaml")}
+    return sorted(named | (_networks().keys() if group == "model" else set()))
+
+
+def _networks() -> dict[str, str]:
+    """Networks that have a file in src/model and no YAML: their signature is their config."""
+    found = signature.networks(Path(__file__).parent / "model")
+    return {name: target for name, target in found.items() if not (CONFIGS / "model" / f"{name}.yaml").exists()}
+
+
+def groups() -> list[str]:
+    return sorted(folder.relative_to(CONFIGS).as_posix() for folder in CONFIGS.rglob("*") if folder.is_dir())
+
+
+def help_text(door: str) -> str:
+    """Groups, options and examples, at most 80 columns wide where the words allow."""
+    lines = [f"usage: python -m src.{door} [-m] [KEY=VALUE ...]", ""]
+    if chosen := [group for group in groups() if door == "train" or group == "dataset"]:
+        lines += ["Groups, each a choice of a file in configs/:"]
+        lines += [f"  {group + '=':<22} {', '.join(options(group))}" for group in chosen]
+    lines += ["", "Options:", *_described(SCHEMAS[door], OmegaConf.load(CONFIGS / f"{door}.yaml"))]
+    if door == "train":
+        lines += ["", "Options of a dataset:"]
+        lines += _described(DatasetConfig, {}, "dataset.")
+        lines += _described(AugmentationConfig, {}, "dataset.augmentation.")
+        for group in ("model", "optimizer", "scheduler"):
+            for name in options(group):
+                lines += _wrapped(f"Options of {group}={name}:", [f"{group}.{key}" for key in _keys(group, name)])
+        lines += _wrapped("Options of the trainer, all Lightning's own:", list(TrainerConfig.model_fields), "trainer.")
+    lines += ["", "Examples:", *(f"  {example}" for example in EXAMPLES[door])]
+    lines += ["", "--cfg job prints the config, -m runs a sweep over KEY=A,B, and HYDRA_FULL_ERROR=1"]
+    lines += ["shows where an error was raised."]
+    return "\n".join(lines)
+
+
+def _described(schema: Any, values: Any, prefix: str = "") -> list[str]:
+    lines = []
+    for name, field in schema.model_fields.items():
+        if field.description:
+            value = OmegaConf.select(values, name, throw_on_missing=False) if values else None
+            shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
+            default = f" ({shown})" if name in values else ""
+            lines.append(f"  {prefix + name:<{34 if prefix else 22}} {field.description}{default}")
+    return lines
+
+
+def _keys(group: str, name: str) -> list[str]:
+    file = CONFIGS / group / f"{name}.yaml"
+    values = OmegaConf.load(file) if file.exists() else signature.parameters(_networks()[name])
+    return [str(key) for key in values if key not in ("name", "_target_", "defaults", "in_channels", "num_classes")]
+
+
+def _wrapped(title: str, words: list[str], prefix: str = "") -> list[str]:
+    text = ", ".join(prefix + word for word in words) or "none"
+    if len(title) + len(text) < 79:
+        return ["", f"{title} {text}"] if prefix else [f"{title} {text}"]
+    return ["", title, *textwrap.wrap(text, 78, initial_indent="  ", subsequent_indent="  ")]
+
+
+def _refuse(error: UserError) -> NoReturn:
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        raise error
+    for line in str(error).splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    raise SystemExit(2) from error
+
+
+def _parse(overrides: list[str]) -> list[Override]:
+    try:
+        return OverridesParser.create().parse_overrides(overrides)
+    except HydraException as error:
+        raise UserError(f"{_first_line(error)} Options are written KEY=VALUE.") from error
+
+
+def _declared(argv: list[str], overrides: list[str]) -> list[str]:
+    """Let `key=value` set any declared key, listed in the YAML or not: the schema judges it, not Hydra."""
+    rewritten = {}
+    for text, override in zip(overrides, _parse(overrides), strict=True):
+        key = override.key_or_group
+        if override.type is OverrideType.CHANGE and not key.startswith("hydra.") and not _is_group(key):
+            rewritten[text] = f"++{text}"
+    overrides[:] = [rewritten.get(text, text) for text in overrides]
+    return [rewritten.get(text, text) for text in argv]
+
+
+def _is_group(key: str) -> bool:
+    return "/" in key or (CONFIGS / key).is_dir()
+
+
+def _jobs(overrides: list[str], multirun: bool) -> list[list[str]]:
+    """The overrides of each job: one list, or one for each point of a sweep's grid."""
+    parsed = _parse(overrides)
+    if multirun:
+        return [job for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
+    for override in parsed:
+        if override.is_sweep_override():
+            given = str(override.input_line).removeprefix("++")
+            raise UserError(f"{given}: several values are a sweep; add -m to run one job for each.")
+    return [overrides]
+
+
+def _compose(name: str, extra: str | None, overrides: list[str]) -> DictConfig:
+    try:
+        with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            if extra:
+                overrides = [*overrides, f"hydra.searchpath=[{Path(extra).absolute().as_uri()}]"]
+            config = hydra.compose(name, overrides, return_hydra_config=True)
+            OmegaConf.set_readonly(config.hydra, False)
+            _check_writable(Path(config.hydra.run.dir))
+            _check_writable(Path(config.hydra.sweep.dir))
+    except MissingConfigException as error:
+        raise UserError(_no_such_option(error)) from error
+    except YAMLError as error:
+        raise UserError(f"a config file is no YAML: {' '.join(str(error).split())}.") from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_first_line(error)) from error
+    finally:
+        GlobalHydra.instance().clear()
+    return config
+
+
+def _no_such_option(error: MissingConfigException) -> str:
+    group, _, name = str(error.missing_cfg_file).removesuffix(".yaml").rpartition("/")
+    names = sorted({*(error.options or []), *(options(group) if group else [])})
+    if not group or not names:
+        return _first_line(error)
+    return f"{group}={name}: there is no such {group}.{nearest(name, names)} There are: {', '.join(names)}."
+
+
+def _check_writable(folder: Path) -> None:
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if not existing.is_dir():
+        raise UserError(f"{folder}: can't write a run there, for {existing} is a file. Set hydra.run.dir.")
+    if not os.access(existing, os.W_OK):
+        raise UserError(f"{folder}: can't write a run there, for {existing} is read-only. Set hydra.run.dir.")
+
+
+def _as_folder(text: str) -> str:
+    """A sweep's overrides as the name of a folder, on every file system."""
+    return re.sub(r"[^\w.,=-]+", "_", text.replace("++", "").replace("+", ""))[:200] or "job"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".") + "."

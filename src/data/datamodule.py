@@ -1,0 +1,108 @@
+"""From images in memory to batches as the network sees them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from src.config import AugmentationConfig
+from src.data.images import ImageSet, Splits
+from src.data.sampling import Batch, Batches, BatchOrder, step_seed
+from src.data.transforms import batch_affine, batch_crop, batch_flip, batch_normalize, batch_resize
+
+
+class DataModule(L.LightningDataModule):
+    """Batches of uint8 images, each fetched by one indexing call; all else is done to them on the device.
+
+    Args:
+        mean, std: per channel, of pixels in 0..1.
+        image_size: side in pixels of what the network sees.
+        scored: the images that a test runs on; a training run leaves it alone.
+    """
+
+    def __init__(
+        self,
+        splits: Splits,
+        *,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+        mean: list[float],
+        std: list[float],
+        image_size: int,
+        augmentation: AugmentationConfig,
+        scored: Literal["test", "val", "train"] = "test",
+    ) -> None:
+        super().__init__()
+        self.splits = splits
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.mean, self.std = torch.tensor(mean), torch.tensor(std)
+        self.image_size = image_size
+        self.augmentation = augmentation
+        self.channels = splits.train.images.shape[1]
+        self._scored = scored
+
+    def train_dataloader(self) -> DataLoader:
+        return self._loader(self.splits.train, self.seed)
+
+    def val_dataloader(self) -> DataLoader:
+        return self._loader(self.splits.valid, None)
+
+    def test_dataloader(self) -> DataLoader:
+        splits = {"train": self.splits.train, "val": self.splits.valid, "test": self.splits.test}
+        return self._loader(splits[self._scored], None)
+
+    def _loader(self, images: ImageSet, seed: int | None) -> DataLoader:
+        rank, replicas = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return DataLoader(
+            Batches(images.images, images.labels),
+            sampler=BatchOrder(len(images), self.batch_size, seed, rank, replicas),
+            batch_size=None,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """uint8 (B, C, H, W) -> float32 (B, C, image_size, image_size), augmented in training."""
+        images, labels = batch
+        generator = None
+        if self.trainer is not None and self.trainer.training:
+            # at this point Lightning has not yet counted the batch at hand
+            step = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
+            seed = step_seed(self.seed, step, self.trainer.global_rank, "augmentation")
+            generator = torch.Generator(images.device).manual_seed(seed)
+        return self.prepare(images, generator), labels
+
+    def prepare(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Images as the network sees them; with a generator, augmented by its draws."""
+        augmentation = self.augmentation
+        if generator is not None and augmentation.flip:
+            images = batch_flip(images, generator)
+        if generator is not None and augmentation.crop:
+            images = batch_crop(images, augmentation.crop, generator)
+        images = images.float()
+        if generator is not None and (augmentation.degrees or augmentation.translate or augmentation.scale):
+            amounts = augmentation.degrees, augmentation.translate, augmentation.scale
+            images = batch_affine(images, *amounts, generator)
+        if self.mean.device != images.device:
+            self.mean, self.std = self.mean.to(images.device), self.std.to(images.device)
+        # normalizing first would touch fewer pixels, and turn the zeros around a turned digit grey
+        images = batch_resize(images.contiguous(memory_format=torch.channels_last), self.image_size)
+        return batch_normalize(images, self.mean, self.std)
+
+
+def measure(images: Tensor) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation per channel of uint8 images (N, C, H, W), as pixels in 0..1."""
+    counts = torch.stack([torch.bincount(channel.reshape(-1), minlength=256) for channel in images.unbind(1)])
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    weights = counts.double() / counts.sum(1, keepdim=True)
+    mean = weights @ levels  # (C,)
+    std = (weights @ levels.square() - mean.square()).clamp(min=0).sqrt()
+    return [round(value, 4) for value in mean.tolist()], [max(round(value, 4), 1e-4) for value in std.tolist()]

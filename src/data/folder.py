@@ -1,0 +1,123 @@
+"""Any folder of images with one sub-folder a class."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from src.config import PositiveInt, UserError
+from src.data.images import ImageSet, Source
+
+_SPLITS = {"train": ("train",), "valid": ("val", "valid", "validation"), "test": ("test",)}
+_MODES = {1: "L", 3: "RGB"}
+
+
+def read_folder(data_dir: Path, source: str, folder: str = ".", channels: PositiveInt = 3) -> Source:
+    """Read `data_dir`/`folder`: either CLASS/IMAGE, or train/CLASS/IMAGE with test and val beside it.
+
+    Images of one size keep it. Others are cut to the largest square in their middle and brought to the
+    side that half of those squares reach.
+
+    Args:
+        channels: 1 reads grey images, 3 colour.
+
+    Raises:
+        UserError: the folder is missing, empty, has one class, or holds something that is no image.
+    """
+    root = data_dir / folder
+    if source == "sample":
+        raise UserError("dataset.source=sample: a folder of images has no packaged sample. Use auto or full.")
+    if channels not in _MODES:
+        raise UserError(f"dataset.channels={channels}: expected 1 (grey) or 3 (colour).")
+    if not root.is_dir():
+        raise UserError(f"{root}: there is no such folder. Set data_dir to a folder with one sub-folder a class.")
+    below = {item.name: item for item in _visible(root) if item.is_dir()}
+    splits = {
+        split: below[name] for split, names in _SPLITS.items() for name in names if name in below and "train" in below
+    } or {"train": root}
+    classes = [item.name for item in _visible(splits["train"]) if item.is_dir()]
+    if len(classes) < 2:
+        found = f"only the class {classes[0]}" if classes else "no sub-folder"
+        raise UserError(f"{splits['train']} holds {found}. Images are expected in one sub-folder a class, two or more.")
+    files = {split: _files(place, classes) for split, place in splits.items()}
+    side = _side([path for part in files.values() for path, _ in part])
+    sets = {split: _load(part, channels, side) for split, part in files.items()}
+    return Source(sets["train"], classes, "full", sets.get("valid"), sets.get("test"))
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What lies in a folder, by name, without the files that desktops leave behind."""
+    hidden = {"thumbs.db", "desktop.ini", "__macosx"}
+    return sorted(item for item in folder.iterdir() if item.name[0] != "." and item.name.lower() not in hidden)
+
+
+def _files(place: Path, classes: list[str]) -> list[tuple[Path, int]]:
+    """Each image's path and label."""
+    found = []
+    for item in _visible(place):
+        if not item.is_dir():
+            raise UserError(f"{item} lies beside the class folders. Move it into one of them, or away.")
+        if item.name not in classes:
+            raise UserError(f"{item}: this class has no training images. The classes are {', '.join(classes)}.")
+    for label, name in enumerate(classes):
+        images = _visible(place / name) if (place / name).is_dir() else []
+        if not images:
+            raise UserError(f"{place / name} holds no images. Add some, or remove the class.")
+        found += [(path, label) for path in images]
+    return found
+
+
+def _side(paths: list[Path]) -> tuple[int, int]:
+    """The width and height that all images are brought to."""
+    with ThreadPoolExecutor() as pool:
+        sizes = Counter(pool.map(_size, paths))
+    if len(sizes) == 1:
+        return next(iter(sizes))
+    sides = sorted(min(size) for size in sizes.elements())
+    return (sides[len(sides) // 2],) * 2
+
+
+def _size(path: Path) -> tuple[int, int]:
+    with _open(path) as image:
+        return image.size
+
+
+def _load(files: list[tuple[Path, int]], channels: int, size: tuple[int, int]) -> ImageSet:
+    width, height = size
+    pixels = np.empty((len(files), height, width, channels), np.uint8)
+
+    def decode(number: int) -> None:
+        path = files[number][0]
+        with _open(path) as image:
+            try:
+                whole = image.convert(_MODES[channels])
+            except (OSError, ValueError, SyntaxError) as error:
+                raise UserError(f"{path} is a broken image: {error}. Replace or remove it.") from error
+        if whole.size != size:
+            whole = _square(whole, size)
+        pixels[number] = np.asarray(whole).reshape(height, width, channels)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(decode, range(len(files))))
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+    return ImageSet(images, torch.tensor([label for _, label in files]))
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        return Image.open(path)
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        reason = "no image that can be read" if isinstance(error, UnidentifiedImageError) else error
+        raise UserError(f"{path}: {reason}. Replace or remove it.") from error
+
+
+def _square(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    box = (left, top, left + side, top + side)
+    return image.resize(size, Image.Resampling.BILINEAR, box)

@@ -1,0 +1,98 @@
+"""Labelled images in memory, and how they are cut into training, validation and test sets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from src.config import UserError
+
+TEST_FRACTION = 0.1  # of images that come without a test set of their own
+TEST_SEED = 0  # so that runs with other seeds are tested on the same images
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """`images` uint8 (N, C, H, W) and their `labels` int64 (N,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, indices: Tensor | list[int]) -> ImageSet:
+        return ImageSet(self.images[indices], self.labels[indices])
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a reader found: `train`, and `valid` and `test` where the data set has them.
+
+    `origin` is "full" for the genuine data set or "sample" for a part of it, whose score is no score of
+    the data set.
+    """
+
+    train: ImageSet
+    classes: list[str]
+    origin: str
+    valid: ImageSet | None = None
+    test: ImageSet | None = None
+
+
+@dataclass(frozen=True)
+class Splits:
+    train: ImageSet
+    valid: ImageSet
+    test: ImageSet
+    classes: list[str]
+    origin: str
+
+
+def split(source: Source, valid_fraction: float, seed: int) -> Splits:
+    """Cut the validation set from the training images by `seed`, each class by its share.
+
+    An official test set stays whole. Where there is none, a tenth of all images is cut off first, the same
+    ones for every seed; `valid_fraction` is then a part of all images as well.
+
+    Raises:
+        UserError: a class has too few images to stand in each set.
+    """
+    train, test, valid = source.train, source.test, source.valid
+    total = len(train)
+    if test is None:
+        rest, chosen = _cut(train.labels, TEST_FRACTION, total, TEST_SEED)
+        train, test = train[rest], train[chosen]
+    if valid is None:
+        rest, chosen = _cut(train.labels, valid_fraction, total, seed)
+        train, valid = train[rest], train[chosen]
+    present = torch.bincount(train.labels, minlength=len(source.classes))
+    if not len(valid) or not len(test) or int(present.min()) == 0:
+        few = source.classes[int(present.argmin())]
+        raise UserError(
+            f"dataset.valid_fraction={valid_fraction}: {total} images are too few for three sets; "
+            f"class {few} keeps {int(present.min())} for training. Add images or change it."
+        )
+    return Splits(train, valid, test, source.classes, source.origin)
+
+
+def _cut(labels: Tensor, fraction: float, total: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices of the rest and of the chosen part, `fraction` * `total` images, stratified by class.
+
+    Each class gives its exact share rounded down; the remaining places go to the largest remainders.
+    """
+    counts = torch.bincount(labels)
+    share = counts.double() * fraction * total / len(labels)
+    take = share.floor().long()
+    missing = round(fraction * total) - int(take.sum())
+    take[(share - take).argsort(descending=True, stable=True)[: max(missing, 0)]] += 1
+
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(labels), generator=generator)
+    order = order[labels[order].argsort(stable=True)]  # shuffled within each class
+    first = counts.cumsum(0) - counts  # where each class starts
+    rank = torch.arange(len(labels)) - first[labels[order]]
+    chosen = rank < take[labels[order]]
+    return order[~chosen].sort().values, order[chosen].sort().values

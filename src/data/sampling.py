@@ -1,0 +1,65 @@
+"""Which images come at which step, and with which randomness: functions of the seed and the position."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+Batch = tuple[Tensor, Tensor]  # images (B, C, H, W), labels int64 (B,)
+
+
+def step_seed(seed: int, step: int, rank: int, purpose: str) -> int:
+    """A 63-bit seed for one `purpose` in one step of one process; nearby arguments give unrelated seeds."""
+    sequence = np.random.SeedSequence([seed, step, rank, *purpose.encode()])
+    return int(sequence.generate_state(1, np.uint64)[0] >> 1)
+
+
+class BatchOrder(Sampler[list[int]]):
+    """Lists of indices, one list a batch; shuffled anew in each epoch if `seed` is given.
+
+    Each of `replicas` processes takes every `replicas`-th batch-sized share, and no image twice. For
+    training, each gets equally many batches: the few images left over wait for another epoch.
+    """
+
+    def __init__(self, length: int, batch_size: int, seed: int | None, rank: int = 0, replicas: int = 1) -> None:
+        self.length, self.batch_size, self.seed = length, batch_size, seed
+        self.rank, self.replicas = rank, replicas
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this at the start of each epoch."""
+        self.epoch = epoch
+
+    def _share(self) -> range:
+        whole = self.length - self.length % self.replicas if self.seed is not None else self.length
+        return range(self.rank, whole, self.replicas)
+
+    def __len__(self) -> int:
+        return -(-len(self._share()) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        if self.seed is None:
+            order = torch.arange(self.length)
+        else:
+            generator = torch.Generator().manual_seed(step_seed(self.seed, self.epoch, 0, "order"))
+            order = torch.randperm(self.length, generator=generator)
+        share = order[self._share().start : self._share().stop : self.replicas]
+        for start in range(0, len(share), self.batch_size):
+            yield share[start : start + self.batch_size].tolist()
+
+
+class Batches(Dataset[Batch]):
+    """A data set whose index is a list: the loader's one call fetches a whole batch."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images, self.labels = images, labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, indices: list[int]) -> Batch:
+        return self.images[indices], self.labels[indices]

@@ -1,0 +1,68 @@
+"""Score a checkpoint, from its file alone: python -m src.eval checkpoint=PATH"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from src.cli import launch
+from src.config import EvalConfig, TrainConfig, UserError, check_eval
+
+
+def evaluate(config: EvalConfig, folder: Path) -> float:
+    """Score the checkpoint on one split, print what it got right, and give the accuracy."""
+    # a config that was refused must not wait for torch
+    from src import checkpoint, experiment, screen
+    from src.data.images import split
+
+    saved = checkpoint.load(config.checkpoint)
+    run = as_trained(config, saved.config)
+    hardware = experiment.pick_hardware(config.device, config.precision or saved.about["precision"])
+    images = experiment.read_images(run.dataset, run.data_dir)
+    refuse_misfit(saved.about, images.train.images.shape[1], images.classes)
+    splits = split(images, run.dataset.valid_fraction, run.seed)
+
+    datamodule = experiment.build_datamodule(run, splits, scored=config.split)
+    classifier = experiment.build_classifier(run, hardware, saved.about)
+    classifier.network.load_state_dict(saved.state_dict)
+    trainer = experiment.build_scorer(hardware, len(splits.classes))
+    scores = trainer.test(classifier, datamodule, verbose=False)[0]
+    screen.show_scores(config, run, splits, hardware, scores, experiment.confusion(trainer))
+    return scores["test/acc"]
+
+
+def as_trained(config: EvalConfig, trained: TrainConfig) -> TrainConfig:
+    """The config of the training run, with what the evaluation asks otherwise.
+
+    Other images are prepared as the training images were.
+    """
+    dataset: Any = trained.dataset
+    if config.dataset is not None:
+        prepared = {"image_size": dataset.image_size, "mean": dataset.mean, "std": dataset.std}
+        dataset = config.dataset.model_copy(update=prepared)
+    changes = {"dataset": dataset, "num_workers": config.num_workers}
+    changes |= {"batch_size": config.batch_size} if config.batch_size else {}
+    changes |= {"data_dir": config.data_dir} if config.data_dir else {}
+    return trained.model_copy(update=changes)
+
+
+def refuse_misfit(about: dict[str, Any], channels: int, classes: list[str]) -> None:
+    """A network scores only images of the channels and classes that it was built for."""
+    if channels != about["channels"]:
+        raise UserError(
+            f"these images have {channels} channels, the checkpoint's network takes {about['channels']}. "
+            f"It was trained on {about['dataset']}."
+        )
+    if len(classes) != len(about["classes"]):
+        raise UserError(
+            f"these images have {len(classes)} classes, the checkpoint's network {len(about['classes'])}. "
+            f"It was trained on {about['dataset']}."
+        )
+
+
+def main() -> None:
+    launch("eval", check_eval, evaluate)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""AlexNet in both of its usual forms."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from src.config import Fraction, NonNegativeInt, PositiveInt
+
+
+class AlexNet(nn.Module):
+    """Five convolutions and three linear layers (Krizhevsky, Sutskever, Hinton 2012).
+
+    The widths 64-192-384-256-256 with padding 2 are those of "One weird trick for parallelizing
+    convolutional neural networks" (Krizhevsky 2014); 96-256-384-384-256 without padding are the first
+    paper's, where batch normalization (Ioffe, Szegedy 2015) stands in for local response normalization.
+
+    Args:
+        widths: channels of the five convolutions.
+        hidden: units of the two hidden linear layers.
+        batch_norm: normalize after each convolution.
+        padding: of the first convolution.
+        dropout: probability before each of the hidden linear layers.
+
+    Raises:
+        ValueError: `widths` are not five, or (when called) the images don't end as a 6x6 map.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        widths: list[PositiveInt] = (64, 192, 384, 256, 256),  # type: ignore[assignment]
+        hidden: PositiveInt = 4096,
+        batch_norm: bool = False,
+        padding: NonNegativeInt = 2,
+        dropout: Fraction = 0.5,
+    ) -> None:
+        super().__init__()
+        if len(widths) != 5:
+            raise ValueError(f"model.widths={list(widths)}: AlexNet has 5 convolutions, so 5 widths are needed")
+        self.padding = padding
+        first, second, third, fourth, fifth = widths
+
+        def conv(before: int, after: int, size: int, stride: int = 1, padding: int = 0) -> list[nn.Module]:
+            layers: list[nn.Module] = [nn.Conv2d(before, after, size, stride, padding)]
+            return [*layers, *([nn.BatchNorm2d(after)] if batch_norm else []), nn.ReLU(inplace=True)]
+
+        self.convolutions = nn.Sequential(  # for images of 227 pixels:
+            *conv(in_channels, first, 11, stride=4, padding=padding),  # (B, first, 56, 56); 55 with padding 0
+            nn.MaxPool2d(3, stride=2),  # (B, first, 27, 27)
+            *conv(first, second, 5, padding=2),
+            nn.MaxPool2d(3, stride=2),  # (B, second, 13, 13)
+            *conv(second, third, 3, padding=1),
+            *conv(third, fourth, 3, padding=1),
+            *conv(fourth, fifth, 3, padding=1),
+            nn.MaxPool2d(3, stride=2),  # (B, fifth, 6, 6)
+        )
+        self.classifier = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(fifth * 6 * 6, hidden),
+            nn.ReLU(inplace=True),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, num_classes),
+        )
+
+        self.apply(_initialize)
+        # logits near zero: the first steps then go into the features, not into unlearning confident guesses
+        nn.init.normal_(self.classifier[6].weight, std=0.01)
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, in_channels, S, S) -> (B, widths[4], 6, 6)"""
+        sizes = fitting_sizes(self.padding)
+        if images.shape[-1] not in sizes or images.shape[-2] not in sizes:
+            raise ValueError(
+                f"dataset.image_size={images.shape[-1]}: with model.padding={self.padding}, "
+                f"AlexNet takes images of {sizes.start} to {sizes.stop - 1} pixels a side"
+            )
+        return self.convolutions(images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, in_channels, S, S) -> logits (B, num_classes)"""
+        return self.classifier(torch.flatten(self.features(images), 1))
+
+
+def _initialize(layer: nn.Module) -> None:
+    """Weights that keep the variance of rectified activations (He et al. 2015, section 2.2), biases zero.
+
+    torch's own choice shrinks the signal at each layer; eight of them start on a plateau.
+    """
+    if isinstance(layer, nn.Conv2d | nn.Linear):
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        assert layer.bias is not None
+        nn.init.zeros_(layer.bias)
+
+
+def fitting_sizes(padding: int) -> range:
+    """The image sizes that end as a 6x6 map: the strides 4, 2, 2 and 2 lead 32 of them to each side."""
+    smallest = 6
+    for _ in range(3):
+        smallest = (smallest - 1) * 2 + 3
+    smallest = (smallest - 1) * 4 + 11 - 2 * padding
+    return range(smallest, smallest + 4 * 2 * 2 * 2)

@@ -1,0 +1,143 @@
+"""What a finished run leaves behind besides its weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from src.config import Section, TrainConfig
+from src.data.images import Splits
+
+FORMAT = 1  # of what a checkpoint says about itself
+PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core")
+
+
+def describe(config: TrainConfig, splits: Splits, precision: str, command: str) -> dict[str, Any]:
+    """What a run's checkpoints say about themselves, known before it trains."""
+    name = config.dataset.name
+    return {
+        "format": FORMAT,
+        "config": plain(config),
+        "classes": splits.classes,
+        "channels": splits.train.images.shape[1],
+        "images": {"train": len(splits.train), "val": len(splits.valid), "test": len(splits.test)},
+        "precision": precision,
+        "dataset": name,
+        "source": splits.origin,
+        "test_set": f"{name} sample" if splits.origin == "sample" else name,
+        "command": command,
+        "versions": versions(),
+        "git": git_state(),
+    }
+
+
+def collect(
+    about: dict[str, Any], scores: Mapping[str, float], measured: dict[str, Any], best: Path, seconds: float
+) -> dict[str, Any]:
+    """The content of results.json.
+
+    Args:
+        scores: what the test gave, "test/acc" and "test/loss".
+        measured: `device`, `parameters`, `epochs`, `images_per_second`, `val_accuracy` and `test_images`.
+        seconds: of training, validation included.
+    """
+    config = about["config"]
+    return {
+        "dataset": {"name": about["dataset"], "source": about["source"], "test_set": about["test_set"]},
+        "model": config["model"]["name"],
+        "optimizer": config["optimizer"]["name"],
+        "seed": config["seed"],
+        "precision": about["precision"],
+        "device": measured["device"],
+        "parameters": measured["parameters"],
+        "train": {
+            "seconds": round(seconds, 2),
+            "epochs": measured["epochs"],
+            "images": about["images"]["train"],
+            "images_per_second": measured["images_per_second"],
+        },
+        "val": {"accuracy": measured["val_accuracy"], "images": about["images"]["val"]},
+        "test": {
+            "accuracy": scores["test/acc"],
+            "loss": scores["test/loss"],
+            "images": measured["test_images"],
+        },
+        "checkpoint": str(best),
+        "command": about["command"],
+        "versions": about["versions"],
+        "machine": machine(),
+        "git": about["git"],
+    }
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` whole or not at all."""
+    _write(path, json.dumps(content, indent=2, allow_nan=True) + "\n")
+
+
+def write_config(path: Path, config: Section) -> None:
+    """Write the resolved config as YAML."""
+    _write(path, as_yaml(config))
+
+
+def as_yaml(config: Section) -> str:
+    return OmegaConf.to_yaml(OmegaConf.create(plain(config)))
+
+
+def plain(config: Section) -> dict[str, Any]:
+    """The config as dicts, lists, strings and numbers, which weights_only=True loads."""
+    return config.model_dump(by_alias=True)
+
+
+def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one, with dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + str(key): value}
+    return found
+
+
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def machine() -> dict[str, Any]:
+    return {"system": platform.platform(), "processor": _processor(), "cores": os.cpu_count()}
+
+
+def git_state() -> dict[str, Any] | None:
+    """The project's revision and whether files differ from it; None outside a git checkout."""
+    here = Path(__file__).parent
+    try:
+        revision = _git("rev-parse", "HEAD", cwd=here)
+        return {"revision": revision, "modified": bool(_git("status", "--porcelain", cwd=here))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(*arguments: str, cwd: Path) -> str:
+    command = ["git", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,140 @@
+"""What a run shows before and after training; 80 columns are enough, and a pipe gets plain text."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from src.config import EvalConfig, TrainConfig
+from src.data.images import Splits
+from src.experiment import Hardware
+
+CONFUSION_CLASSES = 20  # a wider matrix fits no screen
+
+
+def console() -> Console:
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def show_start(config: TrainConfig, splits: Splits, hardware: Hardware, folder: Path, summary: ModelSummary) -> None:
+    """Data, device, precision, where the run writes, and the network layer by layer."""
+    out = console()
+    name, size = config.dataset.name, config.dataset.image_size
+    if splits.origin == "sample":
+        total = len(splits.train) + len(splits.valid) + len(splits.test)
+        out.print(
+            f"[bold yellow]SAMPLE[/] These are {total:,} packaged digits, not all of {name}: no score of\n"
+            f"       this run is an {name.upper()} score. dataset.source=full takes no sample."
+        )
+    if hardware.note:
+        out.print(f"[bold yellow]NOTE[/]   {hardware.note}")
+    count, channels, height, width = splits.train.images.shape
+    table = _table(show_header=False)
+    table.add_row(
+        "data",
+        f"{name}, {len(splits.classes)} classes, {channels}x{height}x{width} resized to {size}x{size}",
+    )
+    table.add_row("images", f"{count:,} to train, {len(splits.valid):,} to validate, {len(splits.test):,} to test")
+    table.add_row("device", f"{hardware.accelerator}, {hardware.precision}")
+    table.add_row("writes to", str(near(folder)))
+    out.print(table)
+    layers = _table("layer", "output shape", "parameters")
+    layers.columns[2].justify = "right"
+    rows = zip(summary.layer_names, summary.layer_types, summary.out_sizes, summary.param_nums, strict=True)
+    names = summary.layer_names
+    for layer, kind, size, parameters in rows:
+        if layer.startswith("network.") and not any(other.startswith(f"{layer}.") for other in names):
+            shape = " x ".join(str(side) for side in size[1:]) if isinstance(size, list) else "?"
+            layers.add_row(kind, shape, f"{parameters:,}" if parameters else "")
+    layers.add_section()
+    layers.add_row("in all", "", f"{summary.total_parameters:,}", style="bold")
+    out.print(layers)
+
+
+def show_end(results: dict[str, Any], folder: Path) -> None:
+    """The table that a run ends with."""
+    test, train, dataset = results["test"], results["train"], results["dataset"]
+    table = _table(show_header=False, title="Result")
+    table.add_row("test accuracy", f"[bold]{test['accuracy']:.2%}[/]")
+    table.add_row("test loss", f"{test['loss']:.4f}")
+    table.add_row("tested on", f"{test['images']:,} {describe_origin(dataset['name'], dataset['source'])}")
+    table.add_row("checkpoint", f"best of {train['epochs']} epochs by validation accuracy ({_percent(results)})")
+    rate = train["images_per_second"]
+    table.add_row("training", f"{train['seconds']:.0f} s" + (f", {rate:,.0f} images/s" if rate else ""))
+    table.add_row("run", str(near(folder)))
+    out = console()
+    out.print(table)
+    out.print(f"  look at it:     {near(folder) / 'summary.png'}")
+    out.print(f"  curves:         tensorboard --logdir {near(folder)}")
+    out.print(f"  score it again: python -m src.eval checkpoint={near(Path(results['checkpoint']))}")
+
+
+def show_scores(
+    config: EvalConfig,
+    run: TrainConfig,
+    splits: Splits,
+    hardware: Hardware,
+    scores: Mapping[str, float],
+    matrix: Tensor,
+) -> None:
+    """Accuracy and loss, and for few classes the accuracy of each and the confusion matrix."""
+    out, classes = console(), splits.classes
+    if hardware.note:
+        out.print(f"[bold yellow]NOTE[/] {hardware.note}")
+    whose = describe_origin(run.dataset.name, splits.origin)
+    table = _table(show_header=False)
+    table.add_row("scored on", f"{config.split} split, {int(matrix.sum()):,} {whose}")
+    table.add_row("accuracy", f"[bold]{scores['test/acc']}[/]")
+    table.add_row("loss", f"{scores['test/loss']}")
+    table.add_row("device", f"{hardware.accelerator}, {hardware.precision}")
+    out.print(table)
+    if len(classes) > CONFUSION_CLASSES:
+        return
+    width = max(len(f"{int(matrix.max())}"), 3)
+    # one narrow column a class, so that ten classes fit into 80 columns
+    table = _table(
+        "true",
+        "accuracy",
+        *[name[:width] for name in classes],
+        title="right in each true class, and the number of times that each class was answered",
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+        column.no_wrap = True
+    for number, name in enumerate(classes):
+        row = matrix[number]
+        share = f"{int(row[number]) / max(int(row.sum()), 1):.1%}" if int(row.sum()) else "-"
+        cells = [
+            f"[bold]{int(value)}[/]" if column == number else str(int(value)) if value else "."
+            for column, value in enumerate(row)
+        ]
+        table.add_row(name[:14], share, *cells)
+    out.print(table)
+
+
+def near(path: Path) -> Path:
+    """The path as seen from here, where it lies below."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def describe_origin(name: str, origin: str) -> str:
+    """Whose images were scored, as the score must say it."""
+    return f"packaged {name} digits, not the official test set" if origin == "sample" else f"images of {name}"
+
+
+def _percent(results: dict[str, Any]) -> str:
+    value = results["val"]["accuracy"]
+    return "none measured" if value is None else f"{value:.2%}"
+
+
+def _table(*columns: str, **options: Any) -> Table:
+    style = box.SIMPLE_HEAD if sys.stdout.isatty() else None
+    return Table(*columns, box=style, pad_edge=True, title_justify="left", **options)

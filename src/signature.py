@@ -1,0 +1,112 @@
+"""The parameters of a class or function, read from its source text and never imported.
+
+A config is checked against these before torch is loaded, so the signature is the one place that declares
+a network's, an optimizer's or a scheduler's options.
+"""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+Parameters = dict[str, tuple[ast.expr | None, Any]]  # name -> (annotation, default or ...)
+
+
+def parameters(target: str) -> Parameters:
+    """The named parameters of `target`, a dotted path such as ``torch.optim.SGD``.
+
+    Raises:
+        LookupError: no such module, or no such class or function in it.
+    """
+    module, _, name = target.rpartition(".")
+    arguments = _constructor(module, name).args
+    named = [*arguments.posonlyargs, *arguments.args]
+    defaults = [None] * (len(named) - len(arguments.defaults)) + list(arguments.defaults)
+    pairs = [
+        *zip(named, defaults, strict=True),
+        *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
+    ]
+    return {
+        argument.arg: (argument.annotation, ... if default is None else _literal(default))
+        for argument, default in pairs
+        if argument.arg != "self"
+    }
+
+
+def networks(folder: Path) -> dict[str, str]:
+    """Name -> target of each network in `folder`: a class that takes `in_channels` and `num_classes`.
+
+    A network is named after its file: ``lenet.py`` gives ``lenet``.
+    """
+    found: dict[str, str] = {}
+    for file in sorted(folder.glob("*.py")):
+        module = f"src.model.{file.stem}"
+        for node in _parse(file).body:
+            if isinstance(node, ast.ClassDef) and any(_is_init(item) for item in node.body):
+                target = f"{module}.{node.name}"
+                if {"in_channels", "num_classes"} <= parameters(target).keys():
+                    found.setdefault(file.stem, target)
+    return found
+
+
+def _constructor(module: str, name: str) -> ast.FunctionDef:
+    for node in _parse(_source(module)).body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return node
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return _init(node, module)
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    package = ".".join(module.split(".")[: -node.level or None]) if node.level else ""
+                    return _constructor(f"{package}.{node.module}".lstrip("."), alias.name)
+    raise LookupError(f"{module} has no class or function {name}")
+
+
+def _init(node: ast.ClassDef, module: str) -> ast.FunctionDef:
+    for item in node.body:
+        if isinstance(item, ast.FunctionDef) and _is_init(item):
+            return item
+    raise LookupError(f"{module}.{node.name} has no __init__ of its own")
+
+
+def _is_init(item: ast.stmt) -> bool:
+    return isinstance(item, ast.FunctionDef) and item.name == "__init__"
+
+
+def _source(module: str) -> Path:
+    # PathFinder looks for the top package only: finding "torch.optim" the usual way would import torch
+    package, *rest = module.split(".")
+    spec = PathFinder.find_spec(package)
+    for root in (spec.submodule_search_locations or []) if spec else []:
+        base = Path(root, *rest)
+        for file in (base.with_suffix(".py"), base / "__init__.py"):
+            if file.is_file():
+                return file
+    raise LookupError(f"no module {module}")
+
+
+@cache
+def _parse(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        value = ast.literal_eval(node)
+    except ValueError:
+        return None  # a default that is an expression is the callee's affair
+    return list(value) if isinstance(value, tuple) else value
+
+
+def evaluate(annotation: ast.expr | None, words: dict[str, Any]) -> Any:
+    """The type that an annotation means, in the given words; Any where it uses others."""
+    if annotation is None:
+        return Any
+    try:
+        return eval(compile(ast.Expression(annotation), "<annotation>", "eval"), {"__builtins__": {}, **words})
+    except (NameError, TypeError, AttributeError):
+        return Any

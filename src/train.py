@@ -1,0 +1,66 @@
+"""Train a network and test its best checkpoint once: python -m src.train dataset=mnist"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from src.cli import command_line, launch
+from src.config import TrainConfig, UserError, check_train
+
+
+def train(config: TrainConfig, folder: Path) -> float | None:
+    """Run one experiment in `folder`; gives the best validation accuracy, None if none was measured."""
+    # a config that was refused must not wait for torch
+    import lightning as L
+
+    from src import checkpoint, experiment, figures, results, screen
+    from src.data.images import split
+
+    refuse_used(folder)
+    resume = checkpoint.load(checkpoint.find(config.resume)).path if config.resume else None
+    hardware = experiment.pick_hardware(config.device, config.precision)
+    images = experiment.read_images(config.dataset, config.data_dir)
+    splits = split(images, config.dataset.valid_fraction, config.seed)
+    config = config.model_copy(update={"dataset": experiment.with_found(config.dataset, splits)})
+    about = results.describe(config, splits, hardware.precision, command_line("train"))
+
+    L.seed_everything(config.seed, verbose=False)
+    datamodule = experiment.build_datamodule(config, splits)
+    classifier = experiment.build_classifier(config, hardware, about)
+    summary = experiment.summarize(classifier, len(splits.classes))
+    if config.compile:
+        classifier.network.compile()
+    trainer = experiment.build_trainer(config, hardware, folder, len(splits.classes))
+    if trainer.is_global_zero:
+        screen.show_start(config, splits, hardware, folder, summary)
+        results.write_config(folder / "config.yaml", config)
+
+    started = time.perf_counter()
+    trainer.fit(classifier, datamodule, ckpt_path=resume, weights_only=True)
+    seconds = time.perf_counter() - started
+
+    best = experiment.best_checkpoint(trainer)
+    classifier.network.load_state_dict(checkpoint.load(best).state_dict)
+    scores = trainer.test(classifier, datamodule, verbose=False)[0]
+    outcome = results.collect(about, scores, experiment.measured(trainer, classifier), best, seconds)
+    if trainer.is_global_zero:
+        experiment.record(trainer, config, outcome)
+        figures.save_summary(folder, classifier, datamodule, outcome)
+        results.write_json(folder / "results.json", outcome)
+        screen.show_end(outcome, folder)
+    return outcome["val"]["accuracy"]
+
+
+def refuse_used(folder: Path) -> None:
+    """Two runs in one folder would write over each other."""
+    if (folder / "results.json").exists() or (folder / "checkpoints").exists():
+        raise UserError(f"hydra.run.dir={folder}: a run lies there already. Choose another folder, or remove that one.")
+
+
+def main() -> None:
+    launch("train", check_train, train)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Tiny images in the genuine on-disk formats, and the front doors called in this process."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import pickle
+import struct
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+NARROW = ["model.widths=[4,4,4,4,4]", "model.hidden=16", "batch_size=8", "device=cpu"]
+SHORT = ["trainer.max_epochs=1", *NARROW]
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Runs write into logs/ of an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def door(
+    in_tmp: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Outcome]]:
+    """`door("train", "seed=3")` does what `python -m src.train seed=3` does."""
+    import src.eval
+    import src.train
+
+    mains = {"train": src.train.main, "eval": src.eval.main}
+
+    def call(name: str, *arguments: str) -> Outcome:
+        monkeypatch.setattr("sys.argv", [f"src/{name}.py", *arguments])
+        capfd.readouterr()
+        code = 0
+        try:
+            mains[name]()
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+        return Outcome(code, *capfd.readouterr())
+
+    yield call
+    GlobalHydra.instance().clear()
+    ConfigStore.instance().repo.pop("model", None)
+
+
+@pytest.fixture
+def images_folder(tmp_path: Path) -> Path:
+    return write_folder(tmp_path / "images", classes=2, count=30)
+
+
+def only_run(folder: Path) -> Path:
+    """The one run below logs/."""
+    runs = [path for path in (folder / "logs").iterdir() if path.is_dir()]
+    assert len(runs) == 1, runs
+    return runs[0]
+
+
+def results_of(run: Path) -> dict[str, Any]:
+    return json.loads((run / "results.json").read_text())
+
+
+def write_folder(root: Path, classes: int, count: int, size: int = 12, mode: str = "RGB") -> Path:
+    """A folder of images that a network can tell apart: class k has its own brightness."""
+    rng = np.random.default_rng(1)
+    for label in range(classes):
+        place = root / f"class{label}"
+        place.mkdir(parents=True)
+        for number in range(count):
+            level = 40 + 170 * label // max(classes - 1, 1)
+            pixels = rng.integers(level - 30, level + 30, (size, size, 3), dtype=np.uint8)
+            Image.fromarray(pixels).convert(mode).save(place / f"{number:03}.png")
+    return root
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    header = struct.pack(">BBBB", 0, 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
+    return header + array.astype(np.uint8).tobytes()
+
+
+def write_idx(folder: Path, rng: np.random.Generator, train: int = 60, test: int = 20, gz: bool = False) -> Path:
+    """The four files of MNIST, with `train` and `test` images in them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for prefix, count in (("train", train), ("t10k", test)):
+        arrays = {
+            "images-idx3": rng.integers(0, 256, (count, 28, 28)),
+            "labels-idx1": np.arange(count) % 10,
+        }
+        for name, array in arrays.items():
+            content = idx_bytes(array)
+            path = folder / f"{prefix}-{name}-ubyte"
+            if gz:
+                path.with_name(path.name + ".gz").write_bytes(gzip.compress(content))
+            else:
+                path.write_bytes(content)
+    return folder
+
+
+CIFAR_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+
+def cifar_batch(pixels: np.ndarray, labels: list[int]) -> bytes:
+    """A batch as Python 2 and an old numpy pickled it: byte strings, protocol 2, numpy.core."""
+    content = {
+        b"batch_label": b"made",
+        b"labels": labels,
+        b"data": pixels,
+        b"filenames": [b"x.png"] * len(labels),
+    }
+    raw = pickle.dumps({key.decode(): value for key, value in content.items()}, protocol=2)
+    return raw.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
+
+
+def write_cifar(folder: Path, rng: np.random.Generator, count: int = 20) -> Path:
+    """CIFAR-10's seven files, each batch with `count` images."""
+    folder.mkdir(parents=True)
+    for name in [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]:
+        pixels = rng.integers(0, 256, (count, 3072), dtype=np.uint8)
+        (folder / name).write_bytes(cifar_batch(pixels, [number % 10 for number in range(count)]))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": CIFAR_CLASSES}, protocol=2))
+    return folder
+
+
+def pack_cifar(folder: Path, archive: Path) -> Path:
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(folder, arcname="cifar-10-batches-py")
+    return archive

@@ -1,0 +1,196 @@
+"""Batch operations, the order of images, and what the network is given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torchvision.transforms.v2.functional as reference
+from torch import Generator
+
+from src.config import AugmentationConfig
+from src.data.datamodule import DataModule, measure
+from src.data.images import ImageSet, Splits
+from src.data.sampling import BatchOrder, step_seed
+from src.data.transforms import batch_affine, batch_crop, batch_flip, batch_normalize, batch_resize
+
+NONE: dict[str, Any] = {"flip": False, "crop": 0, "degrees": 0.0, "translate": 0.0, "scale": 0.0}
+
+
+def seeded(seed: int = 0) -> Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def bytes_(count: int, channels: int = 3, side: int = 8) -> torch.Tensor:
+    return torch.randint(0, 256, (count, channels, side, side), generator=seeded(9), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(("side", "size"), [(28, 227), (32, 227), (32, 223), (300, 227), (28, 28)])
+def test_resize_agrees_with_torchvision(side: int, size: int) -> None:
+    images = torch.rand(3, 3, side, side, generator=seeded())
+    expected = reference.resize(images, [size, size], antialias=True)
+    assert torch.allclose(batch_resize(images, size), expected, atol=1e-5)
+
+
+def test_normalize_agrees_with_torchvision() -> None:
+    images = bytes_(4)
+    mean, std = [0.1, 0.2, 0.3], [0.5, 0.6, 0.7]
+    expected = reference.normalize(images.float() / 255, mean, std)
+    found = batch_normalize(images.float(), torch.tensor(mean), torch.tensor(std))
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_flip_mirrors_about_half_of_the_images_and_leaves_the_rest() -> None:
+    images = bytes_(400)
+    flipped = batch_flip(images, seeded())
+    mirrored = (flipped == images.flip(-1)).flatten(1).all(1)
+    same = (flipped == images).flatten(1).all(1)
+    assert bool((mirrored ^ same).all())
+    assert 150 < int(mirrored.sum()) < 250
+
+
+def test_crop_cuts_windows_of_the_reflected_image() -> None:
+    images = bytes_(50)
+    padding = 3
+    cropped = batch_crop(images, padding, seeded())
+    padded = torch.nn.functional.pad(images.float(), [padding] * 4, mode="reflect").byte()
+    offsets = set()
+    for image, source in zip(cropped, padded, strict=True):
+        places = [
+            (top, left)
+            for top in range(2 * padding + 1)
+            for left in range(2 * padding + 1)
+            if torch.equal(source[:, top : top + 8, left : left + 8], image)
+        ]
+        assert places
+        offsets.add(places[0])
+    assert len(offsets) > 15
+
+
+def test_crop_wider_than_the_image_is_refused() -> None:
+    with pytest.raises(ValueError, match="more than 8 pixels"):
+        batch_crop(bytes_(2), 8, seeded())
+
+
+def test_affine_of_nothing_is_the_image_and_of_something_agrees_with_torchvision() -> None:
+    images = torch.rand(2, 1, 28, 28, generator=seeded())
+    assert torch.allclose(batch_affine(images, 0.0, 0.0, 0.0, seeded()), images, atol=1e-5)
+    # these draws mean: the largest angle, no change of size, no shift
+    draws = torch.tensor([1.0, 0.5, 0.5, 0.5])[:, None].expand(4, 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "rand", lambda *_, **__: draws)
+        turned = batch_affine(images, 20.0, 0.1, 0.1, seeded())
+    expected = reference.rotate(images, 20.0, interpolation=reference.InterpolationMode.BILINEAR)
+    assert torch.allclose(turned, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["flip", "crop", "affine"])
+def test_augmentation_is_a_function_of_its_seed(name: str) -> None:
+    images = bytes_(16).float()
+    run: Any = {
+        "flip": lambda generator: batch_flip(images, generator),
+        "crop": lambda generator: batch_crop(images, 2, generator),
+        "affine": lambda generator: batch_affine(images, 10.0, 0.1, 0.1, generator),
+    }[name]
+    assert torch.equal(run(seeded(1)), run(seeded(1)))
+    assert not torch.equal(run(seeded(1)), run(seeded(2)))
+
+
+class TestOrder:
+    def test_epoch_holds_each_image_once_in_another_order(self) -> None:
+        order = BatchOrder(103, 10, seed=1)
+        first = [index for batch in order for index in batch]
+        order.set_epoch(1)
+        second = [index for batch in order for index in batch]
+        assert sorted(first) == sorted(second) == list(range(103))
+        assert first != second
+        assert len(order) == 11
+
+    def test_it_is_a_function_of_seed_and_epoch(self) -> None:
+        one, same, other = BatchOrder(50, 8, 1), BatchOrder(50, 8, 1), BatchOrder(50, 8, 2)
+        assert list(one) == list(same) != list(other)
+
+    def test_without_a_seed_it_is_the_order_on_disk(self) -> None:
+        assert [index for batch in BatchOrder(7, 3, None) for index in batch] == list(range(7))
+
+    @pytest.mark.parametrize("seed", [1, None])
+    def test_processes_share_without_overlap(self, seed: int | None) -> None:
+        shares = [[i for batch in BatchOrder(101, 8, seed, rank, 3) for i in batch] for rank in range(3)]
+        together = [index for share in shares for index in share]
+        assert len(set(together)) == len(together) == (99 if seed else 101)
+
+    def test_step_seeds_differ_by_each_argument(self) -> None:
+        seeds = {
+            step_seed(*arguments)
+            for arguments in [(1, 0, 0, "a"), (2, 0, 0, "a"), (1, 1, 0, "a"), (1, 0, 1, "a"), (1, 0, 0, "b")]
+        }
+        assert len(seeds) == 5
+        assert step_seed(1, 2, 3, "a") == step_seed(1, 2, 3, "a")
+
+
+def module(**changes: Any) -> DataModule:
+    part = ImageSet(bytes_(20, side=28), torch.arange(20) % 4)
+    splits = Splits(part, part, part, list("abcd"), "full")
+    augmentation = AugmentationConfig(**(NONE | {"flip": True, "crop": 4}))
+    options: dict[str, Any] = {
+        "batch_size": 6,
+        "num_workers": 0,
+        "seed": 1,
+        "mean": [0.5, 0.4, 0.3],
+        "std": [0.2, 0.3, 0.4],
+        "image_size": 227,
+        "augmentation": augmentation,
+    }
+    return DataModule(splits, **(options | changes))
+
+
+def test_batches_are_bytes_fetched_by_one_indexing_call() -> None:
+    part = ImageSet(bytes_(20, side=28), torch.arange(20) % 4)
+    calls = []
+
+    class Counting(torch.Tensor):
+        def __getitem__(self, index: Any) -> Any:
+            calls.append(index)
+            return super().__getitem__(index)
+
+    counted = ImageSet(part.images.as_subclass(Counting), part.labels)
+    data = module()
+    data.splits = Splits(counted, counted, counted, list("abcd"), "full")
+    batches = list(data.train_dataloader())
+    assert [len(labels) for _, labels in batches] == [6, 6, 6, 2]
+    assert all(images.dtype == torch.uint8 for images, _ in batches)
+    assert len(calls) == 4, "one call a batch, none an image"
+
+
+def test_what_the_network_sees_is_resized_and_normalized() -> None:
+    data = module()
+    images = data.splits.train.images
+    seen = data.prepare(images)
+    expected = reference.normalize(
+        reference.resize(images.float() / 255, [227, 227], antialias=True), [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
+    )
+    assert seen.shape == (20, 3, 227, 227)
+    assert torch.allclose(seen, expected, atol=1e-4)
+
+
+def test_validation_and_test_are_prepared_without_augmentation() -> None:
+    data = module()
+    images, labels = data.splits.train.images, data.splits.train.labels
+    prepared, _ = data.on_after_batch_transfer((images, labels), 0)
+    assert torch.equal(prepared, data.prepare(images))
+    assert not torch.equal(data.prepare(images, seeded()), prepared)
+
+
+def test_each_augmentation_is_off_with_one_word() -> None:
+    data = module(augmentation=AugmentationConfig(**NONE))
+    images = data.splits.train.images
+    assert torch.equal(data.prepare(images, seeded()), data.prepare(images))
+
+
+def test_mean_and_std_are_those_of_the_pixels() -> None:
+    images = bytes_(50)
+    mean, std = measure(images)
+    pixels = images.double() / 255
+    assert mean == pytest.approx(pixels.mean((0, 2, 3)).tolist(), abs=1e-4)
+    assert std == pytest.approx(pixels.std((0, 2, 3), correction=0).tolist(), abs=1e-4)

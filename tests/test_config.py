@@ -1,0 +1,171 @@
+"""Wrong requests end in one or two sentences, exit code 2, and before torch is imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from src.config import CONFIGS, TrainConfig, UserError, check
+from tests.conftest import ROOT, Outcome
+
+Door = Callable[..., Outcome]
+
+WRONG = [
+    ("dataset=mnits", "dataset=mnits: there is no such dataset. Did you mean mnist?"),
+    ("model=alexnett", "Did you mean alexnet?"),
+    ("datset=mnist", "datset: there is no such key. Did you mean dataset?"),
+    ("bach_size=3", "bach_size: there is no such key. Did you mean batch_size?"),
+    ("+bach_size=3", "bach_size: there is no such key. Did you mean batch_size?"),
+    ("++bach_size=3", "bach_size: there is no such key. Did you mean batch_size?"),
+    ("optimizer.lrr=1", "optimizer.lrr: there is no such key. Did you mean optimizer.lr?"),
+    ("lr=1", "lr: there is no such key. Did you mean optimizer.lr?"),
+    ("trainer.max_epoch=1", "Did you mean trainer.max_epochs?"),
+    ("dataset.valid_fraction=1.2", "dataset.valid_fraction=1.2: expected a number between 0 and 1."),
+    ("batch_size=0", "batch_size=0: expected a number greater than 0."),
+    ("batch_size=many", "batch_size=many: expected a whole number."),
+    ("batch_size=1.5", "batch_size=1.5: expected a whole number."),
+    ("batch_size=true", "batch_size=true: expected a whole number."),
+    ("seed=-1", "seed=-1: expected a number between 0 and"),
+    ("seed=1,2", "seed=1,2: several values are a sweep; add -m"),
+    ("device=gup", "device=gup: expected 'auto', 'cpu' or 'gpu'."),
+    ("precision=8", "precision=8: expected 'auto'"),
+    ("compile=maybe", "compile=maybe: expected true or false."),
+    ("model.dropout=1.5", "model.dropout=1.5: expected a number between 0 and 1."),
+    ("model.widths=[64,x,1,1,1]", "model.widths.1=x: expected a whole number."),
+    ("model.widths=[64,0,1,1,1]", "model.widths.1=0: expected a number greater than 0."),
+    ("model._target_=os.system", "model._target_=os.system: expected a class of this project"),
+    ("model._target_=src.model.none.None", "no module src.model.none"),
+    ("model._target_=src.model.alexnet.Nothing", "has no class or function Nothing"),
+    ("optimizer.lr=-0.1", "optimizer.lr=-0.1: expected a number greater than 0."),
+    ("optimizer.amsgrad=3", "optimizer.amsgrad=3: expected true or false."),
+    ("scheduler.warmup=2", "scheduler.warmup=2: expected"),
+    ("trainer.limit_train_batches=1.5", "expected a whole number or a number less than or equal to 1."),
+    ("dataset.augmentation.degrees=999", "expected a number between 0 and 180."),
+    ("dataset.mean=null dataset.std=[0]", "dataset.std.0=0: expected a number greater than 0."),
+    ("data_dir=null", "data_dir=null: expected a string."),
+    ("nonsense", "Options are written KEY=VALUE."),
+    ("no/group=here", "no/group"),
+]
+
+
+@pytest.mark.parametrize(("request_", "sentence"), WRONG)
+def test_wrong_request_is_refused_in_a_sentence(door: Door, in_tmp: Path, request_: str, sentence: str) -> None:
+    outcome = door("train", *request_.split())
+    assert outcome.code == 2
+    assert sentence in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+    assert outcome.err.startswith("error: ")
+    assert "Traceback" not in outcome.err
+    assert not outcome.out
+    assert not list(in_tmp.iterdir()), "nothing half-written"
+
+
+@pytest.mark.parametrize("where", ["[64,64]", "[1,2,3,4,5,6]"])
+def test_wrong_number_of_widths_is_refused(door: Door, images_folder: Path, where: str) -> None:
+    outcome = door("train", "dataset=image_folder", f"data_dir={images_folder}", f"model.widths={where}")
+    assert outcome.code == 2
+    assert "5 widths are needed" in outcome.err
+
+
+def test_every_wrong_job_of_a_sweep_is_found_before_the_first_starts(door: Door, in_tmp: Path) -> None:
+    outcome = door("train", "-m", "batch_size=3,-3")
+    assert outcome.code == 2
+    assert "batch_size=-3" in outcome.err
+    assert not list(in_tmp.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("batch_sise: 3", "batch_sise: there is no such key. Did you mean batch_size?"),
+        ("optimizer: {lr: fast}", "optimizer.lr=fast: expected a number."),
+        ("batch_size: [", "a config file is no YAML"),
+        ("seed: ${nothing}", "nothing"),
+    ],
+)
+def test_wrong_yaml_file_is_refused(door: Door, in_tmp: Path, text: str, sentence: str) -> None:
+    own = in_tmp / "own" / "experiment"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text(f"# @package _global_\n{text}\n")
+    outcome = door("train", "--config-dir", str(in_tmp / "own"), "experiment=mine")
+    assert outcome.code == 2
+    assert sentence in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_full_error_shows_the_traceback(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(UserError, match="batch_size=0"):
+        door("train", "batch_size=0")
+
+
+def test_log_folder_that_cannot_be_written_is_refused(door: Door, in_tmp: Path) -> None:
+    (in_tmp / "logs").write_text("a file where the folder should be")
+    outcome = door("train")
+    assert outcome.code == 2
+    assert "logs is a file" in outcome.err
+
+
+def test_device_that_is_absent_is_refused_and_leaves_nothing(door: Door, in_tmp: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available() or torch.backends.mps.is_available():
+        pytest.skip("this machine has a GPU, which the request would get")
+    outcome = door("train", "device=gpu", "dataset.source=sample")
+    assert outcome.code == 2
+    assert "device=gpu: this machine has no GPU" in outcome.err
+    assert not [path for path in in_tmp.rglob("*") if path.is_file()]
+    assert not (in_tmp / "logs").exists() or not list((in_tmp / "logs").iterdir())
+
+
+def test_declared_key_that_no_yaml_lists_can_be_given(door: Door) -> None:
+    outcome = door("train", "optimizer.amsgrad=true", "trainer.limit_train_batches=2", "--cfg", "job")
+    assert outcome.code == 0, outcome.err
+    assert "amsgrad: true" in outcome.out
+    assert "limit_train_batches: 2" in outcome.out
+
+
+def test_help_names_groups_options_and_examples(door: Door) -> None:
+    outcome = door("train", "--help")
+    assert outcome.code == 0
+    for word in (
+        "mnist",
+        "alexnet_bn",
+        "adamw",
+        "valid_fraction",
+        "label_smoothing",
+        "max_epochs",
+        "Examples",
+    ):
+        assert word in outcome.out
+    for group in (path.name for path in CONFIGS.iterdir() if path.is_dir()):
+        assert f"{group}=" in outcome.out
+    assert "split" in door("eval", "--help").out
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["bach_size=3"], ["--cfg", "job"]])
+def test_torch_is_not_imported_for_help_or_a_wrong_config(arguments: list[str], tmp_path: Path) -> None:
+    program = (
+        "import runpy, sys\n"
+        f"sys.argv = ['train', *{arguments!r}]\n"
+        "try:\n    runpy.run_module('src.train', run_name='__main__')\n"
+        "except SystemExit as exit_:\n    print('code', exit_.code or 0)\n"
+        "print('torch' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+    assert ("code 2" in done.stdout) == (arguments == ["bach_size=3"])
+
+
+def test_config_of_a_checkpoint_is_checked_by_the_same_schema(door: Door) -> None:
+    printed = door("train", "--cfg", "job").out
+    config = OmegaConf.create(printed)
+    assert isinstance(check(config, TrainConfig), TrainConfig)
+    config.model._target_ = "subprocess.Popen"
+    with pytest.raises(UserError, match=r"subprocess\.Popen"):
+        check(config, TrainConfig)

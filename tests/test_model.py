@@ -1,0 +1,206 @@
+"""The network's layers, the schedules, and one network that learns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD
+from torch.utils.flop_counter import FlopCounterMode
+
+from src.config import AugmentationConfig
+from src.data.datamodule import DataModule
+from src.data.images import ImageSet, Splits
+from src.model import schedules
+from src.model.alexnet import AlexNet, fitting_sizes
+from src.model.classifier import Classifier
+
+ALEXNET: dict[str, Any] = {}
+ALEXNET_BN: dict[str, Any] = {"widths": [96, 256, 384, 384, 256], "batch_norm": True, "padding": 0}
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(weight.numel() for weight in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "channels", "convolutions", "maps"),
+    [
+        (ALEXNET, 1, [7_808, 307_392, 663_936, 884_992, 590_080], [56, 27, 13, 13, 13]),
+        (ALEXNET, 3, [23_296, 307_392, 663_936, 884_992, 590_080], [56, 27, 13, 13, 13]),
+        (ALEXNET_BN, 1, [11_712, 614_656, 885_120, 1_327_488, 884_992], [55, 27, 13, 13, 13]),
+        (ALEXNET_BN, 3, [34_944, 614_656, 885_120, 1_327_488, 884_992], [55, 27, 13, 13, 13]),
+    ],
+)
+def test_layers_have_the_shapes_of_the_paper(
+    options: dict[str, Any], channels: int, convolutions: list[int], maps: list[int]
+) -> None:
+    network = AlexNet(channels, 10, **options).eval()
+    shapes: list[torch.Size] = []
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear | nn.MaxPool2d):
+            layer.register_forward_hook(lambda layer, inputs, output: shapes.append(output.shape[1:]))
+    widths = options.get("widths", [64, 192, 384, 256, 256])
+    with torch.inference_mode():
+        images = torch.zeros(2, channels, 227, 227)
+        assert network.features(images).shape == (2, 256, 6, 6)
+        shapes.clear()
+        assert network(images).shape == (2, 10)
+    sides = iter([maps[0], 27, maps[1], 13, *maps[2:], 6])
+    kept = iter([widths[0], widths[0], widths[1], widths[1], *widths[2:], widths[4]])
+    assert [tuple(shape) for shape in shapes[:8]] == [
+        (width, side, side) for width, side in zip(kept, sides, strict=True)
+    ]
+    assert [tuple(shape) for shape in shapes[8:]] == [(4096,), (4096,), (10,)]
+    found = [parameters(layer) for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    assert found == convolutions
+    assert parameters(network.classifier) == 37_752_832 + 16_781_312 + 40_970
+    norms = 2 * sum(widths) if options else 0
+    assert parameters(network) == sum(convolutions) + norms + 54_575_114
+
+
+@pytest.mark.parametrize(("options", "channels", "gigaflops"), [(ALEXNET, 1, 3.94), (ALEXNET_BN, 3, 6.58)])
+def test_training_on_one_image_costs_the_arithmetic_of_the_design(
+    options: dict[str, Any], channels: int, gigaflops: float
+) -> None:
+    network = AlexNet(channels, 10, **options)
+    with FlopCounterMode(display=False) as counter:
+        network(torch.zeros(2, channels, 227, 227)).sum().backward()
+    assert counter.get_total_flops() / 2e9 == pytest.approx(gigaflops, rel=0.01)
+
+
+@pytest.mark.parametrize("padding", [0, 2])
+def test_sizes_that_fit_are_exactly_those_that_end_in_6x6(padding: int) -> None:
+    convolutions = AlexNet(1, 10, widths=[1] * 5, padding=padding, hidden=1).convolutions
+    with torch.device("meta"):
+        probe = AlexNet(1, 10, widths=[1] * 5, padding=padding, hidden=1).convolutions
+        found = [size for size in range(200, 280) if probe(torch.zeros(1, 1, size, size)).shape[-2:] == (6, 6)]
+    assert found == list(fitting_sizes(padding))
+    assert 227 in found
+    assert len(convolutions) == 13
+
+
+@pytest.mark.parametrize(("padding", "size"), [(0, 224), (2, 222), (2, 255), (0, 32)])
+def test_size_that_does_not_fit_is_refused_with_those_that_do(padding: int, size: int) -> None:
+    network = AlexNet(1, 10, widths=[1] * 5, padding=padding, hidden=1)
+    sizes = fitting_sizes(padding)
+    with pytest.raises(ValueError, match=f"image_size={size}: .*{sizes.start} to {sizes.stop - 1} pixels"):
+        network(torch.zeros(1, 1, size, size))
+
+
+def rates(schedule: Any, steps: int = 100, **options: Any) -> list[float]:
+    optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = schedule(optimizer, steps, **options)
+    found = []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+def test_constant_rate_stays() -> None:
+    assert set(rates(schedules.constant)) == {1.0}
+
+
+@pytest.mark.parametrize("schedule", [schedules.cosine, schedules.one_cycle])
+def test_rate_rises_to_the_optimizers_own_and_falls_to_the_final_one(schedule: Any) -> None:
+    found = rates(schedule, warmup=0.2, final=0.1)
+    assert found[:20] == sorted(found[:20])
+    assert found[20] == max(found) == 1.0
+    assert found[20:] == sorted(found[20:], reverse=True)
+    assert found[-1] == pytest.approx(0.1)
+
+
+def test_step_falls_at_its_milestones() -> None:
+    found = rates(schedules.step, milestones=[0.5, 0.8], gamma=0.1)
+    assert (found[49], found[50], found[79], found[80]) == (1.0, 0.1, 0.1, pytest.approx(0.01))
+
+
+def build(seed: int = 1, augment: bool = False, dropout: float = 0.0) -> tuple[Classifier, DataModule]:
+    labels = torch.arange(24) % 3
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (24, 1, 12, 12), generator=generator, dtype=torch.uint8)
+    part = ImageSet(pixels, labels)
+    amounts = (
+        {"degrees": 10.0, "translate": 0.1, "scale": 0.1}
+        if augment
+        else {"degrees": 0.0, "translate": 0.0, "scale": 0.0}
+    )
+    data = DataModule(
+        Splits(part, part, part, list("abc"), "full"),
+        batch_size=8,
+        num_workers=0,
+        seed=seed,
+        mean=[0.5],
+        std=[0.3],
+        image_size=227,
+        augmentation=AugmentationConfig(flip=augment, crop=2 if augment else 0, **amounts),
+    )
+    torch.manual_seed(0)
+    network = AlexNet(1, 3, widths=[8] * 5, hidden=32, dropout=dropout)
+    classifier = Classifier(
+        network, 3, lambda weights: torch.optim.Adam(weights, lr=2e-3), schedules.constant, {}, seed=seed
+    )
+    return classifier, data
+
+
+def trainer(epochs: int, **options: Any) -> L.Trainer:
+    return L.Trainer(
+        accelerator="cpu",
+        max_epochs=epochs,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        **options,
+    )
+
+
+def test_it_learns_random_labels_by_heart() -> None:
+    classifier, data = build()
+    run = trainer(epochs=40)
+    run.fit(classifier, data)
+    assert float(run.callback_metrics["train/acc"]) == 1.0
+    assert run.test(classifier, data, verbose=False)[0]["test/acc"] == 1.0
+
+
+def weights_after(seed: int) -> torch.Tensor:
+    classifier, data = build(seed, augment=True, dropout=0.5)
+    torch.manual_seed(torch.seed() % 1000)  # whatever was drawn before must not matter
+    trainer(epochs=2).fit(classifier, data)
+    return torch.cat([weight.detach().flatten() for weight in classifier.network.parameters()])
+
+
+def test_order_augmentation_and_dropout_are_functions_of_the_seed() -> None:
+    assert torch.equal(weights_after(1), weights_after(1))
+    assert not torch.equal(weights_after(1), weights_after(2))
+
+
+def test_metrics_are_those_of_the_whole_epoch() -> None:
+    classifier, data = build()
+    found = trainer(epochs=1).test(classifier, data, verbose=False)[0]
+    classifier.eval()
+    part = data.splits.test
+    with torch.inference_mode():
+        logits = classifier(data.prepare(part.images))
+    assert found["test/acc"] == pytest.approx(float((logits.argmax(1) == part.labels).float().mean()))
+    assert found["test/loss"] == pytest.approx(float(nn.functional.cross_entropy(logits, part.labels)), rel=1e-5)
+
+
+def test_only_the_training_loss_is_smoothed() -> None:
+    classifier, data = build()
+    classifier.label_smoothing = 0.3
+    batch = data.prepare(data.splits.train.images[:8]), data.splits.train.labels[:8]
+    classifier.eval()
+    with torch.inference_mode():
+        logits = classifier(batch[0])
+        smooth = nn.functional.cross_entropy(logits, batch[1], label_smoothing=0.3)
+        plain = nn.functional.cross_entropy(logits, batch[1])
+    classifier.log = lambda *_, **__: None  # type: ignore[method-assign]
+    assert torch.allclose(classifier._step(batch, "train")["loss"], smooth)
+    assert torch.allclose(classifier._step(batch, "val")["loss"], plain)

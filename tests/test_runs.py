@@ -1,0 +1,442 @@
+"""Whole runs through the front doors: what they leave behind, and that train and eval agree."""
+
+from __future__ import annotations
+
+import csv
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from src import checkpoint
+from src.config import CONFIGS, UserError
+from tests.conftest import ROOT, SHORT, Outcome, only_run, results_of, write_folder, write_idx
+
+Door = Callable[..., Outcome]
+
+
+def folder_run(folder: Path, *more: str) -> list[str]:
+    return ["dataset=image_folder", f"data_dir={folder}", *SHORT, *more]
+
+
+@pytest.fixture
+def run(door: Door, in_tmp: Path, images_folder: Path) -> Path:
+    outcome = door("train", *folder_run(images_folder, "seed=3", "trainer.max_epochs=2"))
+    assert outcome.code == 0, outcome.err
+    return only_run(in_tmp)
+
+
+class TestWhatARunLeaves:
+    def test_files_and_results(self, run: Path, images_folder: Path) -> None:
+        assert {path.name for path in run.iterdir()} == {
+            "checkpoints",
+            "config.yaml",
+            "metrics.csv",
+            "results.json",
+            "summary.png",
+            "tensorboard",
+        }
+        assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+        results = results_of(run)
+        assert results["dataset"]["name"] == "image_folder"
+        assert results["dataset"]["source"] == "full"
+        assert (results["model"], results["optimizer"], results["seed"]) == ("alexnet", "adamw", 3)
+        assert results["device"] == "cpu"
+        assert results["precision"] in ("32-true", "bf16-mixed")
+        assert results["parameters"] == 2_814
+        assert results["train"]["epochs"] == 2
+        assert results["train"]["seconds"] > 0
+        assert results["train"]["images_per_second"] > 0
+        assert (results["train"]["images"], results["val"]["images"], results["test"]["images"]) == (48, 6, 6)
+        assert 0 <= results["val"]["accuracy"] <= 1
+        assert 0 <= results["test"]["accuracy"] <= 1
+        assert results["test"]["loss"] > 0
+        assert Path(results["checkpoint"]).name == "best.ckpt"
+        assert f"data_dir={images_folder}" in results["command"]
+        assert results["command"].startswith("python -m src.train dataset=image_folder")
+        assert results["versions"]["torch"] == torch.__version__.partition("+")[0]
+        assert results["machine"]["cores"] == os.cpu_count()
+        assert set(results["git"] or {"revision": 0, "modified": 0}) == {"revision", "modified"}
+        with Image.open(run / "summary.png") as picture:
+            assert min(picture.size) > 500
+
+    def test_name_says_when_and_what(self, run: Path) -> None:
+        date, time, *what = run.name.split("_")
+        assert len(date.split("-")) == len(time.split("-")) == 3
+        assert "_".join(what).startswith("image_folder_alexnet_adamw_")
+
+    def test_resolved_config_has_no_auto_mean(self, run: Path) -> None:
+        config = OmegaConf.load(run / "config.yaml")
+        assert config.seed == 3
+        assert len(config.dataset.mean) == 3
+
+    def test_metrics_csv_has_a_row_an_epoch(self, run: Path) -> None:
+        with (run / "metrics.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        losses = [row["train/loss"] for row in rows if row["train/loss"]]
+        assert len(losses) == 2
+        assert {"train/acc", "val/loss", "val/acc", "test/acc", "train/images_per_second"} <= rows[0].keys()
+
+    def test_tensorboard_has_curves_hyperparameters_and_the_config(self, run: Path) -> None:
+        events = EventAccumulator(str(run / "tensorboard")).Reload()
+        scalars = set(events.Tags()["scalars"])
+        wanted = {
+            "train/loss",
+            "train/acc",
+            "val/loss",
+            "val/acc",
+            "train/learning_rate",
+            "train/images_per_second",
+        }
+        assert wanted <= scalars
+        assert "final/test/acc" in scalars
+        text = events.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
+        assert "seed: 3" in text
+
+    def test_checkpoint_describes_itself_and_loads_with_weights_only(self, run: Path) -> None:
+        for name in ("best.ckpt", "last.ckpt"):
+            content = torch.load(run / "checkpoints" / name, weights_only=True)
+            about = content["about"]
+            assert about["config"]["seed"] == 3
+            assert about["classes"] == ["class0", "class1"]
+            assert (about["channels"], about["source"]) == (3, "full")
+            assert about["command"] == results_of(run)["command"]
+        assert "optimizer_states" in content
+
+    def test_screen_fits_80_columns_and_is_plain_when_piped(self, door: Door, images_folder: Path) -> None:
+        outcome = door("train", *folder_run(images_folder, "hydra.run.dir=r"))
+        assert outcome.code == 0, outcome.err
+        assert "\x1b" not in outcome.out
+        assert max(len(line) for line in outcome.out.splitlines()) <= 80
+        for words in (
+            "image_folder, 2 classes, 3x12x12 resized to 227x227",
+            "writes to",
+            "Conv2d",
+            "4 x 56 x 56",
+        ):
+            assert words in outcome.out
+        for words in (
+            "test accuracy",
+            "test loss",
+            "6 images of image_folder",
+            "images/s",
+            "src.eval checkpoint=r",
+        ):
+            assert words in outcome.out
+        assert outcome.out.isascii()
+
+
+class TestEval:
+    @pytest.mark.parametrize("extra", [[], ["precision=32-true", "model.batch_norm=true"]])
+    def test_it_agrees_with_the_runs_own_test_to_the_last_digit(
+        self, door: Door, in_tmp: Path, images_folder: Path, extra: list[str]
+    ) -> None:
+        assert door("train", *folder_run(images_folder, *extra)).code == 0
+        results = results_of(only_run(in_tmp))
+        moved = in_tmp / "elsewhere" / "mine.ckpt"
+        moved.parent.mkdir()
+        shutil.move(results["checkpoint"], moved)
+        shutil.rmtree(in_tmp / "logs")
+        outcome = door("eval", f"checkpoint={moved}", "device=cpu")
+        assert outcome.code == 0, outcome.err
+        assert f" {results['test']['accuracy']}\n" in outcome.out.replace("  ", " ").replace(" \n", "\n")
+        assert str(results["test"]["loss"]) in outcome.out
+        assert not (in_tmp / "logs").exists(), "an evaluation leaves nothing behind"
+
+    def test_each_split_is_scored_with_a_row_a_class(self, door: Door, run: Path) -> None:
+        for split, count in (("train", 48), ("val", 6), ("test", 6)):
+            outcome = door("eval", f"checkpoint={run}/checkpoints/best.ckpt", f"split={split}", "device=cpu")
+            assert outcome.code == 0, outcome.err
+            assert f"{split} split, {count} images" in outcome.out
+            rows = [line.split() for line in outcome.out.splitlines() if line.strip().startswith("class")]
+            counts = [int(cell) for row in rows for cell in row[2:] if cell.isdigit()]
+            assert sum(counts) == count
+
+    def test_images_that_do_not_fit_are_refused(self, door: Door, run: Path, in_tmp: Path) -> None:
+        path = f"checkpoint={run}/checkpoints/best.ckpt"
+        three = write_folder(in_tmp / "three", classes=3, count=10)
+        outcome = door("eval", path, f"data_dir={three}")
+        assert outcome.code == 2
+        assert "these images have 3 classes, the checkpoint's network 2" in outcome.err
+        outcome = door("eval", path, "dataset=mnist", "dataset.source=sample")
+        assert outcome.code == 2
+        assert "these images have 1 channels, the checkpoint's network takes 3" in outcome.err
+
+    def test_other_images_are_prepared_as_the_training_images_were(self, door: Door, run: Path, in_tmp: Path) -> None:
+        other = write_folder(in_tmp / "other", classes=2, count=12, size=20)
+        outcome = door("eval", f"checkpoint={run}/checkpoints/best.ckpt", "dataset=image_folder", f"data_dir={other}")
+        assert outcome.code == 0, outcome.err
+
+
+class TestBadCheckpoints:
+    def evil(self, path: Path, trap: Path) -> Path:
+        class Evil:
+            def __reduce__(self) -> tuple[Any, ...]:
+                return os.mkdir, (str(trap),)
+
+        torch.save({"state_dict": {}, "about": Evil()}, path)
+        return path
+
+    def test_one_that_would_run_code_does_not(self, door: Door, in_tmp: Path) -> None:
+        path = self.evil(in_tmp / "evil.ckpt", in_tmp / "trap")
+        outcome = door("eval", f"checkpoint={path}")
+        assert outcome.code == 2
+        assert "which could run code" in outcome.err
+        assert not (in_tmp / "trap").exists()
+        plain = in_tmp / "plain.ckpt"
+        with plain.open("wb") as file:
+            pickle.dump({"about": print}, file)
+        assert door("eval", f"checkpoint={plain}").code == 2
+
+    @pytest.mark.parametrize("damage", ["missing", "folder", "empty", "truncated", "text", "foreign"])
+    def test_what_is_wrong_is_said(self, door: Door, run: Path, in_tmp: Path, damage: str) -> None:
+        whole = (run / "checkpoints" / "best.ckpt").read_bytes()
+        path = in_tmp / "it.ckpt"
+        if damage == "folder":
+            path.mkdir()
+        elif damage == "foreign":
+            torch.save({"state_dict": {"weight": torch.zeros(3)}, "epoch": 3}, path)
+        elif damage != "missing":
+            path.write_bytes({"empty": b"", "truncated": whole[: len(whole) // 2], "text": b"hello"}[damage])
+        outcome = door("eval", f"checkpoint={path}")
+        assert outcome.code == 2
+        assert f"checkpoint={path}: it " in outcome.err or "another program wrote it" in outcome.err
+        assert "Traceback" not in outcome.err
+        assert len(outcome.err.splitlines()) == 1
+
+    def test_one_whose_config_names_a_foreign_class_is_refused(self, run: Path, in_tmp: Path) -> None:
+        content = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+        content["about"]["config"]["model"]["_target_"] = "os.system"
+        torch.save(content, in_tmp / "crafted.ckpt")
+        with pytest.raises(UserError, match=r"does not fit this version: model._target_=os.system"):
+            checkpoint.load(in_tmp / "crafted.ckpt")
+
+
+class TestResume:
+    def test_going_on_ends_with_the_weights_of_an_unbroken_run(
+        self, door: Door, in_tmp: Path, images_folder: Path
+    ) -> None:
+        same = ["scheduler=constant", "optimizer=sgd"]
+        assert door("train", *folder_run(images_folder, *same, "trainer.max_epochs=3", "hydra.run.dir=whole")).code == 0
+        assert door("train", *folder_run(images_folder, *same, "trainer.max_epochs=1", "hydra.run.dir=part")).code == 0
+        outcome = door(
+            "train",
+            *folder_run(images_folder, *same, "trainer.max_epochs=3", "hydra.run.dir=rest", "resume=part"),
+        )
+        assert outcome.code == 0, outcome.err
+        whole, rest = (
+            checkpoint.load(in_tmp / name / "checkpoints/last.ckpt").state_dict for name in ("whole", "rest")
+        )
+        assert whole.keys() == rest.keys()
+        assert all(torch.equal(whole[name], rest[name]) for name in whole)
+
+    def test_folder_without_a_run_is_refused(self, door: Door, in_tmp: Path, images_folder: Path) -> None:
+        outcome = door("train", *folder_run(images_folder), f"resume={images_folder}")
+        assert outcome.code == 2
+        assert "no checkpoints/last.ckpt" in outcome.err
+
+    def test_second_run_in_the_same_folder_is_refused(self, door: Door, run: Path, images_folder: Path) -> None:
+        before = sorted(path.stat().st_mtime_ns for path in run.rglob("*"))
+        outcome = door("train", *folder_run(images_folder), f"hydra.run.dir={run}")
+        assert outcome.code == 2
+        assert "a run lies there already" in outcome.err
+        assert sorted(path.stat().st_mtime_ns for path in run.rglob("*")) == before
+
+
+class TestBadData:
+    """Through the front door: exit code 2, one line, and no run folder left."""
+
+    def refused(self, door: Door, in_tmp: Path, *arguments: str) -> str:
+        outcome = door("train", *SHORT, *arguments)
+        assert outcome.code == 2
+        assert "Traceback" not in outcome.err
+        assert len(outcome.err.splitlines()) == 1
+        assert not (in_tmp / "logs").exists() or not list((in_tmp / "logs").iterdir())
+        return outcome.err
+
+    def test_damaged_idx_file(self, door: Door, in_tmp: Path, rng: Any) -> None:
+        raw = write_idx(in_tmp / "data" / "MNIST" / "raw", rng)
+        (raw / "train-images-idx3-ubyte").write_bytes(b"")
+        assert "wrong checksum" in self.refused(door, in_tmp)
+
+    def test_own_idx_files_are_read_without_checksums(self, door: Door, in_tmp: Path, rng: Any) -> None:
+        write_idx(in_tmp / "data" / "MNIST" / "raw", rng, train=200, test=40)
+        assert door("train", *SHORT, "dataset.md5=null").code == 0
+        results = results_of(only_run(in_tmp))
+        assert results["dataset"]["source"] == "full"
+        assert (results["train"]["images"], results["test"]["images"]) == (180, 40)
+
+    def test_empty_folder(self, door: Door, in_tmp: Path) -> None:
+        (in_tmp / "empty").mkdir()
+        assert "no sub-folder" in self.refused(door, in_tmp, "dataset=image_folder", "data_dir=empty")
+
+    def test_broken_image(self, door: Door, in_tmp: Path, images_folder: Path) -> None:
+        (images_folder / "class0" / "000.png").write_bytes(b"no image")
+        err = self.refused(door, in_tmp, "dataset=image_folder", f"data_dir={images_folder}")
+        assert "class0/000.png" in err
+
+    @pytest.mark.parametrize("size", [32, 255])
+    def test_input_size_that_does_not_fit(self, door: Door, in_tmp: Path, images_folder: Path, size: int) -> None:
+        arguments = ["dataset=image_folder", f"data_dir={images_folder}", f"dataset.image_size={size}"]
+        assert "AlexNet takes images of 223 to 254 pixels" in self.refused(door, in_tmp, *arguments)
+
+    def test_mean_of_too_few_channels(self, door: Door, in_tmp: Path, images_folder: Path) -> None:
+        arguments = ["dataset=image_folder", f"data_dir={images_folder}", "dataset.mean=[0.5]"]
+        assert "expected 3 numbers, one a channel" in self.refused(door, in_tmp, *arguments)
+
+    def test_crop_wider_than_the_images(self, door: Door, in_tmp: Path, images_folder: Path) -> None:
+        arguments = ["dataset=image_folder", f"data_dir={images_folder}", "dataset.augmentation.crop=12"]
+        assert "the images are only 12 pixels wide" in self.refused(door, in_tmp, *arguments)
+
+
+def test_sample_is_named_on_screen_in_the_results_and_in_the_checkpoint(door: Door, in_tmp: Path) -> None:
+    limits = ["trainer.limit_train_batches=2", "trainer.limit_val_batches=2"]
+    outcome = door("train", "dataset.source=sample", *SHORT, *limits)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.startswith("SAMPLE")
+    assert "packaged mnist digits, not the official test set" in outcome.out
+    results = results_of(only_run(in_tmp))
+    assert (results["dataset"]["source"], results["dataset"]["test_set"]) == ("sample", "mnist sample")
+    about = torch.load(results["checkpoint"], weights_only=True)["about"]
+    assert (about["source"], about["test_set"]) == ("sample", "mnist sample")
+
+
+def test_16_mixed_on_a_cpu_says_what_is_used_instead(door: Door, in_tmp: Path, images_folder: Path) -> None:
+    outcome = door("train", *folder_run(images_folder, "precision=16-mixed", "hydra.run.dir=r"))
+    assert outcome.code == 0, outcome.err
+    used = results_of(in_tmp / "r")["precision"]
+    assert used in ("bf16-mixed", "32-true")
+    assert f"precision=16-mixed needs a CUDA GPU; this run uses {used} instead" in outcome.out
+
+
+def test_multirun_of_two_jobs_leaves_two_runs_named_by_their_overrides(
+    door: Door, in_tmp: Path, images_folder: Path
+) -> None:
+    outcome = door("train", "-m", *folder_run(images_folder), "seed=1,2", "hydra.sweep.dir=sweep")
+    assert outcome.code == 0, outcome.err
+    runs = sorted((in_tmp / "sweep").iterdir())
+    assert [results_of(run)["seed"] for run in runs] == [1, 2]
+    assert all(f"seed={seed}" in run.name for seed, run in enumerate(runs, 1))
+    assert all("seed=1" not in results_of(runs[1])[key] for key in ("command",))
+
+
+def test_runs_started_in_the_same_instant_get_two_folders(door: Door, images_folder: Path, in_tmp: Path) -> None:
+    fixed = datetime(2026, 1, 2, 3, 4, 5)
+
+    class Stopped(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+            return fixed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hydra.core.utils.datetime", Stopped, raising=False)
+        for _ in range(2):
+            assert door("train", *folder_run(images_folder)).code == 0
+    runs = list((in_tmp / "logs").iterdir())
+    assert len(runs) == 2
+    assert len({run.name.rpartition("_")[2] for run in runs}) == 2
+
+
+def test_the_same_command_gives_the_same_accuracy_to_the_last_digit(
+    door: Door, in_tmp: Path, images_folder: Path
+) -> None:
+    for name in ("a", "b"):
+        assert door("train", *folder_run(images_folder, f"hydra.run.dir={name}")).code == 0
+    one, two = (results_of(in_tmp / name) for name in ("a", "b"))
+    assert one["test"] == two["test"]
+    assert one["val"] == two["val"]
+
+
+def test_early_stopping_ends_a_run_that_gains_nothing(door: Door, in_tmp: Path, images_folder: Path) -> None:
+    arguments = folder_run(images_folder, "callbacks.early_stopping=1", "trainer.max_epochs=20", "optimizer.lr=1e-9")
+    assert door("train", *arguments).code == 0
+    assert results_of(only_run(in_tmp))["train"]["epochs"] < 20
+
+
+GROUPS = {
+    "dataset/augmentation": "dataset=image_folder",
+    "model": "",
+    "optimizer": "",
+    "scheduler": "",
+    "trainer": "",
+    "callbacks": "",
+    "logger": "",
+}
+OPTIONS = [(group, file.stem) for group in GROUPS for file in sorted((CONFIGS / group).glob("*.yaml"))]
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_of_every_group_trains(
+    door: Door, in_tmp: Path, images_folder: Path, group: str, option: str
+) -> None:
+    outcome = door("train", *folder_run(images_folder), f"{group}={option}", "trainer.max_steps=2", "batch_size=4")
+    assert outcome.code == 0, outcome.err
+    assert results_of(only_run(in_tmp))["test"]["images"] == 6
+
+
+@pytest.mark.parametrize("name", [file.stem for file in sorted((CONFIGS / "dataset").glob("*.yaml"))])
+def test_every_dataset_names_a_reader_that_takes_its_config(door: Door, in_tmp: Path, name: str) -> None:
+    outcome = door("train", *SHORT, f"dataset={name}", "data_dir=none", "dataset.source=full", *no_mirrors(name))
+    assert outcome.code == 2
+    assert "none" in outcome.err, "each says where it looked"
+    assert "Put " in outcome.err or "Set data_dir" in outcome.err
+
+
+def no_mirrors(name: str) -> list[str]:
+    return ["dataset.mirrors=[]"] if "mirrors" in OmegaConf.load(CONFIGS / "dataset" / f"{name}.yaml") else []
+
+
+@pytest.mark.parametrize("name", [file.stem for file in sorted((CONFIGS / "experiment").glob("*.yaml"))])
+def test_every_recipe_trains_and_evaluates(door: Door, in_tmp: Path, name: str, images_folder: Path, rng: Any) -> None:
+    dataset = OmegaConf.load(CONFIGS / "experiment" / f"{name}.yaml").defaults[0]["override /dataset"]
+    if dataset == "cifar10":
+        from tests.conftest import write_cifar
+
+        write_cifar(in_tmp / "data" / "cifar-10-batches-py", rng)
+        given = ["dataset.md5=null"]
+    else:
+        given = ["dataset.source=sample"]
+    limits = [f"trainer.limit_{part}_batches=2" for part in ("train", "val", "test")]
+    outcome = door("train", f"experiment={name}", *SHORT, *given, *limits)
+    assert outcome.code == 0, outcome.err
+    assert door("eval", f"checkpoint={results_of(only_run(in_tmp))['checkpoint']}", "device=cpu").code == 0
+
+
+def test_workers_start_by_spawn_and_give_the_same_run(door: Door, in_tmp: Path, images_folder: Path) -> None:
+    """Nothing relies on fork, which macOS and Windows don't start workers by."""
+    program = in_tmp / "spawned.py"
+    program.write_text(
+        "import sys\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "from src.train import main\n"
+        "if __name__ == '__main__':\n"
+        "    import torch\n"
+        "    torch.multiprocessing.set_start_method('spawn')\n"
+        "    main()\n"
+    )
+    arguments = folder_run(images_folder, "logger=csv")
+    assert door("train", *arguments, "hydra.run.dir=alone").code == 0
+    command = [sys.executable, str(program), *arguments, "num_workers=2", "hydra.run.dir=spawned"]
+    done = subprocess.run(command, cwd=in_tmp, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert results_of(in_tmp / "spawned")["test"] == results_of(in_tmp / "alone")["test"]
+
+
+@pytest.mark.slow
+def test_compiled_network_trains_to_the_same_answer(door: Door, in_tmp: Path, images_folder: Path) -> None:
+    for compiled in ("true", "false"):
+        arguments = folder_run(images_folder, f"compile={compiled}", f"hydra.run.dir={compiled}", "precision=32-true")
+        assert door("train", *arguments).code == 0
+    one, two = (results_of(in_tmp / name)["test"]["loss"] for name in ("true", "false"))
+    assert one == pytest.approx(two, rel=1e-3)

@@ -1,0 +1,34 @@
+"""Options are read from the source of classes, torch's included, without importing them."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+
+from src import signature
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdamW", "Adam", "RMSprop", "Adagrad"])
+def test_parameters_of_an_optimizer_are_those_that_python_sees(name: str) -> None:
+    expected = list(inspect.signature(getattr(torch.optim, name)).parameters)
+    assert list(signature.parameters(f"torch.optim.{name}")) == expected
+
+
+def test_default_and_annotation_are_read() -> None:
+    found = signature.parameters("src.model.alexnet.AlexNet")
+    assert found["in_channels"][1] is ...
+    assert found["widths"][1] == [64, 192, 384, 256, 256]
+    assert signature.evaluate(found["batch_norm"][0], {"bool": bool}) is bool
+
+
+@pytest.mark.parametrize("target", ["src.nothing.X", "src.model.alexnet.X", "torch.optim.X", "nowhere.X"])
+def test_unknown_target_is_a_lookup_error(target: str) -> None:
+    with pytest.raises(LookupError):
+        signature.parameters(target)
+
+
+def test_networks_are_found_by_their_constructor(tmp_path: Path) -> None:
+    assert signature.networks(Path("src/model").absolute()).keys() == {"alexnet"}
