@@ -170,7 +170,7 @@ def build_trainer(config: TrainConfig, hardware: Hardware, folder: Path, num_cla
         callbacks.append(progress_callback(throughput))
     if config.callbacks.early_stopping:
         patience = config.callbacks.early_stopping
-        callbacks.append(EarlyStopping("val/acc", mode="max", patience=patience))
+        callbacks.append(EarlyStopping("val/acc", mode="max", patience=patience, strict=False))
     loggers: list[Logger] = [CSVLogger(folder, name="", version="")]
     if config.logger.tensorboard:
         loggers.append(TensorBoardLogger(folder, name="", version="tensorboard", default_hp_metric=False))

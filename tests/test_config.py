@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from src.config import CONFIGS, TrainConfig, UserError, check
 from tests.conftest import ROOT, Outcome
@@ -165,6 +165,7 @@ def test_torch_is_not_imported_for_help_or_a_wrong_config(arguments: list[str], 
 def test_config_of_a_checkpoint_is_checked_by_the_same_schema(door: Door) -> None:
     printed = door("train", "--cfg", "job").out
     config = OmegaConf.create(printed)
+    assert isinstance(config, DictConfig)
     assert isinstance(check(config, TrainConfig), TrainConfig)
     config.model._target_ = "subprocess.Popen"
     with pytest.raises(UserError, match=r"subprocess\.Popen"):

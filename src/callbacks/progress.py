@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 from lightning.pytorch.callbacks import RichProgressBar
@@ -40,25 +40,29 @@ class ProgressBar(RichProgressBar):
 
 
 class EpochLines(L.Callback):
-    """One plain line an epoch, for pipes, files and job logs."""
+    """A plain table with one line an epoch, for pipes, files and job logs."""
+
+    COLUMNS: ClassVar = {
+        "train loss": ("train/loss", ".4f"),
+        "train acc": ("train/acc", ".2%"),
+        "val loss": ("val/loss", ".4f"),
+        "val acc": ("val/acc", ".2%"),
+        "images/s": ("train/images_per_second", ".0f"),
+    }
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._started = time.perf_counter()
+        self._print("epoch", list(self.COLUMNS), "seconds")
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        named = {
-            "train loss": "train/loss",
-            "train acc": "train/acc",
-            "val loss": "val/loss",
-            "val acc": "val/acc",
-            "images/s": "train/images_per_second",
-        }
-        found = {
-            words: trainer.callback_metrics[name] for words, name in named.items() if name in trainer.callback_metrics
-        }
-        numbers = "  ".join(f"{words} {float(value):.4g}" for words, value in found.items())
-        seconds = time.perf_counter() - self._started
-        print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {numbers}  {seconds:.0f} s", flush=True)
+        found = trainer.callback_metrics
+        cells = [format(float(found[name]), style) if name in found else "-" for name, style in self.COLUMNS.values()]
+        last = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"
+        self._print(f"{trainer.current_epoch + 1}{last}", cells, f"{time.perf_counter() - self._started:.0f}")
+
+    @staticmethod
+    def _print(epoch: str, cells: list[str], seconds: str) -> None:
+        print(f"{epoch:>9} ", *(f"{cell:>10}" for cell in cells), f"{seconds:>8}", flush=True)
 
 
 def progress_callback(throughput: Throughput) -> L.Callback:

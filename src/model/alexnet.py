@@ -56,6 +56,7 @@ class AlexNet(nn.Module):
             *conv(fourth, fifth, 3, padding=1),
             nn.MaxPool2d(3, stride=2),  # (B, fifth, 6, 6)
         )
+        logits = nn.Linear(hidden, num_classes)
         self.classifier = nn.Sequential(
             nn.Dropout(dropout),
             nn.Linear(fifth * 6 * 6, hidden),
@@ -63,12 +64,12 @@ class AlexNet(nn.Module):
             nn.Dropout(dropout),
             nn.Linear(hidden, hidden),
             nn.ReLU(inplace=True),
-            nn.Linear(hidden, num_classes),
+            logits,
         )
 
         self.apply(_initialize)
         # logits near zero: the first steps then go into the features, not into unlearning confident guesses
-        nn.init.normal_(self.classifier[6].weight, std=0.01)
+        nn.init.normal_(logits.weight, std=0.01)
 
     def features(self, images: Tensor) -> Tensor:
         """(B, in_channels, S, S) -> (B, widths[4], 6, 6)"""
