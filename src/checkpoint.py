@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from src.config import TrainConfig, UserError, check
+from src.config import TrainConfig, UserError
 from src.results import FORMAT
+from src.validation import check
 
 ABOUT = "about"  # the key under which Classifier saves it
 
@@ -53,7 +54,6 @@ def load(path: str | Path) -> Checkpoint:
         config = check(about["config"], TrainConfig)
     except UserError as error:
         raise UserError(f"checkpoint={path}: its config does not fit this version: {error}") from error
-    assert isinstance(config, TrainConfig)
     prefix = "network."
     weights = {
         name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)

@@ -10,7 +10,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 from uuid import uuid4
 
 import hydra
@@ -22,6 +22,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -29,16 +30,13 @@ from yaml import YAMLError
 from src import signature
 from src.config import (
     CONFIGS,
-    SCHEMAS,
     AugmentationConfig,
     DatasetConfig,
     Section,
     TrainerConfig,
     UserError,
-    nearest,
 )
-
-Checked = TypeVar("Checked", bound=Section)
+from src.validation import Checked, check, nearest
 
 EXAMPLES = {
     "train": [
@@ -57,7 +55,7 @@ EXAMPLES = {
 }
 
 
-def launch(door: str, checker: Callable[[DictConfig], Checked], task: Callable[[Checked, Path], float | None]) -> None:
+def launch(door: str, schema: type[Checked], task: Callable[[Checked, Path], float | None]) -> None:
     """Run `task` with the checked config and output folder of each job that the command line names.
 
     A wrong request ends in a sentence on stderr and exit code 2, before `task` is called for any job;
@@ -66,8 +64,10 @@ def launch(door: str, checker: Callable[[DictConfig], Checked], task: Callable[[
 
     def job(config: DictConfig) -> float | None:
         folder = Path(HydraConfig.get().runtime.output_dir)
+        if HydraConfig.get().mode is RunMode.MULTIRUN:
+            print(f"job {HydraConfig.get().job.num + 1}: {command_line(door)}", flush=True)
         try:
-            return task(checker(config), folder)
+            return task(check(config, schema), folder)
         except UserError as error:
             discard(folder)
             _refuse(error)
@@ -76,11 +76,11 @@ def launch(door: str, checker: Callable[[DictConfig], Checked], task: Callable[[
         register()
         args = get_args_parser().parse_args()
         if args.help:
-            print(help_text(door))
+            print(help_text(door, schema))
             return
         sys.argv[1:] = _declared(sys.argv[1:], args.overrides)
         for overrides in _jobs(args.overrides, args.multirun):
-            checker(_compose(args.config_name or door, args.config_dir, overrides))
+            check(_compose(args.config_name or door, args.config_dir, overrides), schema)
     except UserError as error:
         _refuse(error)
     hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=door)(job)()
@@ -123,13 +123,13 @@ def groups() -> list[str]:
     return sorted(folder.relative_to(CONFIGS).as_posix() for folder in CONFIGS.rglob("*") if folder.is_dir())
 
 
-def help_text(door: str) -> str:
+def help_text(door: str, schema: type[Section]) -> str:
     """Groups, options and examples, at most 80 columns wide where the words allow."""
     lines = [f"usage: python -m src.{door} [-m] [KEY=VALUE ...]", ""]
     if chosen := [group for group in groups() if door == "train" or group == "dataset"]:
         lines += ["Groups, each a choice of a file in configs/:"]
         lines += [f"  {group + '=':<22} {', '.join(options(group))}" for group in chosen]
-    lines += ["", "Options:", *_described(SCHEMAS[door], OmegaConf.load(CONFIGS / f"{door}.yaml"))]
+    lines += ["", "Options:", *_described(schema, OmegaConf.load(CONFIGS / f"{door}.yaml"))]
     if door == "train":
         lines += ["", "Options of a dataset:"]
         lines += _described(DatasetConfig, {}, "dataset.")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from src.cli import launch
-from src.config import EvalConfig, TrainConfig, UserError, check_eval
+from src.config import EvalConfig, TrainConfig, UserError
 
 
 def evaluate(config: EvalConfig, folder: Path) -> float:
@@ -14,10 +14,11 @@ def evaluate(config: EvalConfig, folder: Path) -> float:
     # a config that was refused must not wait for torch
     from src import checkpoint, experiment, screen
     from src.data.images import split
+    from src.hardware import pick_hardware
 
     saved = checkpoint.load(config.checkpoint)
     run = as_trained(config, saved.config)
-    hardware = experiment.pick_hardware(config.device, config.precision or saved.about["precision"])
+    hardware = pick_hardware(config.device, config.precision or saved.about["precision"])
     images = experiment.read_images(run.dataset, run.data_dir)
     refuse_misfit(saved.about, images.train.images.shape[1], images.classes)
     splits = split(images, run.dataset.valid_fraction, run.seed)
@@ -61,7 +62,7 @@ def refuse_misfit(about: dict[str, Any], channels: int, classes: list[str]) -> N
 
 
 def main() -> None:
-    launch("eval", check_eval, evaluate)
+    launch("eval", EvalConfig, evaluate)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from src.config import EvalConfig, TrainConfig
 from src.data.images import Splits
-from src.experiment import Hardware
+from src.hardware import Hardware
 
 CONFUSION_CLASSES = 20  # a wider matrix fits no screen
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from src.cli import command_line, launch
-from src.config import TrainConfig, UserError, check_train
+from src.config import TrainConfig, UserError
 
 
 def train(config: TrainConfig, folder: Path) -> float | None:
@@ -16,10 +16,11 @@ def train(config: TrainConfig, folder: Path) -> float | None:
 
     from src import checkpoint, experiment, figures, results, screen
     from src.data.images import split
+    from src.hardware import pick_hardware
 
     refuse_used(folder)
     resume = checkpoint.load(checkpoint.find(config.resume)).path if config.resume else None
-    hardware = experiment.pick_hardware(config.device, config.precision)
+    hardware = pick_hardware(config.device, config.precision)
     images = experiment.read_images(config.dataset, config.data_dir)
     splits = split(images, config.dataset.valid_fraction, config.seed)
     config = config.model_copy(update={"dataset": experiment.with_found(config.dataset, splits)})
@@ -59,7 +60,7 @@ def refuse_used(folder: Path) -> None:
 
 
 def main() -> None:
-    launch("train", check_train, train)
+    launch("train", TrainConfig, train)
 
 
 if __name__ == "__main__":

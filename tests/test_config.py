@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from src.config import CONFIGS, TrainConfig, UserError, check
+from src.config import CONFIGS, TrainConfig, UserError
+from src.validation import check
 from tests.conftest import ROOT, Outcome
 
 Door = Callable[..., Outcome]

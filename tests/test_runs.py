@@ -437,7 +437,9 @@ def test_workers_start_by_spawn_and_give_the_same_run(door: Door, in_tmp: Path, 
 @pytest.mark.slow
 def test_compiled_network_trains_to_the_same_answer(door: Door, in_tmp: Path, images_folder: Path) -> None:
     for compiled in ("true", "false"):
-        arguments = folder_run(images_folder, f"compile={compiled}", f"hydra.run.dir={compiled}", "precision=32-true")
+        arguments = folder_run(
+            images_folder, f"compile={compiled}", f"hydra.run.dir=compile-{compiled}", "precision=32-true"
+        )
         assert door("train", *arguments).code == 0
-    one, two = (results_of(in_tmp / name)["test"]["loss"] for name in ("true", "false"))
+    one, two = (results_of(in_tmp / f"compile-{name}")["test"]["loss"] for name in ("true", "false"))
     assert one == pytest.approx(two, rel=1e-3)

@@ -19,46 +19,41 @@ class Throughput(L.Callback):
 
     def __init__(self) -> None:
         self._steps = 0
-        self._started, self._paused = 0.0, 0.0
-        self._images = 0
-        self._total_images, self._total_seconds = 0, 0.0
+        self._mark = 0.0  # when the step at hand began
+        self._images, self._seconds = 0, 0.0  # of all earlier epochs
+        self._epoch_images, self._epoch_seconds = 0, 0.0
 
     @property
     def rate(self) -> float | None:
         """Images a second over all epochs, on all devices together; None if too few steps were taken."""
-        return self._total_images / self._total_seconds if self._total_seconds else None
+        seconds = self._seconds + self._epoch_seconds
+        return (self._images + self._epoch_images) / seconds if seconds else None
 
     @property
     def running(self) -> float | None:
         """The same in the epoch at hand."""
-        seconds = time.perf_counter() - self._started
-        return self._images / seconds if self._images and seconds else None
+        return self._epoch_images / self._epoch_seconds if self._epoch_seconds else None
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._restart()
+        self._images += self._epoch_images
+        self._seconds += self._epoch_seconds
+        self._epoch_images, self._epoch_seconds = 0, 0.0
+        self._mark = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._steps += 1
-        if self._steps <= self.WARM_UP:
-            self._restart()
-            return
-        labels: Tensor = batch[1]
-        self._images += len(labels) * trainer.world_size
         if trainer.is_last_batch:
-            # the last step's work may still be under way on the device
-            _ = float(outputs["loss"])
-            seconds = time.perf_counter() - self._started
-            self._total_images += self._images
-            self._total_seconds += seconds
-            pl_module.log("train/images_per_second", self._images / seconds, on_step=False, on_epoch=True)
-
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._paused = time.perf_counter()
+            _ = float(outputs["loss"])  # a GPU may still be at work on the last steps
+        now = time.perf_counter()
+        self._steps += 1
+        if self._steps > self.WARM_UP:
+            labels: Tensor = batch[1]
+            self._epoch_images += len(labels) * trainer.world_size
+            self._epoch_seconds += now - self._mark
+        self._mark = now
+        if trainer.is_last_batch and self.running is not None:
+            pl_module.log("train/images_per_second", self.running, on_step=False, on_epoch=True)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._started += time.perf_counter() - self._paused
-
-    def _restart(self) -> None:
-        self._started, self._images = time.perf_counter(), 0
+        self._mark = time.perf_counter()

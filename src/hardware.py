@@ -1,0 +1,43 @@
+"""Where a run computes, and in which precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from src.config import UserError
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where a run computes and in which precision; `note` says what was not as asked."""
+
+    accelerator: str
+    precision: Any
+    note: str | None = None
+
+
+def pick_hardware(device: str, precision: str) -> Hardware:
+    """What `device` and `precision` come to on this machine.
+
+    Raises:
+        UserError: a GPU is asked for and there is none.
+    """
+    gpu = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else None
+    if device == "gpu" and gpu is None:
+        raise UserError("device=gpu: this machine has no GPU that torch can use. There is: cpu.")
+    accelerator = "cpu" if device == "cpu" or gpu is None else gpu
+    half = {"cuda": "16-mixed", "mps": "32-true", "cpu": "bf16-mixed" if cpu_has_bf16() else "32-true"}[accelerator]
+    if precision == "auto":
+        return Hardware(accelerator, half)
+    if precision == "16-mixed" and accelerator != "cuda":
+        return Hardware(accelerator, half, f"precision=16-mixed needs a CUDA GPU; this run uses {half} instead.")
+    return Hardware(accelerator, precision)
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware; emulated, it is slower than float32."""
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch has no public ones
+    return any(getattr(torch.cpu, probe, bool)() for probe in probes)
