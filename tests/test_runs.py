@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -432,6 +434,28 @@ def test_workers_start_by_spawn_and_give_the_same_run(door: Door, in_tmp: Path, 
     done = subprocess.run(command, cwd=in_tmp, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert results_of(in_tmp / "spawned")["test"] == results_of(in_tmp / "alone")["test"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminal for a test to look through")
+def test_bar_on_a_terminal_shows_loss_accuracy_and_images_a_second(in_tmp: Path, images_folder: Path) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    arguments = folder_run(images_folder, "logger=csv", "batch_size=2")
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "80", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "src.train", *arguments]
+    process = subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE, env=environment, cwd=in_tmp)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # Linux's way to say that the other end is closed
+        while chunk := os.read(ours, 1 << 16):
+            shown += chunk
+    os.close(ours)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    last = re.findall(r"Epoch 1/1[^\r\n]*val acc: [\d.]+%", re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", shown.decode()))[-1]
+    assert re.search(r"24/24 .*loss: [\d.]+ acc: [\d.]+% img/s: \d+ val acc: [\d.]+%", last), last
+    assert len(last) <= 80
 
 
 @pytest.mark.slow

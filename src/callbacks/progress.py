@@ -7,36 +7,56 @@ import time
 from typing import Any, ClassVar
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import RichProgressBar
-from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTheme
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from src.callbacks.throughput import Throughput
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's bar with the running loss and images a second."""
+    """Lightning's bar with loss and accuracy of the batch at hand and images a second, in 80 columns."""
 
     REFRESH_EVERY = 10  # steps; each reads the loss off the device
 
     def __init__(self, throughput: Throughput) -> None:
-        super().__init__(refresh_rate=self.REFRESH_EVERY, theme=RichProgressBarTheme(metrics_format=".4g"))
+        super().__init__(refresh_rate=self.REFRESH_EVERY, leave=True)
         self._throughput = throughput
         self._loss: Tensor | None = None
+        self._right = torch.zeros(())
+
+    def configure_columns(self, trainer: L.Trainer) -> list[ProgressColumn]:
+        return [
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=8),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        ]
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._loss = outputs["loss"]
+        self._right = (outputs["logits"].argmax(1) == batch[1]).float().mean()
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        metrics = super().get_metrics(trainer, pl_module)
-        metrics.pop("v_num", None)
+        found = trainer.callback_metrics
+        metrics = {"val acc": f"{float(found['val/acc']):.1%}"} if "val/acc" in found else {}
         if trainer.training and self._loss is not None:
             rate = self._throughput.running
-            metrics = {"loss": float(self._loss), **({"img/s": round(rate)} if rate else {}), **metrics}
+            metrics = {
+                "loss": f"{float(self._loss):.3f}",
+                "acc": f"{float(self._right):.1%}",
+                **({"img/s": f"{rate:.0f}"} if rate else {}),
+                **metrics,
+            }
         return metrics
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        last = "" if self.trainer.max_epochs in (None, -1) else f"/{self.trainer.max_epochs}"
+        return f"{f'Epoch {current_epoch + 1}{last}':{len(self.validation_description)}}"
 
 
 class EpochLines(L.Callback):
