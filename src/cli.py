@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shlex
-import shutil
 import sys
 import textwrap
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 from uuid import uuid4
@@ -78,18 +79,28 @@ def launch(door: str, schema: type[Checked], task: Callable[[Checked, Path], flo
         if args.help:
             print(help_text(door, schema))
             return
+        if args.config_path:
+            raise UserError("--config-path would hide the project's configs; --config-dir adds a folder to them.")
+        if args.config_dir and not Path(args.config_dir).is_dir():
+            raise UserError(f"--config-dir {args.config_dir}: there is no such folder.")
         sys.argv[1:] = _declared(sys.argv[1:], args.overrides)
         for overrides in _jobs(args.overrides, args.multirun):
-            check(_compose(args.config_name or door, args.config_dir, overrides), schema)
+            config = check(_compose(args.config_name or door, args.config_dir, overrides), schema)
+            if args.multirun and getattr(config, "devices", 1) > 1:
+                # Lightning starts the other processes by this same command line, which would sweep again
+                raise UserError(
+                    "devices: a sweep (-m) runs on one device for each job. Run several devices without -m."
+                )
     except UserError as error:
         _refuse(error)
     hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=door)(job)()
 
 
 def command_line(door: str) -> str:
-    """The command that runs the job at hand again, alone."""
-    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    return shlex.join(["python", "-m", f"src.{door}", *(override.removeprefix("++") for override in given)])
+    """The command that runs the job at hand again, alone and in a folder of its own."""
+    extra = get_args_parser().parse_args().config_dir
+    words = ["python", "-m", f"src.{door}", *(["--config-dir", extra] if extra else [])]
+    return shlex.join([*words, *(text.removeprefix("++") for text in HydraConfig.get().overrides.task)])
 
 
 def register() -> None:
@@ -102,9 +113,9 @@ def register() -> None:
 
 
 def discard(folder: Path) -> None:
-    """Remove an output folder in which nothing was made yet."""
-    if folder.is_dir() and not any(item.is_file() for item in folder.rglob("*")):
-        shutil.rmtree(folder)
+    """Remove the output folder of a job that made nothing in it."""
+    if folder != Path.cwd() and folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def options(group: str) -> list[str]:
@@ -113,9 +124,13 @@ def options(group: str) -> list[str]:
     return sorted(named | (_networks().keys() if group == "model" else set()))
 
 
+@cache
 def _networks() -> dict[str, str]:
     """Networks that have a file in src/model and no YAML: their signature is their config."""
-    found = signature.networks(Path(__file__).parent / "model")
+    try:
+        found = signature.networks(Path(__file__).parent / "model")
+    except LookupError as error:
+        raise UserError(str(error)) from error
     return {name: target for name, target in found.items() if not (CONFIGS / "model" / f"{name}.yaml").exists()}
 
 
@@ -183,15 +198,31 @@ def _parse(overrides: list[str]) -> list[Override]:
         raise UserError(f"{_first_line(error)} Options are written KEY=VALUE.") from error
 
 
+PATHS = ("data_dir", "checkpoint", "resume", "hydra.run.dir", "hydra.sweep.dir")
+
+
 def _declared(argv: list[str], overrides: list[str]) -> list[str]:
-    """Let `key=value` set any declared key, listed in the YAML or not: the schema judges it, not Hydra."""
+    """Let `key=value` set any declared key, listed in the YAML or not: the schema judges it, not Hydra.
+
+    Paths are quoted where Hydra's grammar would stumble over a character of theirs.
+    """
     rewritten = {}
-    for text, override in zip(overrides, _parse(overrides), strict=True):
+    quoted = [_quote_path(text) for text in overrides]
+    for given, text, override in zip(overrides, quoted, _parse(quoted), strict=True):
         key = override.key_or_group
-        if override.type is OverrideType.CHANGE and not key.startswith("hydra.") and not _is_group(key):
-            rewritten[text] = f"++{text}"
-    overrides[:] = [rewritten.get(text, text) for text in overrides]
+        change = override.type is OverrideType.CHANGE and not key.startswith("hydra.") and not _is_group(key)
+        rewritten[given] = f"++{text}" if change else text
+    overrides[:] = [rewritten[text] for text in overrides]
     return [rewritten.get(text, text) for text in argv]
+
+
+def _quote_path(text: str) -> str:
+    key, _, value = text.partition("=")
+    plain = re.fullmatch(r"[\w./:~-]*|\".*\"|'.*'|.*(\$\{|,).*", value)  # a comma is a sweep's
+    if key.lstrip("+") not in PATHS or plain:
+        return text
+    escaped = value.replace("'", "\\'")
+    return f"{key}='{escaped}'"
 
 
 def _is_group(key: str) -> bool:
@@ -202,7 +233,10 @@ def _jobs(overrides: list[str], multirun: bool) -> list[list[str]]:
     """The overrides of each job: one list, or one for each point of a sweep's grid."""
     parsed = _parse(overrides)
     if multirun:
-        return [job for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
+        try:
+            return [job for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
+        except HydraException as error:
+            raise UserError(f"{_first_line(error)} A sweep takes KEY=A,B or range(...).") from error
     for override in parsed:
         if override.is_sweep_override():
             given = str(override.input_line).removeprefix("++")
@@ -214,16 +248,16 @@ def _compose(name: str, extra: str | None, overrides: list[str]) -> DictConfig:
     try:
         with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
             if extra:
-                overrides = [*overrides, f"hydra.searchpath=[{Path(extra).absolute().as_uri()}]"]
+                overrides = [*overrides, f"hydra.searchpath=['file://{Path(extra).absolute().as_posix()}']"]
             config = hydra.compose(name, overrides, return_hydra_config=True)
-            OmegaConf.set_readonly(config.hydra, False)
+            HydraConfig.instance().set_config(config)  # for ${hydra:...} in a value
             _check_writable(Path(config.hydra.run.dir))
             _check_writable(Path(config.hydra.sweep.dir))
     except MissingConfigException as error:
         raise UserError(_no_such_option(error)) from error
     except YAMLError as error:
         raise UserError(f"a config file is no YAML: {' '.join(str(error).split())}.") from error
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UserError(_first_line(error)) from error
     finally:
         GlobalHydra.instance().clear()
@@ -247,8 +281,9 @@ def _check_writable(folder: Path) -> None:
 
 
 def _as_folder(text: str) -> str:
-    """A sweep's overrides as the name of a folder, on every file system."""
-    return re.sub(r"[^\w.,=-]+", "_", text.replace("++", "").replace("+", ""))[:200] or "job"
+    """A sweep's overrides as the name of a folder, on every file system and in Hydra's own grammar."""
+    name = re.sub(r"[^\w.-]+", "_", text.replace("+", "").replace("=", "-")).strip("_") or "job"
+    return name if len(name) <= 200 else f"{name[:190]}_{hashlib.md5(text.encode()).hexdigest()[:8]}"
 
 
 def _first_line(error: Exception) -> str:

@@ -11,6 +11,7 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 LARGEST_SEED = 2**32 - 1
 
 Fraction = Annotated[float, Strict(), Field(ge=0, le=1)]
+Share = Annotated[float, Strict(), Field(gt=0, le=1)]
 PositiveInt = Annotated[int, Strict(), Field(gt=0)]
 NonNegativeInt = Annotated[int, Strict(), Field(ge=0)]
 NonNegativeFloat = Annotated[float, Strict(), Field(ge=0)]
@@ -56,23 +57,22 @@ class DatasetConfig(Component):
 
 
 class OptimizerConfig(Component):
-    lr: float = Field(gt=0, description="learning rate")
+    lr: float = Field(gt=0, allow_inf_nan=False, description="learning rate")
     weight_decay: NonNegativeFloat = 0.0
 
 
 class TrainerConfig(Section):
     """Lightning's own names; null leaves Lightning's default."""
 
-    max_epochs: Annotated[int, Strict(), Field(ge=1)] | None = None
+    max_epochs: PositiveInt
     min_epochs: PositiveInt | None = None
     max_steps: Annotated[int, Strict(), Field(ge=-1)] | None = None
     max_time: str | None = None
-    limit_train_batches: PositiveInt | Fraction | None = None
-    limit_val_batches: PositiveInt | Fraction | None = None
-    limit_test_batches: PositiveInt | Fraction | None = None
-    overfit_batches: NonNegativeInt | Fraction | None = None
+    limit_train_batches: PositiveInt | Share | None = None
+    limit_val_batches: PositiveInt | Share | None = None
+    limit_test_batches: PositiveInt | Share | None = None
     check_val_every_n_epoch: PositiveInt | None = None
-    val_check_interval: PositiveInt | Fraction | None = None
+    val_check_interval: Share | None = None
     num_sanity_val_steps: Annotated[int, Strict(), Field(ge=-1)] | None = None
     accumulate_grad_batches: PositiveInt | None = None
     gradient_clip_val: NonNegativeFloat | None = None
@@ -89,7 +89,7 @@ class TrainerConfig(Section):
 
 
 class CallbacksConfig(Section):
-    early_stopping: PositiveInt | None = Field(description="stop after this many epochs without a gain")
+    early_stopping: PositiveInt | None = Field(description="stop after this many validations without a gain")
 
 
 class LoggerConfig(Section):
@@ -112,7 +112,7 @@ class TrainConfig(Section):
     batch_size: PositiveInt = Field(description="images a step, on each device")
     num_workers: NonNegativeInt = Field(description="processes that fetch batches; 0 is fastest here")
     data_dir: str = Field(min_length=1, description="where the images lie, or are downloaded to")
-    precision: Precision = Field(description="auto is 16-mixed on a GPU, bf16-mixed on CPUs that have it")
+    precision: Precision = Field(description="auto is 16-mixed on CUDA, bf16-mixed on CPUs that have it")
     device: Device = Field(description="auto takes the best there is")
     devices: PositiveInt = Field(description="how many of them")
     compile: bool = Field(description="torch.compile the network")

@@ -22,6 +22,7 @@ from src.callbacks.config_text import ConfigText
 from src.callbacks.confusion import Confusion
 from src.callbacks.progress import ProgressBar, progress_callback
 from src.callbacks.throughput import Throughput
+from src.checkpoint import Checkpoint
 from src.config import Component, DatasetConfig, OptimizerConfig, TrainConfig, UserError
 from src.data.datamodule import DataModule, measure
 from src.data.images import Source, Splits
@@ -34,7 +35,10 @@ T = TypeVar("T")
 def read_images(dataset: DatasetConfig, data_dir: str) -> Source:
     """The labelled images that a dataset config names, read into memory."""
     reader = _resolve(dataset)
-    return cast(Source, reader(Path(data_dir), dataset.source, **dataset.arguments()))
+    try:
+        return cast(Source, reader(Path(data_dir), dataset.source, **dataset.arguments()))
+    except OSError as error:
+        raise UserError(f"data_dir={data_dir}: {error}.") from error
 
 
 def with_found(dataset: DatasetConfig, splits: Splits) -> DatasetConfig:
@@ -94,11 +98,17 @@ def build_classifier(config: TrainConfig, hardware: Hardware, about: dict[str, A
         about: says its `channels` and `classes`, and goes into each of its checkpoints.
     """
     in_channels, num_classes = about["channels"], len(about["classes"])
+    optimizer = _optimizer(config, hardware)
+    scheduler = partial(_resolve(config.scheduler), **config.scheduler.arguments())
+    try:  # on nothing, so that wrong arguments are found before anything is written
+        scheduler(optimizer([nn.Parameter(torch.zeros(1))]), 10)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise UserError(f"optimizer or scheduler: {error}.") from error
     classifier = Classifier(
         build_network(config.model, in_channels, num_classes),
         num_classes,
-        _optimizer(config, hardware),
-        partial(_resolve(config.scheduler), **config.scheduler.arguments()),
+        optimizer,
+        scheduler,
         about,
         config.label_smoothing,
         config.seed,
@@ -131,7 +141,7 @@ def build_trainer(config: TrainConfig, hardware: Hardware, folder: Path, num_cla
         throughput,
         Confusion(num_classes),
         _checkpoints(folder, "best", monitor="val/acc", mode="max", save_weights_only=True),
-        _checkpoints(folder, "last"),
+        _checkpoints(folder, "last", save_on_train_epoch_end=True),
     ]
     if config.trainer.enable_progress_bar is not False:
         callbacks.append(progress_callback(throughput))
@@ -171,6 +181,17 @@ def build_scorer(hardware: Hardware, num_classes: int) -> L.Trainer:
         enable_checkpointing=False,
         enable_progress_bar=False,
     )
+
+
+def load_weights(classifier: Classifier, saved: Checkpoint) -> None:
+    """Put a checkpoint's weights into the network; raises UserError if they are another network's."""
+    try:
+        classifier.network.load_state_dict(saved.state_dict)
+    except RuntimeError as error:
+        raise UserError(
+            f"checkpoint={saved.path}: its weights are not those of {saved.config.model.target} as it is now. "
+            "Take the revision that it was trained with, which it names."
+        ) from error
 
 
 def best_checkpoint(trainer: L.Trainer) -> Path:
@@ -258,8 +279,9 @@ def _checkpoints(folder: Path, name: str, **options: Any) -> ModelCheckpoint:
 def _optimizer(config: TrainConfig, hardware: Hardware) -> Any:
     optimizer: OptimizerConfig = config.optimizer
     cls = _resolve(optimizer)
-    options = optimizer.arguments()
-    fusable = "fused" in inspect.signature(cls).parameters and hardware.accelerator in ("cuda", "cpu")
+    known = inspect.signature(cls).parameters
+    options = {key: value for key, value in optimizer.arguments().items() if key in known}
+    fusable = "fused" in known and hardware.accelerator in ("cuda", "cpu")
     # Lightning can't clip the gradients of a fused optimizer that unscales them itself
     if fusable and not (hardware.precision == "16-mixed" and config.trainer.gradient_clip_val):
         options["fused"] = True

@@ -77,7 +77,8 @@ def answer(classifier: Classifier, datamodule: DataModule, count: int) -> tuple[
     part = datamodule.splits.test[chosen]
     classifier.eval()
     with torch.inference_mode():
-        logits = classifier(datamodule.prepare(part.images.to(classifier.device)))
+        # the plain forward: a compiled one would be compiled again for this batch size
+        logits = classifier.network.forward(datamodule.prepare(part.images.to(classifier.device)))
     return part.images, part.labels, logits.argmax(1).cpu()
 
 
@@ -92,7 +93,13 @@ def draw_answers(figure: Any, images: Tensor, labels: Tensor, answers: Tensor, c
         axes.imshow(image.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=255)
         right = label == guess
         text = classes[guess] if right else f"{classes[guess]}, not {classes[label]}"
-        axes.set_title(text, fontsize=7, color=GREY if right else ORANGE, fontweight="normal" if right else "bold")
+        axes.set_title(
+            text,
+            fontsize=7,
+            color=GREY if right else ORANGE,
+            fontweight="normal" if right else "bold",
+            parse_math=False,
+        )
 
 
 def first_filters(network: nn.Module) -> Tensor | None:

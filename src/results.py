@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -17,7 +18,7 @@ from src.config import Section, TrainConfig
 from src.data.images import Splits
 
 FORMAT = 1  # of what a checkpoint says about itself
-PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core")
+PACKAGES = ("torch", "lightning", "torchmetrics", "hydra-core")
 
 
 def describe(config: TrainConfig, splits: Splits, precision: str, command: str) -> dict[str, Any]:
@@ -79,8 +80,8 @@ def collect(
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` whole or not at all."""
-    _write(path, json.dumps(content, indent=2, allow_nan=True) + "\n")
+    """Write `content` whole or not at all; a number that is none (NaN, infinity) becomes null, as JSON has it."""
+    _write(path, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
 
 
 def write_config(path: Path, config: Section) -> None:
@@ -135,6 +136,12 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _write(path: Path, text: str) -> None:

@@ -18,6 +18,8 @@ Parameters = dict[str, tuple[ast.expr | None, Any]]  # name -> (annotation, defa
 def parameters(target: str) -> Parameters:
     """The named parameters of `target`, a dotted path such as ``torch.optim.SGD``.
 
+    One whose default is an expression is left out: its value can't be read, so it is no option.
+
     Raises:
         LookupError: no such module, or no such class or function in it.
     """
@@ -29,11 +31,15 @@ def parameters(target: str) -> Parameters:
         *zip(named, defaults, strict=True),
         *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
     ]
-    return {
-        argument.arg: (argument.annotation, ... if default is None else _literal(default))
-        for argument, default in pairs
-        if argument.arg != "self"
-    }
+    found: Parameters = {}
+    for argument, default in pairs:
+        if default is None:
+            found[argument.arg] = (argument.annotation, ...)
+        elif _is_literal(default):
+            value = ast.literal_eval(default)
+            found[argument.arg] = (argument.annotation, list(value) if isinstance(value, tuple) else value)
+    found.pop("self", None)
+    return found
 
 
 def networks(folder: Path) -> dict[str, str]:
@@ -91,15 +97,18 @@ def _source(module: str) -> Path:
 
 @cache
 def _parse(file: Path) -> ast.Module:
-    return ast.parse(file.read_text(encoding="utf-8"))
-
-
-def _literal(node: ast.expr) -> Any:
     try:
-        value = ast.literal_eval(node)
+        return ast.parse(file.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise LookupError(f"{file}, line {error.lineno}: {error.msg}.") from error
+
+
+def _is_literal(node: ast.expr) -> bool:
+    try:
+        ast.literal_eval(node)
     except ValueError:
-        return None  # a default that is an expression is the callee's affair
-    return list(value) if isinstance(value, tuple) else value
+        return False
+    return True
 
 
 def evaluate(annotation: ast.expr | None, words: dict[str, Any]) -> Any:

@@ -19,11 +19,13 @@ def train(config: TrainConfig, folder: Path) -> float | None:
     from src.hardware import pick_hardware
 
     refuse_used(folder)
-    resume = checkpoint.load(checkpoint.find(config.resume)).path if config.resume else None
+    resumed = checkpoint.to_resume(config.resume) if config.resume else None
     hardware = pick_hardware(config.device, config.precision)
     images = experiment.read_images(config.dataset, config.data_dir)
     splits = split(images, config.dataset.valid_fraction, config.seed)
     config = config.model_copy(update={"dataset": experiment.with_found(config.dataset, splits)})
+    if resumed:
+        checkpoint.refuse_other(resumed, config)
     about = results.describe(config, splits, hardware.precision, command_line("train"))
 
     L.seed_everything(config.seed, verbose=False)
@@ -38,17 +40,17 @@ def train(config: TrainConfig, folder: Path) -> float | None:
         results.write_config(folder / "config.yaml", config)
 
     started = time.perf_counter()
-    trainer.fit(classifier, datamodule, ckpt_path=resume, weights_only=True)
+    trainer.fit(classifier, datamodule, ckpt_path=resumed.path if resumed else None, weights_only=True)
     seconds = time.perf_counter() - started
 
     best = experiment.best_checkpoint(trainer)
-    classifier.network.load_state_dict(checkpoint.load(best).state_dict)
+    experiment.load_weights(classifier, checkpoint.load(best))
     scores = trainer.test(classifier, datamodule, verbose=False)[0]
     outcome = results.collect(about, scores, experiment.measured(trainer, classifier), best, seconds)
     if trainer.is_global_zero:
         experiment.record(trainer, config, outcome)
-        figures.save_summary(folder, classifier, datamodule, outcome)
         results.write_json(folder / "results.json", outcome)
+        figures.save_summary(folder, classifier, datamodule, outcome)
         screen.show_end(outcome, folder)
     return outcome["val"]["accuracy"]
 

@@ -146,6 +146,8 @@ def _problems(error: ValidationError, schema: type[BaseModel]) -> list[str]:
 def _expectation(key: str, item: ErrorDetails, schema: type[BaseModel]) -> str:
     if item["type"] == "string_pattern_mismatch":
         return "a class of this project (src....) or of torch.optim"
+    if item["type"] in ("model_type", "dict_type"):
+        return f"its keys one by one, or a whole option as {key.replace('.', '/')}=NAME"
     message = _range(key, schema) or item["msg"]
     for theirs, ours in _WORDS.items():
         message = message.replace(theirs, ours)

@@ -290,6 +290,27 @@ class TestFolder:
         Image.new("RGB", (12, 12), (9, 99, 199)).convert(mode).save(root / "class0" / "other.tiff")
         assert read_folder(root, "auto").train.images.shape == (3, 3, 12, 12)
 
+    def test_16_bit_pixels_are_scaled_and_not_cut_off(self, tmp_path: Path) -> None:
+        root = write_folder(tmp_path / "f", classes=2, count=1)
+        deep = np.full((12, 12), 30_000, np.uint16)
+        Image.fromarray(deep).save(root / "class0" / "deep.png")
+        assert int(read_folder(root, "auto").train.images[1].max()) == 30_000 >> 8
+
+    def test_photographs_are_held_at_a_size_that_memory_bears(self, tmp_path: Path) -> None:
+        root = write_folder(tmp_path / "f", classes=2, count=1, size=600)
+        assert read_folder(root, "auto").train.images.shape == (2, 3, 256, 256)
+
+    def test_orientation_of_a_camera_is_followed(self, tmp_path: Path) -> None:
+        root = write_folder(tmp_path / "f", classes=2, count=1)
+        picture = Image.new("RGB", (12, 12))
+        picture.putpixel((0, 0), (255, 255, 255))
+        exif = Image.Exif()
+        exif[0x0112] = 3  # upside down
+        picture.save(root / "class0" / "turned.png", exif=exif)
+        image = read_folder(root, "auto").train.images[1]
+        assert int(image[0, 11, 11]) == 255
+        assert int(image[0, 0, 0]) == 0
+
     @pytest.mark.parametrize(
         ("damage", "sentence"),
         [

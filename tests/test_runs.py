@@ -182,6 +182,40 @@ class TestEval:
         assert outcome.code == 0, outcome.err
 
 
+class TestStrangers:
+    def test_refused_evaluation_removes_no_folder_of_the_user(self, door: Door, in_tmp: Path) -> None:
+        (in_tmp / "mine" / "empty").mkdir(parents=True)
+        assert door("eval", "checkpoint=nothing.ckpt").code == 2
+        assert (in_tmp / "mine" / "empty").is_dir()
+
+    def test_refused_run_removes_no_folder_of_the_user(self, door: Door, in_tmp: Path) -> None:
+        (in_tmp / "mine" / "empty").mkdir(parents=True)
+        outcome = door("train", "dataset=image_folder", "data_dir=nothing", "hydra.run.dir=mine")
+        assert outcome.code == 2
+        assert (in_tmp / "mine" / "empty").is_dir()
+
+    def test_checkpoint_does_not_say_what_is_downloaded(self, door: Door, in_tmp: Path) -> None:
+        from src.config import TrainConfig
+        from src.eval import without_strange_mirrors
+        from src.validation import check
+
+        config = OmegaConf.create(door("train", "dataset=cifar10", "--cfg", "job").out)
+        own = check(OmegaConf.to_container(config), TrainConfig).dataset  # type: ignore[arg-type]
+        assert without_strange_mirrors(own).arguments()["mirrors"] == own.arguments()["mirrors"] != []
+        config.dataset.archive = "sitecustomize.py"
+        crafted = check(OmegaConf.to_container(config), TrainConfig).dataset  # type: ignore[arg-type]
+        assert without_strange_mirrors(crafted).arguments()["mirrors"] == []
+
+    def test_weights_of_another_network_are_named(self, door: Door, run: Path, in_tmp: Path) -> None:
+        content = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+        content["about"]["config"]["model"]["hidden"] = 8
+        torch.save(content, in_tmp / "other.ckpt")
+        outcome = door("eval", f"checkpoint={in_tmp}/other.ckpt")
+        assert outcome.code == 2
+        assert "its weights are not those of src.model.alexnet.AlexNet as it is now" in outcome.err
+        assert len(outcome.err.splitlines()) == 1
+
+
 class TestBadCheckpoints:
     def evil(self, path: Path, trap: Path) -> Path:
         class Evil:
@@ -256,6 +290,28 @@ class TestResume:
         assert "a run lies there already" in outcome.err
         assert sorted(path.stat().st_mtime_ns for path in run.rglob("*")) == before
 
+    @pytest.mark.parametrize(
+        ("change", "sentence"),
+        [
+            ("seed=4", "the run began with seed=3, and this command says 4"),
+            ("optimizer=sgd", "optimizer."),
+            ("model.dropout=0.1", "the run began with model.dropout=0.5"),
+        ],
+    )
+    def test_going_on_with_another_run_is_refused(
+        self, door: Door, in_tmp: Path, run: Path, images_folder: Path, change: str, sentence: str
+    ) -> None:
+        more = ["seed=3", "trainer.max_epochs=3", f"resume={run}", "hydra.run.dir=more", change]
+        outcome = door("train", *folder_run(images_folder, *more))
+        assert outcome.code == 2
+        assert sentence in outcome.err
+        assert not (in_tmp / "more").exists()
+
+    def test_weights_alone_are_nothing_to_go_on_from(self, door: Door, run: Path, images_folder: Path) -> None:
+        outcome = door("train", *folder_run(images_folder, "seed=3"), f"resume={run}/checkpoints/best.ckpt")
+        assert outcome.code == 2
+        assert "it holds the weights alone" in outcome.err
+
 
 class TestBadData:
     """Through the front door: exit code 2, one line, and no run folder left."""
@@ -288,6 +344,19 @@ class TestBadData:
         (images_folder / "class0" / "000.png").write_bytes(b"no image")
         err = self.refused(door, in_tmp, "dataset=image_folder", f"data_dir={images_folder}")
         assert "class0/000.png" in err
+
+    @pytest.mark.parametrize(
+        ("request_", "sentence"),
+        [
+            ("optimizer=sgd optimizer.momentum=0", "Nesterov momentum requires"),
+            ("optimizer.betas=[2,2]", "beta"),
+        ],
+    )
+    def test_optimizer_that_refuses_its_arguments(
+        self, door: Door, in_tmp: Path, images_folder: Path, request_: str, sentence: str
+    ) -> None:
+        arguments = ["dataset=image_folder", f"data_dir={images_folder}", *request_.split()]
+        assert sentence in self.refused(door, in_tmp, *arguments)
 
     @pytest.mark.parametrize("size", [32, 255])
     def test_input_size_that_does_not_fit(self, door: Door, in_tmp: Path, images_folder: Path, size: int) -> None:
@@ -330,7 +399,9 @@ def test_multirun_of_two_jobs_leaves_two_runs_named_by_their_overrides(
     assert outcome.code == 0, outcome.err
     runs = sorted(path for path in (in_tmp / "sweep").iterdir() if path.is_dir())
     assert [results_of(run)["seed"] for run in runs] == [1, 2]
-    assert all(f"seed={seed}" in run.name for seed, run in enumerate(runs, 1))
+    assert all(f"seed-{seed}" in run.name for seed, run in enumerate(runs, 1))
+    scored = door("eval", f"checkpoint={runs[0]}/checkpoints/best.ckpt", "device=cpu")
+    assert scored.code == 0, scored.err
     assert [results_of(run)["command"].endswith(f"seed={seed}") for seed, run in enumerate(runs, 1)] == [True, True]
 
 

@@ -30,5 +30,19 @@ def test_unknown_target_is_a_lookup_error(target: str) -> None:
         signature.parameters(target)
 
 
+def test_default_that_cannot_be_read_is_no_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "made").mkdir()
+    source = "class Net:\n    def __init__(self, width: int = 4 * 4, depth: int = 2): ...\n"
+    (tmp_path / "made" / "net.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert list(signature.parameters("made.net.Net")) == ["depth"]
+
+
+def test_file_that_is_no_python_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("x = 1\nclass Net(:\n")
+    with pytest.raises(LookupError, match=r"net\.py, line 2"):
+        signature.networks(tmp_path)
+
+
 def test_networks_are_found_by_their_constructor(tmp_path: Path) -> None:
     assert signature.networks(Path("src/model").absolute()).keys() == {"alexnet"}

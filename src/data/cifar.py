@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import tarfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -89,19 +90,21 @@ def _provide(data_dir: Path, place: Path, archive: str, mirrors: list[str], md5:
 
 def _extract(archive: Path, place: Path) -> None:
     """Write the known members of the archive, whatever paths it names, each whole or not at all."""
-    place.mkdir(exist_ok=True)
+    temporary = place / f".{os.getpid()}.part"
     try:
+        place.mkdir(parents=True, exist_ok=True)
         with tarfile.open(archive) as tar:
             for member in tar:
                 name = member.name.rpartition("/")[2]
                 if name in FILES and member.isfile() and member.size <= _LARGEST:
                     file = tar.extractfile(member)
                     assert file is not None
-                    temporary = place / f".{name}.{os.getpid()}.part"
                     temporary.write_bytes(file.read())
                     temporary.replace(place / name)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise UserError(f"{archive} can't be unpacked: {error}. Delete it to have it downloaded again.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
     if missing := _missing(place):
         raise UserError(f"{archive} lacks {', '.join(missing)}. Delete it to have it downloaded again.")
 

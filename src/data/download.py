@@ -47,7 +47,7 @@ def fetch(
     for name in names:
         temporary = folder / f".{name}.{os.getpid()}.part"
         try:
-            live = _from_any(name, live, temporary, md5[name])
+            live = _from_any(name, live, temporary, md5.get(name, "none known"))
             store(name, temporary)
         finally:
             temporary.unlink(missing_ok=True)

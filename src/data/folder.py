@@ -8,20 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from src.config import PositiveInt, UserError
 from src.data.images import ImageSet, Source
 
 _SPLITS = {"train": ("train",), "valid": ("val", "valid", "validation"), "test": ("test",)}
+LARGEST_SIDE = 256  # pixels; the network sees 227, and all images are held in memory
 _MODES = {1: "L", 3: "RGB"}
 
 
 def read_folder(data_dir: Path, source: str, folder: str = ".", channels: PositiveInt = 3) -> Source:
     """Read `data_dir`/`folder`: either CLASS/IMAGE, or train/CLASS/IMAGE with test and val beside it.
 
-    Images of one size keep it. Others are cut to the largest square in their middle and brought to the
-    side that half of those squares reach.
+    Images of one size keep it, up to LARGEST_SIDE. Others are cut to the largest square in their middle and
+    brought to the side that half of those squares reach.
 
     Args:
         channels: 1 reads grey images, 3 colour.
@@ -76,10 +77,10 @@ def _side(paths: list[Path]) -> tuple[int, int]:
     """The width and height that all images are brought to."""
     with ThreadPoolExecutor() as pool:
         sizes = Counter(pool.map(_size, paths))
-    if len(sizes) == 1:
+    if len(sizes) == 1 and max(next(iter(sizes))) <= LARGEST_SIDE:
         return next(iter(sizes))
     sides = sorted(min(size) for size in sizes.elements())
-    return (sides[len(sides) // 2],) * 2
+    return (min(sides[len(sides) // 2], LARGEST_SIDE),) * 2
 
 
 def _size(path: Path) -> tuple[int, int]:
@@ -95,7 +96,7 @@ def _load(files: list[tuple[Path, int]], channels: int, size: tuple[int, int]) -
         path = files[number][0]
         with _open(path) as image:
             try:
-                whole = image.convert(_MODES[channels])
+                whole = _eight_bits(ImageOps.exif_transpose(image), path).convert(_MODES[channels])
             except (OSError, ValueError, SyntaxError) as error:
                 raise UserError(f"{path} is a broken image: {error}. Replace or remove it.") from error
         if whole.size != size:
@@ -106,6 +107,15 @@ def _load(files: list[tuple[Path, int]], channels: int, size: tuple[int, int]) -
         list(pool.map(decode, range(len(files))))
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
     return ImageSet(images, torch.tensor([label for _, label in files]))
+
+
+def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
+    """Pillow cuts deeper pixels off at 255; these are brought to 8 bits by their scale."""
+    if image.mode == "F":
+        raise UserError(f"{path}: its pixels are decimal numbers, whose range nobody knows. Save it with 8 or 16 bits.")
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
+    return image
 
 
 def _open(path: Path) -> Image.Image:

@@ -96,8 +96,11 @@ def _download(place: Path, mirrors: list[str], md5: dict[str, str]) -> None:
 
     def store(archive: str, temporary: Path) -> None:
         plain = temporary.with_suffix(".plain")
-        plain.write_bytes(_unpack(temporary))
-        plain.replace(place / archive.removesuffix(".gz"))
+        try:
+            plain.write_bytes(_unpack(temporary))
+            plain.replace(place / archive.removesuffix(".gz"))
+        finally:
+            plain.unlink(missing_ok=True)
 
     with locked(place):
         # another job may have fetched them while this one waited

@@ -21,7 +21,7 @@ def step_seed(seed: int, step: int, rank: int, purpose: str) -> int:
 class BatchOrder(Sampler[list[int]]):
     """Lists of indices, one list a batch; shuffled anew in each epoch if `seed` is given.
 
-    Each of `replicas` processes takes every `replicas`-th batch-sized share, and no image twice. For
+    Each of `replicas` processes takes every `replicas`-th image, and none is taken twice. For
     training, each gets equally many batches: the few images left over wait for another epoch.
     """
 
