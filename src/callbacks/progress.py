@@ -72,13 +72,15 @@ class EpochLines(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._started = time.perf_counter()
-        self._print("epoch", list(self.COLUMNS), "seconds")
+        if trainer.is_global_zero:
+            self._print("epoch", list(self.COLUMNS), "seconds")
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         found = trainer.callback_metrics
         cells = [format(float(found[name]), style) if name in found else "-" for name, style in self.COLUMNS.values()]
         last = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"
-        self._print(f"{trainer.current_epoch + 1}{last}", cells, f"{time.perf_counter() - self._started:.0f}")
+        if trainer.is_global_zero:
+            self._print(f"{trainer.current_epoch + 1}{last}", cells, f"{time.perf_counter() - self._started:.0f}")
 
     @staticmethod
     def _print(epoch: str, cells: list[str], seconds: str) -> None:

@@ -53,7 +53,7 @@ class Throughput(L.Callback):
             self._epoch_seconds += now - self._mark
         self._mark = now
         if trainer.is_last_batch and self.running is not None:
-            pl_module.log("train/images_per_second", self.running, on_step=False, on_epoch=True)
+            pl_module.log("train/images_per_second", self.running, on_step=False, on_epoch=True, sync_dist=True)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._mark = time.perf_counter()
