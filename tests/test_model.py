@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import hydra
 import lightning as L
 import pytest
 import torch
@@ -11,12 +12,16 @@ from torch import nn
 from torch.optim import SGD
 from torch.utils.flop_counter import FlopCounterMode
 
-from src.config import AugmentationConfig
+from src.cli import register
+from src.config import CONFIGS, AugmentationConfig, TrainConfig
 from src.data.datamodule import DataModule
 from src.data.images import ImageSet, Splits
+from src.experiment import build_classifier
+from src.hardware import Hardware
 from src.model import schedules
 from src.model.alexnet import AlexNet, fitting_sizes
 from src.model.classifier import Classifier
+from src.validation import check
 
 ALEXNET: dict[str, Any] = {}
 ALEXNET_BN: dict[str, Any] = {"widths": [96, 256, 384, 384, 256], "batch_norm": True, "padding": 0}
@@ -204,3 +209,14 @@ def test_only_the_training_loss_is_smoothed() -> None:
     classifier.log = lambda *_, **__: None  # type: ignore[method-assign]
     assert torch.allclose(classifier._step(batch, "train")["loss"], smooth)
     assert torch.allclose(classifier._step(batch, "val")["loss"], plain)
+
+
+@pytest.mark.parametrize(("name", "fused"), [("adamw", True), ("adam", True), ("sgd", True), ("rmsprop", False)])
+def test_fused_implementation_is_taken_where_torch_has_one(name: str, fused: bool) -> None:
+    register()
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = check(hydra.compose("train", [f"optimizer={name}", "model.widths=[1,1,1,1,1]"]), TrainConfig)
+    classifier = build_classifier(config, Hardware("cpu", "32-true"), {"channels": 1, "classes": ["a", "b"]})
+    optimizer = classifier._optimizer(classifier.network.parameters())
+    assert bool(optimizer.defaults.get("fused")) == fused
+    assert optimizer.param_groups[0]["lr"] == config.optimizer.lr
