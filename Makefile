@@ -43,5 +43,5 @@ $(VENV)/.uv:
 	@touch $@
 
 $(READY): $(VENV)/.uv requirements.lock
-	$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements.lock
+	$(BIN)/uv pip sync --quiet --require-hashes --compile-bytecode --python $(BIN)/python requirements.lock
 	@touch $@

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import re
 import shlex
 import sys
-import textwrap
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 from uuid import uuid4
 
 import hydra
@@ -29,31 +29,20 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from src import signature
-from src.config import (
-    CONFIGS,
-    AugmentationConfig,
-    DatasetConfig,
-    Section,
-    TrainerConfig,
-    UserError,
-)
+from src.config import CONFIGS, UserError
+from src.help import help_text, networks, options
 from src.validation import Checked, check, nearest
 
-EXAMPLES = {
-    "train": [
-        "python -m src.train dataset=mnist",
-        "python -m src.train dataset=cifar10 model=alexnet_bn optimizer=sgd precision=16-mixed device=gpu",
-        "python -m src.train experiment=quick trainer.max_epochs=1",
-        "python -m src.train dataset=image_folder data_dir=my/photos",
-        "python -m src.train -m dataset=mnist,cifar10 optimizer=adamw,sgd seed=1,2",
-        "python -m src.train --cfg job            # the whole config, with its values",
-    ],
-    "eval": [
-        "python -m src.eval checkpoint=logs/RUN/checkpoints/best.ckpt",
-        "python -m src.eval checkpoint=best.ckpt split=val device=cpu",
-        "python -m src.eval checkpoint=best.ckpt dataset=fashion_mnist",
-    ],
-}
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Around the import of torch and Lightning, which makes a million objects and no garbage to search them for."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def launch(door: str, schema: type[Checked], task: Callable[[Checked, Path], float | None]) -> None:
@@ -107,7 +96,7 @@ def register() -> None:
     """Tell Hydra the names that configs use, and each network that has a file but no YAML."""
     OmegaConf.register_new_resolver("unique", lambda: uuid4().hex[:6], replace=True, use_cache=True)
     OmegaConf.register_new_resolver("as_folder", _as_folder, replace=True)
-    for name, target in _networks().items():
+    for name, target in networks().items():
         defaults = {key: value for key, (_, value) in signature.parameters(target).items() if value is not ...}
         ConfigStore.instance().store(group="model", name=name, node={"name": name, "_target_": target, **defaults})
 
@@ -116,71 +105,6 @@ def discard(folder: Path) -> None:
     """Remove the output folder of a job that made nothing in it."""
     if folder != Path.cwd() and folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
-
-
-def options(group: str) -> list[str]:
-    """The names that `group=` takes."""
-    named = {file.stem for file in (CONFIGS / group).glob("*.yaml")}
-    return sorted(named | (_networks().keys() if group == "model" else set()))
-
-
-@cache
-def _networks() -> dict[str, str]:
-    """Networks that have a file in src/model and no YAML: their signature is their config."""
-    try:
-        found = signature.networks(Path(__file__).parent / "model")
-    except LookupError as error:
-        raise UserError(str(error)) from error
-    return {name: target for name, target in found.items() if not (CONFIGS / "model" / f"{name}.yaml").exists()}
-
-
-def groups() -> list[str]:
-    return sorted(folder.relative_to(CONFIGS).as_posix() for folder in CONFIGS.rglob("*") if folder.is_dir())
-
-
-def help_text(door: str, schema: type[Section]) -> str:
-    """Groups, options and examples, at most 80 columns wide where the words allow."""
-    lines = [f"usage: python -m src.{door} [-m] [KEY=VALUE ...]", ""]
-    if chosen := [group for group in groups() if door == "train" or group == "dataset"]:
-        lines += ["Groups, each a choice of a file in configs/:"]
-        lines += [f"  {group + '=':<22} {', '.join(options(group))}" for group in chosen]
-    lines += ["", "Options:", *_described(schema, OmegaConf.load(CONFIGS / f"{door}.yaml"))]
-    if door == "train":
-        lines += ["", "Options of a dataset:"]
-        lines += _described(DatasetConfig, {}, "dataset.")
-        lines += _described(AugmentationConfig, {}, "dataset.augmentation.")
-        for group in ("model", "optimizer", "scheduler"):
-            for name in options(group):
-                lines += _wrapped(f"Options of {group}={name}:", [f"{group}.{key}" for key in _keys(group, name)])
-        lines += _wrapped("Options of the trainer, all Lightning's own:", list(TrainerConfig.model_fields), "trainer.")
-    lines += ["", "Examples:", *(f"  {example}" for example in EXAMPLES[door])]
-    lines += ["", "--cfg job prints the config, -m runs a sweep over KEY=A,B, and HYDRA_FULL_ERROR=1"]
-    lines += ["shows where an error was raised."]
-    return "\n".join(lines)
-
-
-def _described(schema: Any, values: Any, prefix: str = "") -> list[str]:
-    lines = []
-    for name, field in schema.model_fields.items():
-        if field.description:
-            value = OmegaConf.select(values, name, throw_on_missing=False) if values else None
-            shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
-            default = f" ({shown})" if name in values else ""
-            lines.append(f"  {prefix + name:<{34 if prefix else 22}} {field.description}{default}")
-    return lines
-
-
-def _keys(group: str, name: str) -> list[str]:
-    file = CONFIGS / group / f"{name}.yaml"
-    values = OmegaConf.load(file) if file.exists() else signature.parameters(_networks()[name])
-    return [str(key) for key in values if key not in ("name", "_target_", "defaults", "in_channels", "num_classes")]
-
-
-def _wrapped(title: str, words: list[str], prefix: str = "") -> list[str]:
-    text = ", ".join(prefix + word for word in words) or "none"
-    if len(title) + len(text) < 79:
-        return ["", f"{title} {text}"] if prefix else [f"{title} {text}"]
-    return ["", title, *textwrap.wrap(text, 78, initial_indent="  ", subsequent_indent="  ")]
 
 
 def _refuse(error: UserError) -> NoReturn:

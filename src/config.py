@@ -81,7 +81,7 @@ class TrainerConfig(Section):
     deterministic: bool | Literal["warn"] | None = None
     benchmark: bool | None = None
     detect_anomaly: bool | None = None
-    profiler: Literal["simple", "advanced"] | None = None
+    profiler: Literal["simple", "advanced", "trace"] | None = None
     strategy: str | None = None
     num_nodes: PositiveInt | None = None
     sync_batchnorm: bool | None = None

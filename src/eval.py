@@ -7,30 +7,31 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from src.cli import launch
+from src.cli import importing, launch
 from src.config import CONFIGS, DatasetConfig, EvalConfig, TrainConfig, UserError
 
 
 def evaluate(config: EvalConfig, folder: Path) -> float:
     """Score the checkpoint on one split, print what it got right, and give the accuracy."""
     # a config that was refused must not wait for torch
-    from src import checkpoint, experiment, screen
-    from src.data.images import split
-    from src.hardware import pick_hardware
+    with importing():
+        from src import checkpoint, experiment, screen, training
+        from src.data.images import split
+        from src.hardware import pick_hardware
 
     saved = checkpoint.load(config.checkpoint)
     run = as_trained(config, saved.config)
     hardware = pick_hardware(config.device, config.precision or saved.about["precision"])
     images = experiment.read_images(run.dataset, run.data_dir)
-    refuse_misfit(saved.about, images.train.images.shape[1], images.classes)
+    refuse_misfit(saved.about, images.train.shape[1], images.classes)
     splits = split(images, run.dataset.valid_fraction, run.seed)
 
     datamodule = experiment.build_datamodule(run, splits, scored=config.split)
     classifier = experiment.build_classifier(run, hardware, saved.about)
     experiment.load_weights(classifier, saved)
-    trainer = experiment.build_scorer(hardware, len(splits.classes))
+    trainer = training.build_scorer(hardware, len(splits.classes))
     scores = trainer.test(classifier, datamodule, verbose=False)[0]
-    screen.show_scores(config, run, splits, hardware, scores, experiment.confusion(trainer))
+    screen.show_scores(config, run, splits, hardware, scores, training.confusion(trainer))
     return scores["test/acc"]
 
 

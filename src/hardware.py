@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +37,19 @@ def pick_hardware(device: str, precision: str) -> Hardware:
     if precision == "16-mixed" and accelerator != "cuda":
         return Hardware(accelerator, half, f"precision=16-mixed needs a CUDA GPU; this run uses {half} instead.")
     return Hardware(accelerator, precision)
+
+
+def keep_freed_memory() -> None:
+    """Keep memory that a step frees for the next step, where the C library is glibc; elsewhere nothing changes.
+
+    By default glibc maps each large tensor anew and gives it back, so that the kernel clears some 200,000 pages in
+    each step of AlexNet: a fifth of its time.
+    """
+    if sys.platform != "linux" or not hasattr(library := ctypes.CDLL(None), "gnu_get_libc_version"):
+        return
+    trim_threshold, mmap_max = -1, -4  # of malloc.h
+    library.mallopt(mmap_max, 0)
+    library.mallopt(trim_threshold, -1)  # never
 
 
 def cpu_has_bf16() -> bool:

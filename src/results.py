@@ -28,7 +28,7 @@ def describe(config: TrainConfig, splits: Splits, precision: str, command: str) 
         "format": FORMAT,
         "config": plain(config),
         "classes": splits.classes,
-        "channels": splits.train.images.shape[1],
+        "channels": splits.train.shape[1],
         "images": {"train": len(splits.train), "val": len(splits.valid), "test": len(splits.test)},
         "precision": precision,
         "dataset": name,
@@ -47,7 +47,7 @@ def collect(
 
     Args:
         scores: what the test gave, "test/acc" and "test/loss".
-        measured: `device`, `parameters`, `epochs`, `images_per_second`, `val_accuracy` and `test_images`.
+        measured: what training.measured gives.
         seconds: of training, validation included.
     """
     config = about["config"]
@@ -64,6 +64,8 @@ def collect(
             "epochs": measured["epochs"],
             "images": about["images"]["train"],
             "images_per_second": measured["images_per_second"],
+            "flops_per_image": measured["flops_per_image"],
+            "share_of_peak": measured["share_of_peak"],
         },
         "val": {"accuracy": measured["val_accuracy"], "images": about["images"]["val"]},
         "test": {

@@ -36,7 +36,7 @@ def show_start(config: TrainConfig, splits: Splits, hardware: Hardware, folder: 
         )
     if hardware.note:
         out.print(f"[bold yellow]NOTE[/]   {hardware.note}")
-    count, channels, height, width = splits.train.images.shape
+    count, channels, height, width = splits.train.shape
     table = _table(show_header=False)
     table.add_row(
         "data",
@@ -69,11 +69,15 @@ def show_end(results: dict[str, Any], folder: Path) -> None:
     table.add_row("checkpoint", f"best of {train['epochs']} epochs by validation accuracy ({_percent(results)})")
     rate = train["images_per_second"]
     table.add_row("training", f"{train['seconds']:.0f} s" + (f", {rate:,.0f} images/s" if rate else ""))
+    if train["share_of_peak"]:
+        table.add_row("speed", f"{train['share_of_peak']:.0%} of this machine's matrix rate")
     table.add_row("run", str(near(folder)))
     out = console()
     out.print(table)
     out.print(f"  look at it:     {near(folder) / 'summary.png'}")
     out.print(f"  curves:         tensorboard --logdir {near(folder)}")
+    if (folder / "profile").exists():
+        out.print(f"  profile:        {near(folder) / 'profile'}, trace.json opens in https://ui.perfetto.dev")
     out.print(f"  score it again: python -m src.eval checkpoint={near(Path(results['checkpoint']))}")
 
 

@@ -5,23 +5,25 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from src.cli import command_line, launch
+from src.cli import command_line, importing, launch
 from src.config import TrainConfig, UserError
 
 
 def train(config: TrainConfig, folder: Path) -> float | None:
     """Run one experiment in `folder`; gives the best validation accuracy, None if none was measured."""
     # a config that was refused must not wait for torch
-    import lightning as L
+    with importing():
+        import lightning as L
 
-    from src import checkpoint, experiment, figures, results, screen
-    from src.data.images import split
-    from src.hardware import pick_hardware
+        from src import checkpoint, experiment, results, screen, training
+        from src.data.images import split
+        from src.hardware import pick_hardware
 
     refuse_used(folder)
     resumed = checkpoint.to_resume(config.resume) if config.resume else None
     hardware = pick_hardware(config.device, config.precision)
-    images = experiment.read_images(config.dataset, config.data_dir)
+    alone = config.devices * (config.trainer.num_nodes or 1) == 1
+    images = experiment.read_images(config.dataset, config.data_dir, None if alone else folder)
     splits = split(images, config.dataset.valid_fraction, config.seed)
     config = config.model_copy(update={"dataset": experiment.with_found(config.dataset, splits)})
     if resumed:
@@ -33,8 +35,8 @@ def train(config: TrainConfig, folder: Path) -> float | None:
     classifier = experiment.build_classifier(config, hardware, about)
     summary = experiment.summarize(classifier, len(splits.classes))
     if config.compile:
-        classifier.network.compile()
-    trainer = experiment.build_trainer(config, hardware, folder, len(splits.classes))
+        experiment.compile_network(classifier, hardware)
+    trainer = training.build_trainer(config, hardware, folder, len(splits.classes))
     if trainer.is_global_zero:
         screen.show_start(config, splits, hardware, folder, summary)
         results.write_config(folder / "config.yaml", config)
@@ -43,13 +45,16 @@ def train(config: TrainConfig, folder: Path) -> float | None:
     trainer.fit(classifier, datamodule, ckpt_path=resumed.path if resumed else None, weights_only=True)
     seconds = time.perf_counter() - started
 
-    best = experiment.best_checkpoint(trainer)
+    best = training.best_checkpoint(trainer)
     experiment.load_weights(classifier, checkpoint.load(best))
     scores = trainer.test(classifier, datamodule, verbose=False)[0]
-    outcome = results.collect(about, scores, experiment.measured(trainer, classifier), best, seconds)
+    measured = training.measured(trainer, classifier, hardware.precision)
+    outcome = results.collect(about, scores, measured, best, seconds)
     if trainer.is_global_zero:
-        experiment.record(trainer, config, outcome)
+        training.record(trainer, config, outcome)
         results.write_json(folder / "results.json", outcome)
+        from src import figures  # draws with matplotlib, for which the first step need not wait
+
         figures.save_summary(folder, classifier, datamodule, outcome)
         screen.show_end(outcome, folder)
     return outcome["val"]["accuracy"]

@@ -13,7 +13,7 @@ class Confusion(L.Callback):
     """Counts, in `matrix` int64 (true class, predicted class), what the last test answered."""
 
     def __init__(self, num_classes: int) -> None:
-        self._metric = MulticlassConfusionMatrix(num_classes)
+        self._metric = MulticlassConfusionMatrix(num_classes, validate_args=False)
         self.matrix: Tensor | None = None
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -18,13 +18,14 @@ from src.callbacks.throughput import Throughput
 class ProgressBar(RichProgressBar):
     """Lightning's bar with loss and accuracy of the batch at hand and images a second, in 80 columns."""
 
-    REFRESH_EVERY = 10  # steps; each reads the loss off the device
+    PAUSE = 0.2  # seconds between two drawings; Lightning's own bar draws, and reads the loss, in each step
 
     def __init__(self, throughput: Throughput) -> None:
-        super().__init__(refresh_rate=self.REFRESH_EVERY, leave=True)
+        super().__init__(leave=True)
         self._throughput = throughput
-        self._loss: Tensor | None = None
-        self._right = torch.zeros(())
+        self._drawn = 0.0
+        self._underway: Tensor | None = None
+        self._loss_and_accuracy: Tensor | None = None
 
     def configure_columns(self, trainer: L.Trainer) -> list[ProgressColumn]:
         return [
@@ -37,18 +38,29 @@ class ProgressBar(RichProgressBar):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._loss = outputs["loss"]
-        self._right = (outputs["logits"].argmax(1) == batch[1]).float().mean()
+        now = time.perf_counter()
+        if now - self._drawn < self.PAUSE and not trainer.is_last_batch:
+            return
+        self._drawn = now
+        self._look(outputs, batch[1])
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def _look(self, outputs: Any, labels: Tensor) -> None:
+        accuracy = (outputs["logits"].argmax(1) == labels).float().mean()
+        fresh = torch.stack([outputs["loss"].float(), accuracy]).to("cpu", non_blocking=True)
+        # a GPU has yet to compute it: what was sent at the drawing before has arrived, and is shown without a wait
+        shown = self._underway if labels.is_cuda else fresh
+        self._loss_and_accuracy, self._underway = shown, fresh
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         found = trainer.callback_metrics
         metrics = {"val acc": f"{float(found['val/acc']):.1%}"} if "val/acc" in found else {}
-        if trainer.training and self._loss is not None:
+        if trainer.training and self._loss_and_accuracy is not None:
             rate = self._throughput.running
+            loss, accuracy = self._loss_and_accuracy.tolist()
             metrics = {
-                "loss": f"{float(self._loss):.3f}",
-                "acc": f"{float(self._right):.1%}",
+                "loss": f"{loss:.3f}",
+                "acc": f"{accuracy:.1%}",
                 **({"img/s": f"{rate:.0f}"} if rate else {}),
                 **metrics,
             }

@@ -18,6 +18,8 @@ from src.data.transforms import batch_affine, batch_crop, batch_flip, batch_norm
 class DataModule(L.LightningDataModule):
     """Batches of uint8 images, each fetched by one indexing call; all else is done to them on the device.
 
+    Images that leave most of a GPU's memory free lie there as a whole, so that nothing is transferred in a step.
+
     Args:
         mean, std: per channel, of pixels in 0..1.
         image_size: side in pixels of what the network sees.
@@ -45,28 +47,35 @@ class DataModule(L.LightningDataModule):
         self.mean, self.std = torch.tensor(mean), torch.tensor(std)
         self.image_size = image_size
         self.augmentation = augmentation
-        self.channels = splits.train.images.shape[1]
+        self._placed = splits  # where batches are fetched from
         self._scored = scored
 
+    def setup(self, stage: str) -> None:
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        if device != self._placed.train.store.device and fits(self.splits.nbytes, device):
+            self._placed = self.splits.to(device)
+
     def train_dataloader(self) -> DataLoader:
-        return self._loader(self.splits.train, self.seed)
+        return self._loader(self._placed.train, self.seed)
 
     def val_dataloader(self) -> DataLoader:
-        return self._loader(self.splits.valid, None)
+        return self._loader(self._placed.valid, None)
 
     def test_dataloader(self) -> DataLoader:
-        splits = {"train": self.splits.train, "val": self.splits.valid, "test": self.splits.test}
-        return self._loader(splits[self._scored], None)
+        placed = self._placed
+        return self._loader({"train": placed.train, "val": placed.valid, "test": placed.test}[self._scored], None)
 
     def _loader(self, images: ImageSet, seed: int | None) -> DataLoader:
         rank, replicas = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        device = images.store.device
+        workers = self.num_workers if device.type == "cpu" else 0  # what lies on the device needs no fetching
         return DataLoader(
-            Batches(images.images, images.labels),
-            sampler=BatchOrder(len(images), self.batch_size, seed, rank, replicas),
+            Batches(images),
+            sampler=BatchOrder(len(images), self.batch_size, seed, rank, replicas, device),
             batch_size=None,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available() and device.type == "cpu",
         )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
@@ -98,9 +107,19 @@ class DataModule(L.LightningDataModule):
         return batch_normalize(images, self.mean, self.std)
 
 
-def measure(images: Tensor) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation per channel of uint8 images (N, C, H, W), as pixels in 0..1."""
-    counts = torch.stack([torch.bincount(channel.reshape(-1), minlength=256) for channel in images.unbind(1)])
+def fits(nbytes: int, device: torch.device) -> bool:
+    """Whether data of this size may lie on `device` for good: half of what is free there is left to the network."""
+    if device.type == "cpu":
+        return True
+    return device.type == "cuda" and nbytes < torch.cuda.mem_get_info(device)[0] / 2
+
+
+def measure(images: ImageSet) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation per channel, of pixels in 0..1."""
+    counts = torch.zeros(images.shape[1], 256, dtype=torch.int64)
+    for indices in torch.arange(len(images)).split(1000):  # bincount makes eight bytes of each pixel
+        pixels, _ = images.fetch(indices)
+        counts += torch.stack([torch.bincount(channel.reshape(-1), minlength=256) for channel in pixels.unbind(1)])
     levels = torch.arange(256, dtype=torch.float64) / 255
     weights = counts.double() / counts.sum(1, keepdim=True)
     mean = weights @ levels  # (C,)

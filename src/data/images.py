@@ -15,16 +15,37 @@ TEST_SEED = 0  # so that runs with other seeds are tested on the same images
 
 @dataclass(frozen=True)
 class ImageSet:
-    """`images` uint8 (N, C, H, W) and their `labels` int64 (N,)."""
+    """N labelled images, which lie in a `store` uint8 (M, C, H, W) that other sets may share.
 
-    images: Tensor
+    `labels` int64 (N,) are theirs; `places` int64 (N,) says where each lies, None that the store is theirs in its
+    order. So a set is cut into others without a pixel being copied.
+    """
+
+    store: Tensor
     labels: Tensor
+    places: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, indices: Tensor | list[int]) -> ImageSet:
-        return ImageSet(self.images[indices], self.labels[indices])
+        places = torch.arange(len(self)) if self.places is None else self.places
+        return ImageSet(self.store, self.labels[indices], places[indices])
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, C, H, W)"""
+        _, channels, height, width = self.store.shape
+        return len(self), channels, height, width
+
+    @property
+    def images(self) -> Tensor:
+        """uint8 (N, C, H, W), a copy if the store holds others too: for the few, not for a data set."""
+        return self.store if self.places is None else self.store[self.places]
+
+    def fetch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """A batch, uint8 (B, C, H, W) and int64 (B,), in one indexing call."""
+        return self.store[indices if self.places is None else self.places[indices]], self.labels[indices]
 
 
 @dataclass(frozen=True)
@@ -49,6 +70,24 @@ class Splits:
     test: ImageSet
     classes: list[str]
     origin: str
+
+    @property
+    def nbytes(self) -> int:
+        """Of all stores, each counted once."""
+        stores = {part.store.data_ptr(): part.store for part in (self.train, self.valid, self.test)}
+        return sum(store.nbytes for store in stores.values())
+
+    def to(self, device: torch.device) -> Splits:
+        """The same on `device`, with stores that stay shared."""
+        moved: dict[int, Tensor] = {}
+
+        def move(part: ImageSet) -> ImageSet:
+            key = part.store.data_ptr()
+            store = moved[key] = moved[key] if key in moved else part.store.to(device)
+            places = None if part.places is None else part.places.to(device)
+            return ImageSet(store, part.labels.to(device), places)
+
+        return Splits(move(self.train), move(self.valid), move(self.test), self.classes, self.origin)
 
 
 def split(source: Source, valid_fraction: float, seed: int) -> Splits:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from src.data.images import ImageSet
+
 Batch = tuple[Tensor, Tensor]  # images (B, C, H, W), labels int64 (B,)
 
 
@@ -18,16 +20,24 @@ def step_seed(seed: int, step: int, rank: int, purpose: str) -> int:
     return int(sequence.generate_state(1, np.uint64)[0] >> 1)
 
 
-class BatchOrder(Sampler[list[int]]):
-    """Lists of indices, one list a batch; shuffled anew in each epoch if `seed` is given.
+class BatchOrder(Sampler[Tensor]):
+    """Indices int64 (B,) on `device`, one tensor a batch; shuffled anew in each epoch if `seed` is given.
 
     Each of `replicas` processes takes every `replicas`-th image, and none is taken twice. For
     training, each gets equally many batches: the few images left over wait for another epoch.
     """
 
-    def __init__(self, length: int, batch_size: int, seed: int | None, rank: int = 0, replicas: int = 1) -> None:
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        seed: int | None,
+        rank: int = 0,
+        replicas: int = 1,
+        device: torch.device | str = "cpu",
+    ) -> None:
         self.length, self.batch_size, self.seed = length, batch_size, seed
-        self.rank, self.replicas = rank, replicas
+        self.rank, self.replicas, self.device = rank, replicas, device
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -41,25 +51,24 @@ class BatchOrder(Sampler[list[int]]):
     def __len__(self) -> int:
         return -(-len(self._share()) // self.batch_size)
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[Tensor]:
         if self.seed is None:
             order = torch.arange(self.length)
         else:
             generator = torch.Generator().manual_seed(step_seed(self.seed, self.epoch, 0, "order"))
             order = torch.randperm(self.length, generator=generator)
         share = order[self._share().start : self._share().stop : self.replicas]
-        for start in range(0, len(share), self.batch_size):
-            yield share[start : start + self.batch_size].tolist()
+        yield from share.to(self.device).split(self.batch_size)  # one transfer an epoch
 
 
 class Batches(Dataset[Batch]):
-    """A data set whose index is a list: the loader's one call fetches a whole batch."""
+    """A data set whose index is a whole batch: the loader calls once for all its images."""
 
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
-        self.images, self.labels = images, labels
+    def __init__(self, images: ImageSet) -> None:
+        self.images = images
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.images)
 
-    def __getitem__(self, indices: list[int]) -> Batch:
-        return self.images[indices], self.labels[indices]
+    def __getitem__(self, indices: Tensor) -> Batch:
+        return self.images.fetch(indices)

@@ -45,9 +45,9 @@ class Classifier(L.LightningModule):
         self.label_smoothing = label_smoothing
         self.seed = seed
         self._optimizer, self._scheduler = optimizer, scheduler
-        for phase in PHASES:
-            self.add_module(f"{phase}_loss", MeanMetric())
-            self.add_module(f"{phase}_acc", MulticlassAccuracy(num_classes, average="micro"))
+        for phase in PHASES:  # with their own checks, each would wait for the device in each step
+            self.add_module(f"{phase}_loss", MeanMetric(nan_strategy="disable"))
+            self.add_module(f"{phase}_acc", MulticlassAccuracy(num_classes, average="micro", validate_args=False))
 
     @property
     def _metrics(self) -> dict[str, Metric]:
@@ -74,7 +74,6 @@ class Classifier(L.LightningModule):
         torch.manual_seed(step_seed(self.seed, step, self.global_rank, "dropout"))
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
         return self._step(batch, "train")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -89,4 +88,5 @@ class Classifier(L.LightningModule):
     def configure_optimizers(self) -> Any:
         optimizer = self._optimizer(self.network.parameters())
         scheduler = self._scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        every_step = {"scheduler": scheduler, "interval": "step", "name": "train/learning_rate"}
+        return {"optimizer": optimizer, "lr_scheduler": every_step}

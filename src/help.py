@@ -1,0 +1,94 @@
+"""The groups, their options, and what --help shows of them; imports no torch."""
+
+from __future__ import annotations
+
+import textwrap
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from src import signature
+from src.config import CONFIGS, AugmentationConfig, DatasetConfig, Section, TrainerConfig, UserError
+
+EXAMPLES = {
+    "train": [
+        "python -m src.train dataset=mnist",
+        "python -m src.train dataset=cifar10 model=alexnet_bn optimizer=sgd precision=16-mixed device=gpu",
+        "python -m src.train experiment=quick trainer.max_epochs=1",
+        "python -m src.train dataset=image_folder data_dir=my/photos",
+        "python -m src.train -m dataset=mnist,cifar10 optimizer=adamw,sgd seed=1,2",
+        "python -m src.train --cfg job            # the whole config, with its values",
+    ],
+    "eval": [
+        "python -m src.eval checkpoint=logs/RUN/checkpoints/best.ckpt",
+        "python -m src.eval checkpoint=best.ckpt split=val device=cpu",
+        "python -m src.eval checkpoint=best.ckpt dataset=fashion_mnist",
+    ],
+}
+
+
+def options(group: str) -> list[str]:
+    """The names that `group=` takes."""
+    named = {file.stem for file in (CONFIGS / group).glob("*.yaml")}
+    return sorted(named | (networks().keys() if group == "model" else set()))
+
+
+@cache
+def networks() -> dict[str, str]:
+    """Networks that have a file in src/model and no YAML: their signature is their config."""
+    try:
+        found = signature.networks(Path(__file__).parent / "model")
+    except LookupError as error:
+        raise UserError(str(error)) from error
+    return {name: target for name, target in found.items() if not (CONFIGS / "model" / f"{name}.yaml").exists()}
+
+
+def groups() -> list[str]:
+    return sorted(folder.relative_to(CONFIGS).as_posix() for folder in CONFIGS.rglob("*") if folder.is_dir())
+
+
+def help_text(door: str, schema: type[Section]) -> str:
+    """Groups, options and examples, at most 80 columns wide where the words allow."""
+    lines = [f"usage: python -m src.{door} [-m] [KEY=VALUE ...]", ""]
+    if chosen := [group for group in groups() if door == "train" or group == "dataset"]:
+        lines += ["Groups, each a choice of a file in configs/:"]
+        lines += [f"  {group + '=':<22} {', '.join(options(group))}" for group in chosen]
+    lines += ["", "Options:", *_described(schema, OmegaConf.load(CONFIGS / f"{door}.yaml"))]
+    if door == "train":
+        lines += ["", "Options of a dataset:"]
+        lines += _described(DatasetConfig, {}, "dataset.")
+        lines += _described(AugmentationConfig, {}, "dataset.augmentation.")
+        for group in ("model", "optimizer", "scheduler"):
+            for name in options(group):
+                lines += _wrapped(f"Options of {group}={name}:", [f"{group}.{key}" for key in _keys(group, name)])
+        lines += _wrapped("Options of the trainer, all Lightning's own:", list(TrainerConfig.model_fields), "trainer.")
+    lines += ["", "Examples:", *(f"  {example}" for example in EXAMPLES[door])]
+    lines += ["", "--cfg job prints the config, -m runs a sweep over KEY=A,B, and HYDRA_FULL_ERROR=1"]
+    lines += ["shows where an error was raised."]
+    return "\n".join(lines)
+
+
+def _described(schema: Any, values: Any, prefix: str = "") -> list[str]:
+    lines = []
+    for name, field in schema.model_fields.items():
+        if field.description:
+            value = OmegaConf.select(values, name, throw_on_missing=False) if values else None
+            shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
+            default = f" ({shown})" if name in values else ""
+            lines.append(f"  {prefix + name:<{34 if prefix else 22}} {field.description}{default}")
+    return lines
+
+
+def _keys(group: str, name: str) -> list[str]:
+    file = CONFIGS / group / f"{name}.yaml"
+    values = OmegaConf.load(file) if file.exists() else signature.parameters(networks()[name])
+    return [str(key) for key in values if key not in ("name", "_target_", "defaults", "in_channels", "num_classes")]
+
+
+def _wrapped(title: str, words: list[str], prefix: str = "") -> list[str]:
+    text = ", ".join(prefix + word for word in words) or "none"
+    if len(title) + len(text) < 79:
+        return ["", f"{title} {text}"] if prefix else [f"{title} {text}"]
+    return ["", title, *textwrap.wrap(text, 78, initial_indent="  ", subsequent_indent="  ")]

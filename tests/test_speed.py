@@ -1,0 +1,292 @@
+"""The fast path computes the same thing, and does each thing as often as it must: counts, no times."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
+from torchvision.transforms.v2 import functional as reference
+
+from src import speed
+from src.data.images import ImageSet, Source, split
+from src.data.sample import read_mnist_sample
+from src.data.shared import read_once
+from src.model.alexnet import AlexNet
+from tests.conftest import ROOT, SHORT, Outcome, only_run, results_of, write_idx
+from tests.test_batches import bytes_, module, seeded
+from tests.test_model import build, trainer
+
+Door = Callable[..., Outcome]
+WAITS = {"aten._local_scalar_dense", "aten.nonzero", "aten._unique2", "aten.equal", "aten.masked_select"}
+
+
+class Calls(TorchDispatchMode):
+    """Counts the operations that torch is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count[str(func).rpartition(".")[0]] += 1
+        return func(*args, **(kwargs or {}))
+
+    @property
+    def waits(self) -> int:
+        return sum(count for name, count in self.count.items() if name in WAITS)
+
+
+class TestSameAnswer:
+    @pytest.mark.parametrize("variant", [{}, {"widths": [96, 256, 384, 384, 256], "batch_norm": True, "padding": 0}])
+    @pytest.mark.parametrize(("precision", "loss", "angle"), [("float32", 1e-5, 5e-3), ("bfloat16", 0.02, 0.15)])
+    def test_one_step_against_float32_nchw(
+        self, variant: dict[str, Any], precision: str, loss: float, angle: float
+    ) -> None:
+        torch.manual_seed(0)
+        slow = AlexNet(1, 10, hidden=32, dropout=0.0, **variant)
+        fast = AlexNet(1, 10, hidden=32, dropout=0.0, **variant)
+        fast.load_state_dict(slow.state_dict())
+        fast = fast.to(memory_format=torch.channels_last)
+        test = read_mnist_sample().test
+        assert test is not None
+        digits = test[torch.arange(0, 500, 20)]
+        grain = bytes_(len(digits), side=28)[:, :1] // 4  # on pixels that are all 0, a pool takes any
+        images, labels = digits.images // 4 * 3 + grain, digits.labels
+        data = module(mean=[0.5], std=[0.3])
+
+        plain = reference.resize(images.float() / 255, [227, 227], antialias=True)
+        expected = cross_entropy(slow(reference.normalize(plain, [0.5], [0.3])), labels)
+        expected.backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            found = cross_entropy(fast(data.prepare(images)), labels)
+        found.backward()
+
+        assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=loss)
+        for (name, one), other in zip(slow.named_parameters(), fast.parameters(), strict=True):
+            assert one.grad is not None
+            assert other.grad is not None
+            if one.grad.norm() > 1e-4:  # the bias before a batch norm has no gradient but rounding
+                # a pool that rounding ties goes another way, so bfloat16's 0.4 % a number grow on the way back
+                away = 1 - torch.cosine_similarity(one.grad.flatten(), other.grad.flatten(), dim=0)
+                assert float(away) < angle, name
+                assert float(other.grad.norm() / one.grad.norm()) == pytest.approx(1, abs=angle), name
+
+    def test_images_on_the_device_give_the_same_batches(self) -> None:
+        held, placed = module(), module()
+        placed._placed = placed.splits.to(torch.device("cpu"))
+        for one, other in zip(held.train_dataloader(), placed.train_dataloader(), strict=True):
+            assert all(torch.equal(*pair) for pair in zip(one, other, strict=True))
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+    def test_images_lie_on_the_gpu_and_nothing_is_transferred_in_a_step(self) -> None:
+        classifier, data = build()
+        run = trainer(epochs=1)
+        run.fit(classifier, data)
+        images, labels = next(iter(data.train_dataloader()))
+        assert images.is_cuda
+        assert labels.is_cuda
+
+
+class TestCounts:
+    def test_no_step_waits_for_the_device(self) -> None:
+        def waits(batches: int) -> int:
+            classifier, data = build(augment=True, dropout=0.5)
+            classifier._optimizer = partial(torch.optim.AdamW, fused=True)
+            run = trainer(epochs=1, limit_train_batches=batches, limit_val_batches=1)
+            with Calls() as calls:
+                run.fit(classifier, data)
+            assert calls.count["aten.convolution"] >= 5 * batches
+            return calls.waits
+
+        assert waits(3) == waits(1)
+
+    def test_all_callbacks_and_loggers_together_add_no_wait(self, door: Door, in_tmp: Path, rng: Any) -> None:
+        write_idx(in_tmp / "digits/MNIST/raw", rng, train=100)
+
+        def waits(batches: int) -> int:
+            with Calls() as calls:
+                outcome = door(
+                    *("train", "dataset=mnist", "dataset.md5=null", "data_dir=digits", f"hydra.run.dir=run{batches}"),
+                    *(f"trainer.limit_train_batches={batches}", "trainer.log_every_n_steps=3", *SHORT),
+                )
+            assert outcome.code == 0, outcome.err
+            return calls.waits
+
+        assert waits(9) == waits(3)
+
+    def test_preparing_a_batch_takes_as_many_calls_for_many_images_as_for_few(self) -> None:
+        def operations(count: int) -> Counter[str]:
+            data = module(batch_size=count)
+            with Calls() as calls:
+                images, _ = next(iter(data.train_dataloader()))
+                data.prepare(images, seeded())
+            assert len(images) == count
+            return calls.count
+
+        assert operations(20) == operations(2)
+        assert sum(operations(20).values()) < 80
+
+    def test_no_pixel_is_copied_when_sets_are_cut(self) -> None:
+        whole = ImageSet(bytes_(100), torch.arange(100) % 5)
+        splits = split(Source(whole, list("abcde"), "full"), 0.2, seed=1)
+        parts = (splits.train, splits.valid, splits.test)
+        assert {part.store.data_ptr() for part in parts} == {whole.store.data_ptr()}
+        assert splits.nbytes == whole.store.nbytes
+        moved = splits.to(torch.device("meta"))
+        assert len({id(part.store) for part in (moved.train, moved.valid, moved.test)}) == 1
+
+    def test_loader_workers_share_the_one_copy(self) -> None:
+        data = module(num_workers=1)
+        data.splits.train.store.share_memory_()
+        before = [images for images, _ in data.val_dataloader()]
+        data.splits.train.store.zero_()  # a worker that held a copy would not see it
+        after = [images for images, _ in data.val_dataloader()]
+        assert any(int(images.max()) for images in before)
+        assert not any(int(images.max()) for images in after)
+
+    def test_two_processes_read_once_and_map_one_file(self, tmp_path: Path) -> None:
+        code = f"""
+import sys, torch
+from pathlib import Path
+from src.data.images import ImageSet, Source
+from src.data.shared import read_once
+def read():
+    with open({str(tmp_path / "reads")!r}, "a") as file:
+        file.write("read ")
+    return Source(ImageSet(torch.full((9, 1, 4, 4), 7, dtype=torch.uint8), torch.arange(9) % 3), list("abc"), "full")
+source = read_once(read, Path({str(tmp_path / "run")!r}))
+print(int(source.train.store.sum()), source.classes, source.test, flush=True)
+print("images-" in open("/proc/self/maps").read() if sys.platform == "linux" else True, flush=True)
+sys.stdin.read()
+"""
+        start = [sys.executable, "-c", code]
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
+        jobs = [subprocess.Popen(start, **pipes) for _ in range(2)]
+        for job in jobs:
+            assert job.stdout is not None
+            assert [job.stdout.readline().strip() for _ in range(2)] == ["1008 ['a', 'b', 'c'] None", "True"]
+        assert (tmp_path / "reads").read_text() == "read "
+        for job in jobs:
+            job.communicate("")
+
+    def test_file_that_could_not_be_read_leaves_nothing(self, tmp_path: Path) -> None:
+        def read() -> Source:
+            raise OSError("no such file")
+
+        for _ in range(2):  # the second does not find a half of the first
+            with pytest.raises(OSError, match="no such file"):
+                read_once(read, tmp_path)
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator is Linux's")
+    def test_memory_of_one_step_serves_the_next(self) -> None:
+        code = """
+import resource, sys, torch
+from src.hardware import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+for step in range(20):
+    if step == 8:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(16 * 2**20)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 12)
+"""
+
+        def faults(word: str) -> int:
+            return int(subprocess.check_output([sys.executable, "-c", code, word], cwd=ROOT, text=True))
+
+        assert faults("keep") < 1000 < 10_000 < faults("default")  # 64 MiB are 16,384 pages
+
+
+class TestLimit:
+    def test_operations_of_an_image_are_those_of_the_papers_layers(self) -> None:
+        image = torch.zeros(1, 1, 227, 227)
+        network = AlexNet(1, 10)
+        # output pixels x filter x channels in x out, a multiplication and an addition each
+        forward = 2 * (
+            56 * 56 * 11 * 11 * 64
+            + 27 * 27 * 5 * 5 * 64 * 192
+            + 13 * 13 * 3 * 3 * (192 * 384 + 384 * 256 + 256 * 256)
+            + 9216 * 4096
+            + 4096 * 4096
+            + 4096 * 10
+        )
+        assert speed.flops_per_image(network, image, training=False) == forward
+        first = 2 * 56 * 56 * 11 * 11 * 64  # needs no gradient of its input
+        assert speed.flops_per_image(network, image) == 3 * forward - first
+
+    def test_counting_leaves_the_network_alone(self) -> None:
+        network = AlexNet(3, 10, widths=[4] * 5, hidden=8, batch_norm=True)
+        before = {name: value.clone() for name, value in network.state_dict().items()}
+        assert speed.flops_per_image(network, torch.zeros(1, 3, 227, 227))
+        assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+        assert all(weight.grad is None for weight in network.parameters())
+
+    def test_network_whose_course_depends_on_values_is_not_counted(self) -> None:
+        class Choosy(nn.Module):
+            def forward(self, images: torch.Tensor) -> torch.Tensor:
+                return images if float(images.sum()) > 0 else -images
+
+        assert speed.flops_per_image(Choosy(), torch.zeros(1, 1, 2, 2)) is None
+
+    def test_results_say_how_far_from_the_limit_the_run_was(
+        self, door: Door, in_tmp: Path, images_folder: Path
+    ) -> None:
+        outcome = door("train", "dataset=image_folder", f"data_dir={images_folder}", *SHORT)
+        assert outcome.code == 0, outcome.err
+        found = results_of(only_run(in_tmp))["train"]
+        assert found["flops_per_image"] > 1e6
+        assert 0 < found["share_of_peak"] < 1
+        assert "of this machine's matrix rate" in outcome.out
+
+
+def test_profile_writes_a_trace_and_a_table_of_costs(door: Door, in_tmp: Path, rng: Any) -> None:
+    write_idx(in_tmp / "data/MNIST/raw", rng, train=100)
+    outcome = door("train", "dataset=mnist", "dataset.md5=null", "trainer=profile", *SHORT)
+    assert outcome.code == 0, outcome.err
+    folder = only_run(in_tmp) / "profile"
+    events = json.loads((folder / "trace.json").read_text())["traceEvents"]
+    names = Counter(event["name"] for event in events if event.get("ph") == "X")
+    assert names["aten::convolution_backward"] == 5 * 3, "three steps of five convolutions"
+    assert "aten::convolution_backward" in (folder / "costs.txt").read_text()
+    assert "trace.json" in outcome.out
+
+
+def test_front_doors_collect_no_garbage_while_they_import() -> None:
+    code = """
+import gc, sys
+passes = []
+gc.callbacks.append(lambda phase, info: passes.append("torch" in sys.modules and phase == "start"))
+from src.cli import importing
+with importing():
+    import lightning
+print(sum(passes), gc.isenabled())
+"""
+    found = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True)
+    assert found.split() == ["0", "True"]
+
+
+def test_bar_draws_no_more_than_five_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    from src.callbacks.progress import ProgressBar
+    from src.callbacks.throughput import Throughput
+
+    bar, looks = ProgressBar(Throughput()), []
+    monkeypatch.setattr(ProgressBar, "_look", lambda self, outputs, labels: looks.append(1))
+    monkeypatch.setattr(L.pytorch.callbacks.RichProgressBar, "on_train_batch_end", lambda *_: None)
+    clock = iter(x / 100 for x in range(100, 300))
+    monkeypatch.setattr("src.callbacks.progress.time.perf_counter", lambda: next(clock))
+    run = type("Run", (), {"is_last_batch": False})()
+    for step in range(200):
+        bar.on_train_batch_end(run, None, {}, (None, None), step)  # type: ignore[arg-type]
+    assert len(looks) == 10
