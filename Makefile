@@ -6,7 +6,7 @@ READY := $(VENV)/.installed-from-lock
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-all lint tensorboard lock clean
+.PHONY: help train test test-all lint bench bench-table tensorboard lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,12 @@ lint: $(READY)  ## ruff check and format, mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(READY)  ## measure this machine: 10 minutes on two cores, ARGS=--quick 2
+	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-table: $(READY)  ## write the README's table of benchmarks/results
+	$(BIN)/python -m benchmarks.table
 
 tensorboard: $(READY)  ## look at the runs in logs/
 	$(BIN)/tensorboard --logdir logs
