@@ -1,4 +1,4 @@
-"""Render what was measured into the README: python -m benchmarks.table"""
+"""Render what was measured into README.md and docs/speed.md: python -m benchmarks.table"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.cases import CASES
 
 RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- make bench-table writes this -->\n", "<!-- to here -->\n"
 NAMES = {
     "tutorial": "tutorial",
@@ -21,23 +21,47 @@ NAMES = {
 
 
 def main() -> None:
-    README.write_text(rendered(README.read_text(encoding="utf-8"), load()), encoding="utf-8")
+    for page, content in pages().items():
+        page.write_text(content, encoding="utf-8")
 
 
-def load() -> list[dict[str, Any]]:
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))]
-
-
-def rendered(page: str, found: list[dict[str, Any]]) -> str:
-    """The page with its tables renewed."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    if not rest or END not in rest:
-        raise SystemExit("error: README.md lacks the two comments between which the tables stand.")
-    parts = [table(result) for result in found]
+def pages() -> dict[Path, str]:
+    """Each page that has tables, with them renewed."""
+    found = load(RESULTS)
+    tables = [table(result) for result in found]
     if not any(result["device"] == "gpu" for result in found):
-        parts.append("On a GPU: not measured. `python -m benchmarks --device gpu` measures one.\n")
-    return before + BEGIN + "\n" + "\n".join(parts) + "\n" + END + after
+        tables.append("On a GPU: not measured. `python -m benchmarks --device gpu` measures one.\n")
+    worth = [worth_table(result) for result in load(RESULTS / "worth")]
+    named = {ROOT / "README.md": tables, ROOT / "docs" / "speed.md": worth}
+    return {page: renewed(page.read_text(encoding="utf-8"), parts) for page, parts in named.items()}
+
+
+def load(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+
+
+def renewed(page: str, parts: list[str]) -> str:
+    """The page with `parts` between its two comments."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit("error: a page lacks the two comments between which its tables stand.")
+    return before + begin + "\n" + "\n".join(parts) + "\n" + end + after
+
+
+def worth_table(result: dict[str, Any]) -> str:
+    """What one change each made of a case."""
+    lines = [
+        f"**`{result['case']}`** on {result['machine']['device']}, {result['machine']['cores']} cores, torch "
+        f"{result['versions']['torch']}, medians of {result['rounds']} alternating rounds (lowest to highest):",
+        "",
+        "| the plain loop on our path | images/s | times as it is | peak memory |",
+        "|---|---|---|---|",
+    ]
+    for name, values in result["changes"].items():
+        times = values["times_as_it_is"]["median"]
+        lines.append(f"| {name} | {rate(values)} | {times:.2f} | {values['peak_gib']:.2f} GiB |")
+    return "\n".join(lines) + "\n"
 
 
 def table(result: dict[str, Any]) -> str:

@@ -155,6 +155,7 @@ def plain(case: Case, data: str, device_name: str, turns: Turns, **changes: Any)
     if changes.get("compile"):
         network.compile(mode=changes["compile"])
     optimizer = optimizer_of(classifier, network, changes)
+    drop = changes.get("set_to_none", changes.get("optimizer") != "flat")  # a flat gradient is what theirs lie in
     scheduler = classifier._scheduler(optimizer, 100_000)
     precision = changes.get("precision", hardware.precision)
     dtype = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16, "32-true": torch.float32}[precision]
@@ -180,7 +181,7 @@ def plain(case: Case, data: str, device_name: str, turns: Turns, **changes: Any)
         for images, labels in batches(datamodule.train_dataloader(), True):
             with cast:
                 loss = cross_entropy(network(images), labels)
-            optimizer.zero_grad(set_to_none=changes.get("set_to_none", True))
+            optimizer.zero_grad(set_to_none=drop)
             scaler.scale(loss).backward()
             scaler.step(optimizer)
             scaler.update()

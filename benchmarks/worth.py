@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.__main__ import describe, spread
+from benchmarks.__main__ import RESULTS, describe, spread
 from benchmarks.cases import find, write_cifar, write_mnist
 from benchmarks.turns import Worker
 
@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.worth", description=__doc__)
     parser.add_argument("--case", default="alexnet-128")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, help="the file to write; default: results/worth/CASE.json")
     options = parser.parse_args()
     case = find(options.case)
     with tempfile.TemporaryDirectory() as folder:
@@ -58,8 +58,9 @@ def main() -> None:
         }
         for name, times in seconds.items()
     }
+    out = options.out or RESULTS / "worth" / f"{case.name}.json"
     content = describe("cpu") | {"case": case.name, "rounds": options.rounds, "changes": found}
-    options.out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

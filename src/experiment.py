@@ -92,7 +92,8 @@ def build_network(model: Component, in_channels: int, num_classes: int) -> nn.Mo
 
 def compile_network(classifier: Classifier, hardware: Hardware) -> None:
     """Let torch compile the network at its first step; on a CUDA GPU it is then replayed as one CUDA graph."""
-    classifier.network.compile(mode="reduce-overhead" if hardware.accelerator == "cuda" else None)
+    mode = "reduce-overhead" if hardware.accelerator == "cuda" else None
+    classifier.network.compile(mode=mode, dynamic=False)  # an epoch's last batch has one size of its own
 
 
 def build_classifier(config: TrainConfig, hardware: Hardware, about: dict[str, Any]) -> Classifier:

@@ -51,5 +51,5 @@ def matmul_rate(device: torch.device, precision: str, patience: float = 0.5) -> 
 
 def wait(device: torch.device) -> None:
     """Until the device has done what it was told."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)

@@ -1,0 +1,61 @@
+"""The benchmark measures what it says, and its tables are those of its results."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import table
+from benchmarks.cases import CASES, write_cifar, write_mnist
+from benchmarks.turns import Worker
+from tests.conftest import ROOT
+
+
+def test_tables_on_the_pages_are_those_of_the_results() -> None:
+    for page, content in table.pages().items():
+        assert page.read_text(encoding="utf-8") == content, f"{page.name}: make bench-table"
+
+
+def test_case_that_was_not_measured_says_so() -> None:
+    result = table.load(table.RESULTS)[0]
+    result["cases"] = {}
+    assert table.table(result).count("not measured") == 2 * len(CASES)
+
+
+@pytest.mark.parametrize("way", ["tutorial", "plain"])
+@pytest.mark.parametrize("case", [CASES[0], CASES[1]], ids=lambda case: case.name)
+@pytest.mark.slow
+def test_worker_does_as_many_steps_as_it_is_told(tmp_path: Path, way: str, case: object) -> None:
+    named = case.name  # type: ignore[attr-defined]
+    write_mnist(tmp_path / "data", None, count=2000)
+    write_cifar(tmp_path / "data")
+    worker = Worker(way, {"case": named, "data": str(tmp_path / "data"), "device_name": "cpu"}, tmp_path / "log")
+    assert worker.warm["first_step"] > 0
+    turn = worker.turn(1)
+    assert turn["images"] == case.batch_size  # type: ignore[attr-defined]
+    assert turn["seconds"] > 0.1
+    assert worker.next_phase()["peak"] > 2**30
+    worker.hear()
+    assert worker.turn(2)["images"] == 2 * case.batch_size  # type: ignore[attr-defined]
+    worker.end()
+
+
+@pytest.mark.slow
+def test_quick_benchmark_measures_every_way(tmp_path: Path) -> None:
+    out = tmp_path / "found.json"
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--rounds", "1", "--out", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(out.read_text())
+    case = found["cases"]["alexnet-128"]
+    assert list(case["ways"]) == ["tutorial", "lightning", "plain", "ours"]
+    for way in case["ways"].values():
+        for phase in ("training", "inference"):
+            assert 0 < way[phase]["share_of_limit"] < 1.1
+    assert case["ways"]["ours"]["training"]["times_tutorial"]["median"] > 1
+    assert case["flops_per_image"] == {"training": 3936280576, "inference": 1328283648}
+    assert "not measured" in table.table(found)
