@@ -107,11 +107,13 @@ def measure(case: Case, data: Path, device: str, rounds: int) -> dict[str, Any]:
             summary = summarize(turns[worker.way], turns["tutorial"], turns["plain"])
             found["ways"][worker.way][phase] = summary | {"peak_gib": round(peak / 2**30, 2)}
     plain = next(worker for worker in ways if worker.way == "plain")
+    for worker in workers:
+        if worker is not plain:
+            worker.end()  # so that none is at work on its own end
     plain.hear()
     prepared = [plain.turn(10) for _ in range(rounds)]
     found["data_path_ms"] = round(statistics.median(turn["seconds"] for turn in prepared) * 100, 2)
-    for worker in workers:
-        worker.end()
+    plain.end()
     return found | against(found, case, limits)
 
 

@@ -90,7 +90,7 @@ def _size(path: Path) -> tuple[int, int]:
 
 def _load(files: list[tuple[Path, int]], channels: int, size: tuple[int, int]) -> ImageSet:
     width, height = size
-    pixels = np.empty((len(files), height, width, channels), np.uint8)
+    pixels = np.empty((len(files), channels, height, width), np.uint8)
 
     def decode(number: int) -> None:
         path = files[number][0]
@@ -101,12 +101,11 @@ def _load(files: list[tuple[Path, int]], channels: int, size: tuple[int, int]) -
                 raise UserError(f"{path} is a broken image: {error}. Replace or remove it.") from error
         if whole.size != size:
             whole = _square(whole, size)
-        pixels[number] = np.asarray(whole).reshape(height, width, channels)
+        pixels[number] = np.asarray(whole).reshape(height, width, channels).transpose(2, 0, 1)
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(decode, range(len(files))))
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
-    return ImageSet(images, torch.tensor([label for _, label in files]))
+    return ImageSet(torch.from_numpy(pixels), torch.tensor([label for _, label in files]))
 
 
 def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
