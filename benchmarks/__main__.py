@@ -31,6 +31,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="turns of each way in each phase")
     parser.add_argument("--out", type=Path, help="the file to write; default: results/MACHINE.json")
     options = parser.parse_args()
+    if options.rounds is not None and options.rounds < 1:
+        parser.error(f"--rounds {options.rounds}: expected a number greater than 0")
+    if options.digits and not (options.digits / "MNIST" / "raw").is_dir():
+        parser.error(f"--digits {options.digits}: there is no MNIST/raw in it")
+    try:
+        machine = describe(options.device)
+    except LookupError as error:
+        parser.error(str(error))
     started = time.time()
     rounds = options.rounds or (2 if options.quick else 4)
     cases = CASES[:1] if options.quick else CASES
@@ -40,7 +48,7 @@ def main() -> None:
         write_cifar(data)
         measured = {case.name: measure(case, data, options.device, rounds) for case in cases}
         starts = None if options.quick else start_up(Path(folder), data, options.device)
-    found = describe(options.device) | {
+    found = machine | {
         "command": f"python -m benchmarks {' '.join(sys.argv[1:])}".strip(),
         "date": datetime.now(UTC).date().isoformat(),
         "digits": "genuine MNIST" if options.digits else "random pixels",
@@ -57,7 +65,11 @@ def main() -> None:
 
 
 def describe(device: str) -> dict[str, Any]:
-    """The machine, the versions and the revision; asked in another process, so that this one stays small."""
+    """The machine, the versions and the revision; asked in another process, so that this one stays small.
+
+    Raises:
+        LookupError: there is no such device.
+    """
     code = f"""
 import json, torch
 from src import results
@@ -69,7 +81,10 @@ machine["threads"] = torch.get_num_threads()
 print(json.dumps({{"machine": machine, "precision": hardware.precision, "versions": results.versions(),
                   "git": results.git_state()}}))
 """
-    found = json.loads(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).splitlines()[-1])
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True)
+    if done.returncode:
+        raise LookupError(done.stderr.splitlines()[-1].removeprefix("src.config.UserError: "))
+    found = json.loads(done.stdout.splitlines()[-1])
     words = (
         found["machine"]["device"]
         if device == "gpu"

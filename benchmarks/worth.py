@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, help="the file to write; default: results/worth/CASE.json")
     options = parser.parse_args()
-    case = find(options.case)
+    case, machine = find(options.case), describe("cpu")
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder, "data")
         (write_mnist(data, None) if case.channels == 1 else write_cifar(data))
@@ -59,7 +59,7 @@ def main() -> None:
         for name, times in seconds.items()
     }
     out = options.out or RESULTS / "worth" / f"{case.name}.json"
-    content = describe("cpu") | {"case": case.name, "rounds": options.rounds, "changes": found}
+    content = machine | {"case": case.name, "rounds": options.rounds, "changes": found}
     out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,14 @@ def test_case_that_was_not_measured_says_so() -> None:
     result = table.load(table.RESULTS)[0]
     result["cases"] = {}
     assert table.table(result).count("not measured") == 2 * len(CASES)
+
+
+def test_device_that_is_not_there_is_named() -> None:
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-m", "benchmarks", "--device", "gpu"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.returncode == 2
+    assert done.stderr.endswith("device=gpu: this machine has no GPU that torch can use. There is: cpu.\n")
 
 
 @pytest.mark.parametrize("way", ["tutorial", "plain"])
