@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ class Trace(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
+            os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # it reports its start and end, and GPUs that are not there
             self._profile = profile(
                 activities=supported_activities(),
                 schedule=schedule(wait=self.SKIPPED - 1, warmup=1, active=self.RECORDED, repeat=1),
