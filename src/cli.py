@@ -37,6 +37,9 @@ from src.validation import Checked, check, nearest
 @contextmanager
 def importing() -> Iterator[None]:
     """Around the import of torch and Lightning, which makes a million objects and no garbage to search them for."""
+    if "torch" in sys.modules:  # a later job of a sweep: freezing would keep what the job before has left behind
+        yield
+        return
     gc.disable()
     try:
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import subprocess
@@ -21,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms.v2 import functional as reference
 
 from src import speed
+from src.cli import importing
 from src.data.images import ImageSet, Source, Splits, split
 from src.data.sample import read_mnist_sample
 from src.data.shared import read_once
@@ -279,6 +281,13 @@ print(sum(passes), gc.isenabled())
 """
     found = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True)
     assert found.split() == ["0", "True"]
+
+
+def test_later_jobs_of_a_sweep_keep_nothing_of_the_job_before() -> None:
+    frozen = gc.get_freeze_count()
+    with importing():
+        assert gc.isenabled()
+    assert gc.get_freeze_count() == frozen
 
 
 def test_bar_draws_no_more_than_five_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
