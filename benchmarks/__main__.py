@@ -40,7 +40,7 @@ def main() -> None:
     except LookupError as error:
         parser.error(str(error))
     started = time.time()
-    rounds = options.rounds or (2 if options.quick else 4)
+    rounds = options.rounds or (1 if options.quick else 3)
     cases = CASES[:1] if options.quick else CASES
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder, "data")
@@ -49,7 +49,7 @@ def main() -> None:
         measured = {case.name: measure(case, data, options.device, rounds) for case in cases}
         starts = None if options.quick else start_up(Path(folder), data, options.device)
     found = machine | {
-        "command": f"python -m benchmarks {' '.join(sys.argv[1:])}".strip(),
+        "command": " ".join(["python -m benchmarks", *flags(options)]),
         "date": datetime.now(UTC).date().isoformat(),
         "digits": "genuine MNIST" if options.digits else "random pixels",
         "rounds": rounds,
@@ -64,6 +64,13 @@ def main() -> None:
     print(f"written to {out} after {found['seconds']} s; the README's table: make bench-table")
 
 
+def flags(options: argparse.Namespace) -> list[str]:
+    """The options that matter to another reader: not where files lie here."""
+    given = [f"--device {options.device}" if options.device != "cpu" else "", "--quick" if options.quick else ""]
+    given += [f"--rounds {options.rounds}" if options.rounds else "", "--digits DIR" if options.digits else ""]
+    return [flag for flag in given if flag]
+
+
 def describe(device: str) -> dict[str, Any]:
     """The machine, the versions and the revision; asked in another process, so that this one stays small.
 
@@ -71,12 +78,13 @@ def describe(device: str) -> dict[str, Any]:
         LookupError: there is no such device.
     """
     code = f"""
-import json, torch
+import json, platform, torch
 from src import results
 from src.hardware import pick_hardware
 hardware = pick_hardware({device!r}, "auto")
 machine = results.machine()
 machine["device"] = torch.cuda.get_device_name() if hardware.accelerator == "cuda" else machine["processor"]
+machine["system"] = platform.system()
 machine["threads"] = torch.get_num_threads()
 print(json.dumps({{"machine": machine, "precision": hardware.precision, "versions": results.versions(),
                   "git": results.git_state()}}))
