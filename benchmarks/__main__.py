@@ -57,7 +57,8 @@ def main() -> None:
         "cases": measured,
         "first_step_seconds": starts,
     }
-    out = options.out or RESULTS / f"{found['name']}.json"
+    out = options.out or (ROOT / "logs" / "benchmark.json" if options.quick else RESULTS / f"{found['name']}.json")
+    out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_suffix(".part")
     temporary.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     temporary.replace(out)
@@ -114,9 +115,10 @@ def measure(case: Case, data: Path, device: str, rounds: int) -> dict[str, Any]:
     for phase in PHASES:
         steps: dict[str, int] = {}
         turns: dict[str, list[dict[str, Any]]] = {worker.way: [] for worker in ways}
+        if phase == "inference":
+            for worker in ways:
+                worker.hear()  # that it is warm
         for worker in ways:
-            if phase == "inference":
-                worker.warm = worker.hear()
             trial = worker.turn(1)
             steps[worker.way] = max(1, round(target[phase] / trial["seconds"] / 2))
         for number in range(rounds):
@@ -204,7 +206,7 @@ def start_up(folder: Path, data: Path, device: str) -> dict[str, dict[str, float
             worker = Worker(way, options, folder / "start.log")
             seconds[name].append(worker.warm["first_step"])
             worker.end()
-    say("first step after " + ", ".join(f"{name} {min(times):.1f} s" for name, times in seconds.items()))
+    say("first step after " + ", ".join(f"{name} {statistics.median(times):.1f} s" for name, times in seconds.items()))
     return {name: spread(times, 2) for name, times in seconds.items()}
 
 

@@ -93,7 +93,7 @@ def table(result: dict[str, Any]) -> str:
         named = [f"{NAMES.get(name, name).strip('*')} {value['median']:.1f} s" for name, value in first.items()]
         lines += ["", f"From the command to the end of the first step of `alexnet`: {', '.join(named)}."]
     return (
-        f"**{machine['device']}{cores}**, {result['precision']} but for the tutorial and Lightning as usual (32-true); "
+        f"**{machine['device']}{cores}**, {result['precision']} but for the tutorial and Lightning as usual; "
         f"torch {versions['torch']}, Lightning {versions['lightning']}, Python {versions['python']}; "
         f"{result['date']}; `{result['command']}`, medians of {result['rounds']} alternating rounds "
         "(lowest to highest).\n\n" + "\n".join(lines) + "\n"
@@ -111,7 +111,8 @@ def words(result: dict[str, Any]) -> list[str]:
             floor = measured["limit"]["optimizer_floor_ms"]
             lines.append(
                 f"- `{case.model}`, batch {case.batch_size}: {ours['times_tutorial']['median']:.2f} times the tutorial "
-                f"and {ours['times_plain']['median']:.3f} times the plain loop. A step takes {step:,.0f} ms, of which "
+                f"and {ours['times_plain']['median']:.3f} times the plain loop ({ours['times_plain']['low']:.2f} to "
+                f"{ours['times_plain']['high']:.2f}). A step takes {step:,.0f} ms, of which "
                 f"the data path {measured['data_path_ms'] / step:.1%}; memory alone holds the optimizer for "
                 f"{floor:.1f} ms."
             )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.__main__ import RESULTS, describe, spread
-from benchmarks.cases import find, write_cifar, write_mnist
+from benchmarks.cases import CASES, find, write_cifar, write_mnist
 from benchmarks.turns import Worker
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -29,16 +29,20 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.worth", description=__doc__)
-    parser.add_argument("--case", default="alexnet-128")
+    parser.add_argument("--case", default="alexnet-128", choices=[case.name for case in CASES])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, help="the file to write; default: results/worth/CASE.json")
     options = parser.parse_args()
+    if options.rounds < 1:
+        parser.error(f"--rounds {options.rounds}: expected a number greater than 0")
     case, machine = find(options.case), describe("cpu")
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder, "data")
         (write_mnist(data, None) if case.channels == 1 else write_cifar(data))
         common = {"case": case.name, "data": str(data), "device_name": "cpu"}
-        workers = {name: Worker("plain", common | change, Path(folder, "log")) for name, change in CHANGES.items()}
+        workers = {
+            name: Worker("plain", common | change, Path(folder, f"{name}.log")) for name, change in CHANGES.items()
+        }
         seconds: dict[str, list[float]] = {name: [] for name in CHANGES}
         for worker in workers.values():
             worker.turn(1)
@@ -60,6 +64,7 @@ def main() -> None:
     }
     out = options.out or RESULTS / "worth" / f"{case.name}.json"
     content = machine | {"case": case.name, "rounds": options.rounds, "changes": found}
+    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

@@ -37,7 +37,8 @@ from src.validation import Checked, check, nearest
 @contextmanager
 def importing() -> Iterator[None]:
     """Around the import of torch and Lightning, which makes a million objects and no garbage to search them for."""
-    if "torch" in sys.modules:  # a later job of a sweep: freezing would keep what the job before has left behind
+    if "torch" in sys.modules:  # a later job of a sweep: what the job before has left is let go, not frozen
+        gc.collect()
         yield
         return
     gc.disable()

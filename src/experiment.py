@@ -23,16 +23,16 @@ from src.model.classifier import Classifier
 T = TypeVar("T")
 
 
-def read_images(dataset: DatasetConfig, data_dir: str, shared_by: Path | None = None) -> Source:
+def read_images(dataset: DatasetConfig, data_dir: str, shared: bool = False) -> Source:
     """The labelled images that a dataset config names, read into memory.
 
     Args:
-        shared_by: the folder of a run whose processes hold them together once; see read_once.
+        shared: the processes of the run hold them together once; see read_once.
     """
     reader = _resolve(dataset)
     read = partial(reader, Path(data_dir), dataset.source, **dataset.arguments())
     try:
-        return read_once(read, shared_by) if shared_by else cast(Source, read())
+        return read_once(read) if shared else cast(Source, read())
     except OSError as error:
         raise UserError(f"data_dir={data_dir}: {error}.") from error
 

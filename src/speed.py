@@ -18,16 +18,17 @@ def flops_per_image(network: nn.Module, image: Tensor, training: bool = True) ->
     By torch's counter: only products (convolutions and linear layers), a multiplication with its addition as two.
     Nothing is computed: the pass runs on tensors without data. None for a network that can't run without data.
     """
-    state = {name: value.detach().to("meta") for name, value in network.state_dict().items()}
-    for name, _ in network.named_parameters():
-        state[name].requires_grad_(training)
+    state = {name: value.to("meta") for name, value in network.named_buffers()}
+    for name, weight in network.named_parameters():
+        state[name] = weight.detach().to("meta").requires_grad_(training)
     with FlopCounterMode(display=False) as counter:
         try:
             logits = functional_call(network, state, image.detach().to("meta"))
-        except (NotImplementedError, RuntimeError):  # its course depends on values, or an operation has no shape rule
+            if training:
+                logits.sum().backward()
+        # its course depends on values, or an operation has no shape rule: no reason to lose a finished run
+        except (NotImplementedError, RuntimeError, TypeError, ValueError):
             return None
-        if training:
-            logits.sum().backward()
     return counter.get_total_flops()
 
 

@@ -22,8 +22,7 @@ def train(config: TrainConfig, folder: Path) -> float | None:
     refuse_used(folder)
     resumed = checkpoint.to_resume(config.resume) if config.resume else None
     hardware = pick_hardware(config.device, config.precision)
-    alone = config.devices * (config.trainer.num_nodes or 1) == 1
-    images = experiment.read_images(config.dataset, config.data_dir, None if alone else folder)
+    images = experiment.read_images(config.dataset, config.data_dir, shared=config.devices > 1)
     splits = split(images, config.dataset.valid_fraction, config.seed)
     config = config.model_copy(update={"dataset": experiment.with_found(config.dataset, splits)})
     if resumed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import re
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from src import speed
 from src.cli import importing
 from src.data.images import ImageSet, Source, Splits, split
 from src.data.sample import read_mnist_sample
-from src.data.shared import read_once
+from src.data.shared import VARIABLE, read_once
 from src.model.alexnet import AlexNet
 from tests.conftest import ROOT, SHORT, Outcome, only_run, results_of, write_idx
 from tests.test_batches import bytes_, module, seeded
@@ -167,18 +168,20 @@ class TestCounts:
 import sys, torch
 from pathlib import Path
 from src.data.images import ImageSet, Source
-from src.data.shared import read_once
+from src.data.shared import VARIABLE, read_once
 def read():
     with open({str(tmp_path / "reads")!r}, "a") as file:
         file.write("read ")
     return Source(ImageSet(torch.full((9, 1, 4, 4), 7, dtype=torch.uint8), torch.arange(9) % 3), list("abc"), "full")
-source = read_once(read, Path({str(tmp_path / "run")!r}))
+source = read_once(read)
 print(int(source.train.store.sum()), source.classes, source.test, flush=True)
 print("images-" in open("/proc/self/maps").read() if sys.platform == "linux" else True, flush=True)
 sys.stdin.read()
 """
         start = [sys.executable, "-c", code]
+        inherited = {**os.environ, "LOCAL_RANK": "1", VARIABLE: str(tmp_path / "images-0-of-the-first.pt")}
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
+        pipes["env"] = inherited
         jobs = [subprocess.Popen(start, **pipes) for _ in range(2)]
         for job in jobs:
             assert job.stdout is not None
@@ -187,13 +190,12 @@ sys.stdin.read()
         for job in jobs:
             job.communicate("")
 
-    def test_file_that_could_not_be_read_leaves_nothing(self, tmp_path: Path) -> None:
-        def read() -> Source:
-            raise OSError("no such file")
-
-        for _ in range(2):  # the second does not find a half of the first
-            with pytest.raises(OSError, match="no such file"):
-                read_once(read, tmp_path)
+    def test_run_finds_nothing_of_another(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(VARIABLE, "left by another run")
+        for value in (3, 5):
+            part = ImageSet(torch.full((4, 1, 2, 2), value, dtype=torch.uint8), torch.arange(4) % 2)
+            source = read_once(lambda part=part: Source(part, ["a", "b"], "full"))  # type: ignore[misc]
+            assert int(source.train.store[0, 0, 0, 0]) == value
 
     @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator is Linux's")
     def test_memory_of_one_step_serves_the_next(self) -> None:
@@ -246,6 +248,17 @@ class TestLimit:
 
         assert speed.flops_per_image(Choosy(), torch.zeros(1, 1, 2, 2)) is None
 
+    def test_network_with_tied_weights_is_counted_once_used_twice(self) -> None:
+        class Tied(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.one = self.other = nn.Linear(4, 4, bias=False)
+
+            def forward(self, images: torch.Tensor) -> torch.Tensor:
+                return self.other(self.one(images.flatten(1)))
+
+        assert speed.flops_per_image(Tied(), torch.zeros(1, 1, 2, 2), training=False) == 2 * 2 * 16
+
     def test_results_say_how_far_from_the_limit_the_run_was(
         self, door: Door, in_tmp: Path, images_folder: Path
     ) -> None:
@@ -267,6 +280,14 @@ def test_profile_writes_a_trace_and_a_table_of_costs(door: Door, in_tmp: Path, r
     assert names["aten::convolution_backward"] == 5 * 3, "three steps of five convolutions"
     assert "aten::convolution_backward" in (folder / "costs.txt").read_text()
     assert "trace.json" in outcome.out
+
+
+def test_profile_of_too_few_steps_says_so(door: Door, in_tmp: Path, images_folder: Path) -> None:
+    short = ["trainer=profile", "trainer.limit_train_batches=2"]
+    with pytest.warns(UserWarning, match="too few steps for a profile, which needs 6"):
+        outcome = door("train", "dataset=image_folder", f"data_dir={images_folder}", *short, *SHORT)
+    assert outcome.code == 0
+    assert "profile:" not in outcome.out
 
 
 def test_front_doors_collect_no_garbage_while_they_import() -> None:

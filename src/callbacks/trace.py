@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.profiler import ProfilerActivity, profile, schedule, supported_activities
 
 
 class Trace(L.Callback):
     """Writes `trace.json` of a few steps, for Perfetto or TensorBoard, and `costs.txt`, the operations by cost.
 
-    All of a step is in it: Lightning's loop, the other callbacks, and the fetching of the next batch.
+    Whole steps are recorded, with the fetching of the next batch; Python between torch's operations, such as
+    Lightning's loop and the other callbacks, shows as gaps.
     """
 
     SKIPPED, RECORDED = 3, 3  # steps; in the first, kernels are chosen and memory is fetched
@@ -43,6 +45,9 @@ class Trace(L.Callback):
         if self._profile is not None:
             self._profile.stop()
             self._profile = None
+            if not (self._folder / "trace.json").exists():
+                needed = self.SKIPPED + self.RECORDED
+                rank_zero_warn(f"trainer.profiler=trace: too few steps for a profile, which needs {needed}.")
 
     def _write(self, found: profile) -> None:
         self._folder.mkdir(exist_ok=True)

@@ -68,6 +68,7 @@ class DataModule(L.LightningDataModule):
     def _loader(self, images: ImageSet, seed: int | None) -> DataLoader:
         rank, replicas = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         device = images.store.device
+        onto_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         workers = self.num_workers if device.type == "cpu" else 0  # what lies on the device needs no fetching
         return DataLoader(
             Batches(images),
@@ -75,7 +76,7 @@ class DataModule(L.LightningDataModule):
             batch_size=None,
             num_workers=workers,
             persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_available() and device.type == "cpu",
+            pin_memory=onto_gpu and device.type == "cpu",
         )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:

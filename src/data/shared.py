@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 import atexit
-import hashlib
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 from filelock import FileLock
 
 from src.data.images import ImageSet, Source
 
+VARIABLE = "IMAGES_OF_THIS_RUN"  # in the environment, which the processes that Lightning starts inherit
 
-def read_once(read: Callable[[], Source], run: Path) -> Source:
-    """What `read` gives, in memory that all processes of the run in folder `run` share.
 
-    The first of them on a machine reads and writes a temporary file, all map it, and the first removes it when it
-    ends. A mapped page is held once, by the system's file cache.
+def read_once(read: Callable[[], Source]) -> Source:
+    """What `read` gives, in memory that this process shares with those that it starts.
+
+    The first of them reads and writes a temporary file, all map it, and the first removes it when it ends. A mapped
+    page is held once, by the system's file cache.
     """
-    name = hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:16]
-    path = Path(tempfile.gettempdir(), f"images-{name}.pt")
-    lock = path.with_suffix(".lock")
+    path = _place()
+    lock, temporary = path.with_suffix(".lock"), path.with_suffix(".part")
     with FileLock(lock):
         if not path.exists():
-            atexit.register(_remove, path, lock)
-            temporary = path.with_suffix(".part")
+            atexit.register(_remove, path, lock, temporary)
             torch.save(_as_dict(read()), temporary)
             temporary.replace(path)
         content: dict[str, Any] = torch.load(path, mmap=True, weights_only=True)
     sets = {name: ImageSet(**value) for name, value in content.items() if isinstance(value, dict)}
     return Source(**{**content, **sets})
+
+
+def _place() -> Path:
+    """The file of the process that started this one, or a new one: no run finds what another has left."""
+    inherited = os.environ.get(VARIABLE) if "LOCAL_RANK" in os.environ else None  # Lightning gives each one its rank
+    if inherited is None or Path(inherited).name.startswith(f"images-{os.getpid()}-"):
+        os.environ[VARIABLE] = str(Path(tempfile.gettempdir(), f"images-{os.getpid()}-{uuid4().hex}.pt"))
+    return Path(os.environ[VARIABLE])
 
 
 def _as_dict(source: Source) -> dict[str, Any]:
