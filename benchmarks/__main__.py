@@ -62,7 +62,8 @@ def main() -> None:
     temporary = out.with_suffix(".part")
     temporary.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     temporary.replace(out)
-    print(f"written to {out} after {found['seconds']} s; the README's table: make bench-table")
+    table = "; the README's table of it: make bench-table" if out.parent == RESULTS else ""
+    print(f"written to {out} after {found['seconds']} s{table}")
 
 
 def flags(options: argparse.Namespace) -> list[str]:
@@ -165,10 +166,10 @@ def against(found: dict[str, Any], case: Case, limits: list[Any]) -> dict[str, A
     """The limit, and each way's share of it: the best matrix rate seen over the counted products."""
     code = f"""
 import torch
-from src.model.alexnet import AlexNet
+from benchmarks.cases import find
+from benchmarks.tutorials import plain_network
 from src.speed import flops_per_image
-form = {{}} if {case.channels} == 1 else {{"widths": [96, 256, 384, 384, 256], "batch_norm": True, "padding": 0}}
-network, image = AlexNet({case.channels}, 10, **form), torch.zeros(1, {case.channels}, 227, 227)
+network, image = plain_network(find({case.name!r})), torch.zeros(1, {case.channels}, 227, 227)
 parameters = sum(weight.numel() for weight in network.parameters())
 print(flops_per_image(network, image), flops_per_image(network, image, False), parameters)
 """
