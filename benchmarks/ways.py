@@ -30,10 +30,10 @@ def ours(case: Case, data: str, device_name: str, turns: Turns, overrides: tuple
         def build_and_watch(*arguments: Any) -> Any:
             nonlocal gate
             gate = gate_callback(turns)
-            trainer = build(*arguments)
-            trainer.callbacks.append(gate)
-            kept.append(trainer)
-            return trainer
+            session = build(*arguments)
+            session.trainer.callbacks.append(gate)
+            kept.append(session.trainer)
+            return session
 
         return build_and_watch
 
@@ -41,14 +41,16 @@ def ours(case: Case, data: str, device_name: str, turns: Turns, overrides: tuple
 
     with importing():
         from src import training
+        from src.callbacks.confusion import Confusion
         from src.hardware import pick_hardware
-    training.build_trainer = watched(training.build_trainer)
+    training.Session = watched(training.Session)  # type: ignore[assignment,misc]
     src.train.command_line = lambda door: "benchmark"  # there is no command line of Hydra's here
+    src.train.task_overrides = list
     with tempfile.TemporaryDirectory() as folder:
         with suppress(PhaseOver):
             src.train.train(config, Path(folder))
         fitted = kept[0]
-        scorer: Any = training.build_scorer(pick_hardware(config.device, config.precision), 10)
+        scorer: Any = training.build_scorer(pick_hardware(config.device, config.precision), Confusion(10))
         scorer.callbacks.append(gate)
         with suppress(PhaseOver):
             turns.begin()

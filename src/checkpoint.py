@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import warnings
+import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,8 +12,12 @@ import torch
 from torch import Tensor
 
 from src.config import TrainConfig, UserError
-from src.results import FORMAT, flat, plain
+from src.loggers import Place
+from src.position import Position
+from src.results import FORMAT
+from src.runs import Run
 from src.validation import check
+from src.writer import previous
 
 ABOUT = "about"  # the key under which Classifier saves it
 
@@ -36,21 +42,8 @@ def load(path: str | Path) -> Checkpoint:
         UserError: no such file, or it is truncated, not ours, or holds more than plain values and tensors.
     """
     path = Path(path)
-    if path.is_dir() or not path.exists():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise UserError(f"checkpoint={path}: it {what}. Name a .ckpt file, such as checkpoints/best.ckpt of a run.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"checkpoint={path}: it holds more than tensors and plain values, which could run code, or is no "
-            "checkpoint at all. It was not loaded."
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"checkpoint={path}: it is damaged or no checkpoint. Take another one.") from error
-    about = content.get(ABOUT) if isinstance(content, dict) else None
-    if not isinstance(about, dict) or about.get("format") != FORMAT or not _is_ours(content):
-        raise UserError(f"checkpoint={path}: another program wrote it. Only checkpoints of this project are read.")
+    content = read(path)
+    about = content[ABOUT]
     try:
         config = check(about["config"], TrainConfig)
     except UserError as error:
@@ -62,38 +55,118 @@ def load(path: str | Path) -> Checkpoint:
     return Checkpoint(path, config, about, weights, "optimizer_states" in content)
 
 
+def read(path: Path) -> dict[str, Any]:
+    """The whole content of a checkpoint of ours; raises UserError as `load` does."""
+    if path.is_dir() or not path.exists():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise UserError(f"checkpoint={path}: it {what}. Name a .ckpt file, such as checkpoints/best.ckpt of a run.")
+    try:
+        _verify(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"checkpoint={path}: it holds more than tensors and plain values, which could run code, or is no "
+            "checkpoint at all. It was not loaded."
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"checkpoint={path}: it is damaged or no checkpoint. Take another one.") from error
+    about = content.get(ABOUT) if isinstance(content, dict) else None
+    if not isinstance(about, dict) or about.get("format") != FORMAT or not _is_ours(content):
+        raise UserError(f"checkpoint={path}: another program wrote it. Only checkpoints of this project are read.")
+    return content
+
+
+def _verify(path: Path) -> None:
+    """Raise BadZipFile if a byte has changed since torch wrote it, which torch itself does not look for."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as file:
+            if (damaged := file.testzip()) is not None:
+                raise zipfile.BadZipFile(damaged)
+
+
 def _is_ours(content: dict[str, Any]) -> bool:
     return isinstance(content[ABOUT].get("config"), dict) and isinstance(content.get("state_dict"), dict)
 
 
-def to_resume(resume: str) -> Checkpoint:
-    """The checkpoint that `resume=` means: the file itself, or the last one of a run folder.
+class Resumed(NamedTuple):
+    """What a run goes on from: Lightning's whole `content`, and where it was taken."""
+
+    path: Path
+    content: dict[str, Any]
+    about: dict[str, Any]
+    position: Position
+
+    @property
+    def place(self) -> Place:
+        """Where the logs stood."""
+        return Place(self.content["logs"], self.position.steps)
+
+    def finished(self, config: TrainConfig) -> bool:
+        """Whether training came to its end, and no more epochs are asked for since."""
+        return self.position.finished and config.trainer.max_epochs <= self.about["config"]["trainer"]["max_epochs"]
+
+
+def to_resume(run: Run) -> Resumed | None:
+    """The checkpoint that a run goes on from: the one named, or the last that is whole; None where none was written.
 
     Raises:
-        UserError: there is none, or it holds weights only.
+        UserError: it is damaged, and so is the one before it; or it holds the weights alone.
     """
-    path = Path(resume)
-    last = path / "checkpoints" / "last.ckpt"
-    if not path.exists() or (path.is_dir() and not last.exists()):
-        what = "that folder holds no checkpoints/last.ckpt" if path.is_dir() else "there is no such run or checkpoint"
-        raise UserError(f"resume={resume}: {what} to go on from.")
-    saved = load(last if path.is_dir() else path)
-    if not saved.resumable:
-        raise UserError(
-            f"resume={resume}: it holds the weights alone. Take last.ckpt, which has the optimizer's state."
-        )
-    return saved
-
-
-# what may differ between a run and its continuation
-_FREE = ("trainer", "callbacks", "logger", "data_dir", "num_workers", "device", "devices", "compile", "resume")
-
-
-def refuse_other(saved: Checkpoint, config: TrainConfig) -> None:
-    """A run goes on with the images, the network and the optimizer that it began with."""
-    before, now = (flat(plain(each)) for each in (saved.config, config))
-    for key in sorted(before.keys() | now.keys(), key=lambda key: (key != "seed", key)):  # the seed moves the others
-        if key.partition(".")[0] not in _FREE and before.get(key) != now.get(key):
+    last = run.folder / "checkpoints" / "last.ckpt"
+    candidates = [run.checkpoint] if run.checkpoint else [path for path in (last, previous(last)) if path.exists()]
+    for number, path in enumerate(candidates):
+        try:
+            content = read(path)
+        except UserError as error:
+            if number == len(candidates) - 1:
+                raise
+            warnings.warn(f"{error} Going on from {candidates[number + 1]}, the one before it.", stacklevel=2)
+            continue
+        if "position" not in content:
+            raise UserError(f"{path} holds the weights alone. Take last.ckpt, which has the optimizer's state.")
+        position = Position(**content["position"])
+        if position.epoch > run.config.trainer.max_epochs:
             raise UserError(
-                f"resume: the run began with {key}={before.get(key)}, and this command says {now.get(key)}."
+                f"trainer.max_epochs={run.config.trainer.max_epochs}: {path} has {position.epoch} epochs behind it."
             )
+        restore_best(run.folder / "checkpoints" / "best.ckpt", content)
+        return Resumed(path, content, content[ABOUT], position)
+    return None
+
+
+def continued(resumed: Resumed, about: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """What the checkpoints of a continued run say about themselves, and what a reader of its score should know.
+
+    Args:
+        about: what results.describe says of this session.
+
+    Raises:
+        UserError: the images are not those that the run began with.
+    """
+    before = resumed.about
+    if before["images"] != about["images"]:
+        raise UserError(
+            f"the images of {about['dataset']} have changed since this run began (checksum "
+            f"{about['images']['sha256'][:12]}, then {before['images']['sha256'][:12]}). "
+            "Bring the old ones back, or begin another run."
+        )
+    notes = []
+    for what, key in (("precision", "precision"), ("versions", "versions"), ("revision", "git")):
+        if before[key] != about[key]:
+            notes.append(f"This run began with another {what}: {_named(before[key])}; now {_named(about[key])}.")
+    return {**before, "config": about["config"], "precision": about["precision"]}, notes
+
+
+def _named(value: Any) -> str:
+    return ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)
+
+
+def restore_best(best: Path, content: dict[str, Any]) -> None:
+    """Bring back the best weights that `content` speaks of, if a part of the run that is lost has replaced them."""
+    step = next(state["best_step"] for state in content["callbacks"].values() if "best_step" in state)
+    older = previous(best)
+    if step is not None and older.exists():
+        there = [path for path in (best, older) if path.exists()]
+        found = {path: torch.load(path, mmap=True, weights_only=True)["global_step"] for path in there}
+        if found.get(best) != step == found[older]:
+            older.replace(best)

@@ -28,8 +28,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from src import signature
-from src.config import CONFIGS, UserError
+from src import cluster, runs, signature
+from src.config import CONFIGS, RunError, Section, Stopped, TrainConfig, UserError
 from src.help import help_text, networks, options
 from src.validation import Checked, check, nearest
 
@@ -52,8 +52,9 @@ def importing() -> Iterator[None]:
 def launch(door: str, schema: type[Checked], task: Callable[[Checked, Path], float | None]) -> None:
     """Run `task` with the checked config and output folder of each job that the command line names.
 
-    A wrong request ends in a sentence on stderr and exit code 2, before `task` is called for any job;
-    HYDRA_FULL_ERROR=1 shows where it was raised.
+    A wrong request ends in a sentence on stderr and exit code 2, before `task` is called for any job, and a failed
+    run in one and exit code 1; HYDRA_FULL_ERROR=1 shows where it was raised. A run that was asked to stop exits with
+    128 and the signal's number.
     """
 
     def job(config: DictConfig) -> float | None:
@@ -64,7 +65,11 @@ def launch(door: str, schema: type[Checked], task: Callable[[Checked, Path], flo
             return task(check(config, schema), folder)
         except UserError as error:
             discard(folder)
-            _refuse(error)
+            _end(error, 2)
+        except RunError as error:
+            _end(error, 1)
+        except Stopped as error:  # a sweep stops with its job
+            _end(error, 0 if runs.is_child() else error.code)
 
     try:
         register()
@@ -79,26 +84,55 @@ def launch(door: str, schema: type[Checked], task: Callable[[Checked, Path], flo
         sys.argv[1:] = _declared(sys.argv[1:], args.overrides)
         for overrides in _jobs(args.overrides, args.multirun):
             config = check(_compose(args.config_name or door, args.config_dir, overrides), schema)
-            if args.multirun and getattr(config, "devices", 1) > 1:
-                # Lightning starts the other processes by this same command line, which would sweep again
-                raise UserError(
-                    "devices: a sweep (-m) runs on one device for each job. Run several devices without -m."
-                )
+            if args.multirun:
+                _refuse_in_sweep(config)
+            elif isinstance(config, TrainConfig) and not args.cfg:
+                sys.argv[1:] = _continued(sys.argv[1:], config)
     except UserError as error:
-        _refuse(error)
+        _end(error, 2)
     hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=door)(job)()
+
+
+def _refuse_in_sweep(config: Section) -> None:
+    if getattr(config, "devices", 1) > 1:
+        # Lightning starts the other processes by this same command line, which would sweep again
+        raise UserError("devices: a sweep (-m) runs on one device for each job. Run several devices without -m.")
+    if getattr(config, "resume", None):
+        raise UserError(
+            "resume: a sweep (-m) goes on where it stopped when it is started again in its hydra.sweep.dir."
+        )
+
+
+def _continued(argv: list[str], config: TrainConfig) -> list[str]:
+    """The command line with the folder of the run that it goes on with, if it does."""
+    if config.resume:
+        folder = runs.folder_to_resume(config.resume)
+        if config.resume == "last":
+            argv = [text for text in argv if text.lstrip("+").partition("=")[0] != "resume"]
+            argv.append(_quote_path(f"++resume={folder}"))
+    elif (found := runs.folder_of_job(config)) is None:
+        return argv
+    else:
+        folder = found
+    kept = [text for text in argv if text.lstrip("+").partition("=")[0] != "hydra.run.dir"]
+    return [*kept, _quote_path(f"hydra.run.dir={folder.absolute()}")]
 
 
 def command_line(door: str) -> str:
     """The command that runs the job at hand again, alone and in a folder of its own."""
     extra = get_args_parser().parse_args().config_dir
     words = ["python", "-m", f"src.{door}", *(["--config-dir", extra] if extra else [])]
-    return shlex.join([*words, *(text.removeprefix("++") for text in HydraConfig.get().overrides.task)])
+    return shlex.join([*words, *task_overrides()])
+
+
+def task_overrides() -> list[str]:
+    """What the command line says of the job at hand, as the user wrote it."""
+    return [text.removeprefix("++") for text in HydraConfig.get().overrides.task]
 
 
 def register() -> None:
     """Tell Hydra the names that configs use, and each network that has a file but no YAML."""
-    OmegaConf.register_new_resolver("unique", lambda: uuid4().hex[:6], replace=True, use_cache=True)
+    OmegaConf.register_new_resolver("unique", _unique, replace=True, use_cache=True)
     OmegaConf.register_new_resolver("as_folder", _as_folder, replace=True)
     for name, target in networks().items():
         defaults = {key: value for key, (_, value) in signature.parameters(target).items() if value is not ...}
@@ -111,12 +145,12 @@ def discard(folder: Path) -> None:
         folder.rmdir()
 
 
-def _refuse(error: UserError) -> NoReturn:
-    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+def _end(error: Exception, code: int) -> NoReturn:
+    if os.environ.get("HYDRA_FULL_ERROR") == "1" and not isinstance(error, Stopped):
         raise error
     for line in str(error).splitlines():
-        print(f"error: {line}", file=sys.stderr)
-    raise SystemExit(2) from error
+        print(line if isinstance(error, Stopped) else f"error: {line}", file=sys.stderr)
+    raise SystemExit(code) from error
 
 
 def _parse(overrides: list[str]) -> list[Override]:
@@ -206,6 +240,12 @@ def _check_writable(folder: Path) -> None:
         raise UserError(f"{folder}: can't write a run there, for {existing} is a file. Set hydra.run.dir.")
     if not os.access(existing, os.W_OK):
         raise UserError(f"{folder}: can't write a run there, for {existing} is read-only. Set hydra.run.dir.")
+
+
+def _unique() -> str:
+    """Tells runs of one second apart; in SLURM the job's number, by which it finds its run when it is requeued."""
+    number = cluster.job()
+    return uuid4().hex[:6] if number is None else runs.job_suffix(number)
 
 
 def _as_folder(text: str) -> str:

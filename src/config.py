@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from signal import Signals
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Strict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 LARGEST_SEED = 2**32 - 1
+TIME_IS_UP = 124  # the exit code of timeout(1)
 
 Fraction = Annotated[float, Strict(), Field(ge=0, le=1)]
 Share = Annotated[float, Strict(), Field(gt=0, le=1)]
@@ -17,8 +19,31 @@ NonNegativeInt = Annotated[int, Strict(), Field(ge=0)]
 NonNegativeFloat = Annotated[float, Strict(), Field(ge=0)]
 
 
+def _below(path: str) -> str:
+    parts = path.replace("\\", "/").split("/")
+    if path.startswith(("/", "\\", "~")) or ".." in parts or ":" in parts[0]:
+        raise ValueError("a path below data_dir, without .. in it")
+    return path
+
+
+PathBelow = Annotated[str, Strict(), Field(min_length=1), AfterValidator(_below)]  # a config may be a stranger's
+
+
 class UserError(Exception):
     """A request that can't be served as it stands; its message says what was wrong and what to do."""
+
+
+class RunError(Exception):
+    """A run that failed on its way; its message says at what, and how to go on."""
+
+
+class Stopped(Exception):
+    """A run that was asked to stop, by signal `number`, or by `trainer.max_time` where that is None."""
+
+    def __init__(self, number: int | None, message: str = "") -> None:
+        super().__init__(message or f"stopped by {'trainer.max_time' if number is None else Signals(number).name}.")
+        self.number = number
+        self.code = TIME_IS_UP if number is None else 128 + number
 
 
 class Section(BaseModel):
@@ -29,7 +54,7 @@ class Component(Section):
     """A class or function by its dotted path, and the arguments that its signature declares."""
 
     name: str
-    target: str = Field(alias="_target_", pattern=r"^(src|torch\.optim)(\.\w+)+$")
+    target: str = Field(alias="_target_", pattern=r"^(src|torch\.optim)(\.[A-Za-z]\w*)+$")
 
     def arguments(self) -> dict[str, Any]:
         """The keys that the target's signature declares, with their values."""
@@ -67,7 +92,7 @@ class TrainerConfig(Section):
     max_epochs: PositiveInt
     min_epochs: PositiveInt | None = None
     max_steps: Annotated[int, Strict(), Field(ge=-1)] | None = None
-    max_time: str | None = None
+    max_time: str | None = Field(None, pattern=r"^\d+:\d\d:\d\d:\d\d$")
     limit_train_batches: PositiveInt | Share | None = None
     limit_val_batches: PositiveInt | Share | None = None
     limit_test_batches: PositiveInt | Share | None = None
@@ -90,6 +115,9 @@ class TrainerConfig(Section):
 
 class CallbacksConfig(Section):
     early_stopping: PositiveInt | None = Field(description="stop after this many validations without a gain")
+    weight_averaging: Share | None = Field(description="decay of an exponential average of the weights")
+    checkpoint_minutes: Annotated[float, Strict(), Field(gt=0)] | None = Field(description="and at each epoch's end")
+    checkpoint_steps: PositiveInt | None = Field(description="likewise")
 
 
 class LoggerConfig(Section):
@@ -117,7 +145,8 @@ class TrainConfig(Section):
     devices: PositiveInt = Field(description="how many of them")
     compile: bool = Field(description="torch.compile the network")
     label_smoothing: Fraction = Field(description="of the training loss")
-    resume: str | None = Field(description="a run folder or checkpoint to go on from")
+    on_nan: Literal["stop", "skip"] = Field(description="when the loss is not finite: end the run, or skip the step")
+    resume: str | None = Field(description="a run to go on with: its folder, a checkpoint in it, or last")
 
 
 class EvalConfig(Section):

@@ -16,6 +16,7 @@ def evaluate(config: EvalConfig, folder: Path) -> float:
     # a config that was refused must not wait for torch
     with importing():
         from src import checkpoint, experiment, screen, training
+        from src.callbacks.confusion import Confusion
         from src.data.images import split
         from src.hardware import pick_hardware
 
@@ -29,9 +30,11 @@ def evaluate(config: EvalConfig, folder: Path) -> float:
     datamodule = experiment.build_datamodule(run, splits, scored=config.split)
     classifier = experiment.build_classifier(run, hardware, saved.about)
     experiment.load_weights(classifier, saved)
-    trainer = training.build_scorer(hardware, len(splits.classes))
+    confusion = Confusion(len(splits.classes))
+    trainer = training.build_scorer(hardware, confusion)
     scores = trainer.test(classifier, datamodule, verbose=False)[0]
-    screen.show_scores(config, run, splits, hardware, scores, training.confusion(trainer))
+    assert confusion.matrix is not None
+    screen.show_scores(config, run, splits, hardware, scores, confusion.matrix)
     return scores["test/acc"]
 
 

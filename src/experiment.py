@@ -54,7 +54,10 @@ def with_found(dataset: DatasetConfig, splits: Splits) -> DatasetConfig:
 
 
 def build_datamodule(
-    config: TrainConfig, splits: Splits, scored: Literal["test", "val", "train"] = "test"
+    config: TrainConfig,
+    splits: Splits,
+    scored: Literal["test", "val", "train"] = "test",
+    start: tuple[int, int] = (0, 0),
 ) -> DataModule:
     dataset = config.dataset
     assert dataset.mean is not None
@@ -75,6 +78,7 @@ def build_datamodule(
         image_size=dataset.image_size,
         augmentation=dataset.augmentation,
         scored=scored,
+        start=start,
     )
 
 
@@ -117,6 +121,7 @@ def build_classifier(config: TrainConfig, hardware: Hardware, about: dict[str, A
         about,
         config.label_smoothing,
         config.seed,
+        skip_nan=config.on_nan == "skip",
     )
     size = config.dataset.image_size
     classifier.example_input_array = torch.zeros(1, in_channels, size, size)

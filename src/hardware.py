@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,6 +19,10 @@ class Hardware:
     accelerator: str
     precision: Any
     note: str | None = None
+
+    def noting(self, notes: list[str]) -> Hardware:
+        """The same, with more to say."""
+        return replace(self, note=" ".join(filter(None, [self.note, *notes])) or None)
 
 
 def pick_hardware(device: str, precision: str) -> Hardware:

@@ -12,12 +12,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from src.config import Section, TrainConfig
-from src.data.images import Splits
+from src.data.images import Splits, checksum
+from src.validation import as_yaml, plain
 
-FORMAT = 1  # of what a checkpoint says about itself
+FORMAT = 2  # of what a checkpoint says about itself
 PACKAGES = ("torch", "lightning", "torchmetrics", "hydra-core")
 
 
@@ -29,7 +28,12 @@ def describe(config: TrainConfig, splits: Splits, precision: str, command: str) 
         "config": plain(config),
         "classes": splits.classes,
         "channels": splits.train.shape[1],
-        "images": {"train": len(splits.train), "val": len(splits.valid), "test": len(splits.test)},
+        "images": {
+            "train": len(splits.train),
+            "val": len(splits.valid),
+            "test": len(splits.test),
+            "sha256": checksum(splits),
+        },
         "precision": precision,
         "dataset": name,
         "source": splits.origin,
@@ -40,19 +44,21 @@ def describe(config: TrainConfig, splits: Splits, precision: str, command: str) 
     }
 
 
-def collect(
-    about: dict[str, Any], scores: Mapping[str, float], measured: dict[str, Any], best: Path, seconds: float
-) -> dict[str, Any]:
+def collect(about: dict[str, Any], scores: Mapping[str, float], measured: dict[str, Any], best: Path) -> dict[str, Any]:
     """The content of results.json.
 
     Args:
         scores: what the test gave, "test/acc" and "test/loss".
-        measured: what training.measured gives.
-        seconds: of training, validation included.
+        measured: what Session.measured gives.
     """
     config = about["config"]
     return {
-        "dataset": {"name": about["dataset"], "source": about["source"], "test_set": about["test_set"]},
+        "dataset": {
+            "name": about["dataset"],
+            "source": about["source"],
+            "test_set": about["test_set"],
+            "sha256": about["images"]["sha256"],
+        },
         "model": config["model"]["name"],
         "optimizer": config["optimizer"]["name"],
         "seed": config["seed"],
@@ -60,8 +66,10 @@ def collect(
         "device": measured["device"],
         "parameters": measured["parameters"],
         "train": {
-            "seconds": round(seconds, 2),
+            "seconds": round(measured["seconds"], 2),
             "epochs": measured["epochs"],
+            "interruptions": measured["interruptions"],
+            "skipped_steps": measured["skipped_steps"],
             "images": about["images"]["train"],
             "images_per_second": measured["images_per_second"],
             "flops_per_image": measured["flops_per_image"],
@@ -89,23 +97,6 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def write_config(path: Path, config: Section) -> None:
     """Write the resolved config as YAML."""
     _write(path, as_yaml(config))
-
-
-def as_yaml(config: Section) -> str:
-    return OmegaConf.to_yaml(OmegaConf.create(plain(config)))
-
-
-def plain(config: Section) -> dict[str, Any]:
-    """The config as dicts, lists, strings and numbers, which weights_only=True loads."""
-    return config.model_dump(by_alias=True)
-
-
-def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one, with dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in content.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + str(key): value}
-    return found
 
 
 def versions() -> dict[str, str]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from src.config import EvalConfig, TrainConfig
 from src.data.images import Splits
 from src.hardware import Hardware
+from src.position import Position
 
 CONFUSION_CLASSES = 20  # a wider matrix fits no screen
 
@@ -24,7 +25,14 @@ def console() -> Console:
     return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 
 
-def show_start(config: TrainConfig, splits: Splits, hardware: Hardware, folder: Path, summary: ModelSummary) -> None:
+def show_start(
+    config: TrainConfig,
+    splits: Splits,
+    hardware: Hardware,
+    folder: Path,
+    summary: ModelSummary,
+    position: Position | None,
+) -> None:
     """Data, device, precision, where the run writes, and the network layer by layer."""
     out = console()
     name, size = config.dataset.name, config.dataset.image_size
@@ -45,6 +53,9 @@ def show_start(config: TrainConfig, splits: Splits, hardware: Hardware, folder: 
     table.add_row("images", f"{count:,} to train, {len(splits.valid):,} to validate, {len(splits.test):,} to test")
     table.add_row("device", f"{hardware.accelerator}, {hardware.precision}")
     table.add_row("writes to", str(near(folder)))
+    if position is not None:
+        where = f"epoch {position.epoch + 1}, batch {position.batch + 1}" if not position.finished else "its end"
+        table.add_row("goes on at", f"step {position.steps:,}, {where}")
     out.print(table)
     layers = _table("layer", "output shape", "parameters")
     layers.columns[2].justify = "right"

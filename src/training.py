@@ -1,73 +1,152 @@
-"""The Lightning trainer of a run, and what is read off it afterwards."""
+"""The Lightning trainer of a run with its callbacks and loggers, and what is read off them afterwards."""
 
 from __future__ import annotations
 
 import logging
 import warnings
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import lightning as L
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
 from torch import Tensor
 
 from src import results, speed
+from src.callbacks.checkpoints import Checkpoints
 from src.callbacks.config_text import ConfigText
 from src.callbacks.confusion import Confusion
+from src.callbacks.epoch_metrics import EpochMetrics
+from src.callbacks.finite import FiniteLoss
+from src.callbacks.learning_rate import LearningRate
 from src.callbacks.progress import ProgressBar, progress_callback
+from src.callbacks.stopping import Stopping
 from src.callbacks.throughput import Throughput
 from src.callbacks.trace import Trace
+from src.checkpoint import Resumed
 from src.config import TrainConfig, UserError
 from src.hardware import Hardware, keep_freed_memory
+from src.interrupts import Interrupts
+from src.loggers import RunLogs
 from src.model.classifier import Classifier
-
-T = TypeVar("T")
-
-
-def build_trainer(config: TrainConfig, hardware: Hardware, folder: Path, num_classes: int) -> L.Trainer:
-    """The trainer of a run, which writes into `folder`."""
-    throughput = Throughput()
-    callbacks: list[L.Callback] = [
-        throughput,
-        LearningRateMonitor(),
-        Confusion(num_classes),
-        _checkpoints(folder, "best", monitor="val/acc", mode="max", save_weights_only=True),
-        _checkpoints(folder, "last", save_on_train_epoch_end=True),
-    ]
-    if config.trainer.enable_progress_bar is not False:
-        callbacks.append(progress_callback(throughput))
-    if config.callbacks.early_stopping:
-        patience = config.callbacks.early_stopping
-        callbacks.append(EarlyStopping("val/acc", mode="max", patience=patience, strict=False))
-    loggers: list[Logger] = [CSVLogger(folder, name="", version="")]
-    if config.logger.tensorboard:
-        loggers.append(TensorBoardLogger(folder, name="", version="tensorboard", default_hp_metric=False))
-    options = config.trainer.model_dump(exclude_none=True)
-    options["enable_progress_bar"] = any(isinstance(callback, ProgressBar) for callback in callbacks)
-    options.setdefault("num_sanity_val_steps", 0)
-    if options.get("profiler") == "trace":  # Lightning's own records each phase apart and keeps the last one's table
-        del options["profiler"]
-        callbacks.append(Trace(folder / "profile"))
-    if hardware.accelerator == "cuda":
-        options.setdefault("benchmark", True)
-    if hardware.accelerator == "cpu":
-        keep_freed_memory()
-    if config.logger.tensorboard:
-        callbacks.append(ConfigText(results.as_yaml(config)))
-    return _quiet_trainer(
-        accelerator=hardware.accelerator,
-        devices=config.devices,
-        precision=hardware.precision,
-        callbacks=callbacks,
-        logger=loggers,
-        default_root_dir=folder,
-        use_distributed_sampler=False,  # sampling.py divides the images among the processes
-        **options,
-    )
+from src.validation import as_yaml, flat, plain
+from src.writer import Writer, previous
 
 
-def build_scorer(hardware: Hardware, num_classes: int) -> L.Trainer:
+class Session:
+    """One process's work on a run, in `folder`: from its start, or from where it was `resumed`."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        hardware: Hardware,
+        folder: Path,
+        num_classes: int,
+        interrupts: Interrupts,
+        resumed: Resumed | None = None,
+    ) -> None:
+        self.config, self.folder = config, folder
+        self._precision = hardware.precision
+        place = resumed.place if resumed else None
+        self.logs = RunLogs(folder, config.logger.tensorboard, place)
+        writer = Writer(resumed.content if resumed else None)
+        self.checkpoints = Checkpoints(folder / "checkpoints", config.callbacks, writer, self.logs)
+        self.checkpoints.end_at_once = bool(resumed and resumed.finished(config))
+        self.throughput, self.confusion = Throughput(), Confusion(num_classes)
+        callbacks: list[L.Callback] = [
+            Stopping(interrupts, self.checkpoints, config.trainer.max_time),
+            self.checkpoints,
+            self.throughput,
+            LearningRate(),
+            EpochMetrics(),
+            self.confusion,
+        ]
+        if config.on_nan == "stop":
+            callbacks.append(FiniteLoss(self.checkpoints.last))
+        if config.callbacks.weight_averaging is not None:
+            callbacks.append(EMAWeightAveraging(decay=config.callbacks.weight_averaging))
+        if config.trainer.enable_progress_bar is not False:
+            callbacks.append(progress_callback(self.throughput))
+        if config.callbacks.early_stopping:
+            patience = config.callbacks.early_stopping
+            callbacks.append(EarlyStopping("val/acc", mode="max", patience=patience, strict=False))
+        if config.logger.tensorboard and not resumed:
+            callbacks.append(ConfigText(as_yaml(config)))
+        options = config.trainer.model_dump(exclude_none=True)
+        options.pop("max_time", None)  # Lightning's own timer counts from the first start on, and then tests
+        if (
+            options.get("profiler") == "trace"
+        ):  # Lightning's own records each phase apart and keeps the last one's table
+            del options["profiler"]
+            callbacks.append(Trace(folder / "profile"))
+        options["enable_progress_bar"] = any(isinstance(callback, ProgressBar) for callback in callbacks)
+        options.setdefault("num_sanity_val_steps", 0)
+        if hardware.accelerator == "cuda":
+            options.setdefault("benchmark", not config.trainer.deterministic)
+        if hardware.accelerator == "cpu":
+            keep_freed_memory()
+        self.trainer = _quiet_trainer(
+            accelerator=hardware.accelerator,
+            devices=config.devices,
+            precision=hardware.precision,
+            callbacks=callbacks,
+            logger=self.logs.loggers,
+            plugins=[writer],
+            enable_checkpointing=False,  # Checkpoints does it
+            default_root_dir=folder,
+            use_distributed_sampler=False,  # sampling.py divides the images among the processes
+            **options,
+        )
+
+    def begin(self) -> None:
+        """Bring the folder to the moment from which this session goes on."""
+        (self.folder / "results.json").unlink(missing_ok=True)  # of a run that is to have more epochs
+        results.write_config(self.folder / "config.yaml", self.config)
+        self.logs.cut()
+
+    def best_checkpoint(self) -> Path:
+        """The checkpoint of the best validation accuracy; the last one where nothing was validated."""
+        if self.checkpoints.best_step is None:
+            if not self.checkpoints.last.exists() or not self.trainer.global_step:
+                raise UserError("nothing was trained: trainer.max_steps ended the run at its start.")
+            return self.checkpoints.last
+        return self.checkpoints.best
+
+    def measured(self, classifier: Classifier) -> dict[str, Any]:
+        """What only the trainer knows of a finished run; see results.collect."""
+        rate = self.throughput.rate
+        flops = speed.flops_per_image(classifier.network, cast(Tensor, classifier.example_input_array))
+        peak = speed.matmul_rate(self.trainer.strategy.root_device, self._precision) * self.trainer.world_size
+        assert self.confusion.matrix is not None
+        return {
+            "device": type(self.trainer.accelerator).__name__.removesuffix("Accelerator").lower(),
+            "parameters": sum(weight.numel() for weight in classifier.network.parameters()),
+            "seconds": self.checkpoints.seconds,
+            "epochs": self.trainer.current_epoch,
+            "interruptions": self.checkpoints.interruptions,
+            "skipped_steps": classifier.skipped,
+            "images_per_second": None if rate is None else round(rate, 2),
+            "flops_per_image": flops,
+            "share_of_peak": None if rate is None or flops is None else round(rate * flops / peak, 4),
+            "val_accuracy": self.checkpoints.best_score,
+            "test_images": int(self.confusion.matrix.sum()),
+        }
+
+    def record(self, outcome: dict[str, Any]) -> None:
+        """Tell TensorBoard the hyperparameters with what they led to."""
+        if self.logs.tensorboard is not None:
+            words = {key: value for key, value in flat(plain(self.config)).items() if _short(value)}
+            scores = {"test/acc": outcome["test"]["accuracy"], "test/loss": outcome["test"]["loss"]}
+            self.logs.tensorboard.log_hyperparams(words, {f"final/{name}": score for name, score in scores.items()})
+            self.logs.tensorboard.save()
+
+    def end(self, outcome: dict[str, Any]) -> None:
+        """Say that the run is finished; checkpoints kept for the case of a damaged one go."""
+        results.write_json(self.folder / "results.json", outcome)
+        for path in (self.checkpoints.best, self.checkpoints.last):
+            previous(path).unlink(missing_ok=True)
+
+
+def build_scorer(hardware: Hardware, confusion: Confusion) -> L.Trainer:
     """A trainer that only evaluates and leaves nothing behind."""
     if hardware.accelerator == "cpu":
         keep_freed_memory()
@@ -75,68 +154,15 @@ def build_scorer(hardware: Hardware, num_classes: int) -> L.Trainer:
         accelerator=hardware.accelerator,
         devices=1,
         precision=hardware.precision,
-        callbacks=[Confusion(num_classes)],
+        callbacks=[confusion],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
     )
 
 
-def best_checkpoint(trainer: L.Trainer) -> Path:
-    """The checkpoint of the best validation accuracy; the last one where nothing was validated."""
-    best, last = _checkpoint_callbacks(trainer)
-    path = best.best_model_path or last.best_model_path
-    if not path:
-        raise UserError("nothing was trained: trainer.max_steps or trainer.max_time ended the run at its start.")
-    return Path(path)
-
-
-def confusion(trainer: L.Trainer) -> Tensor:
-    """The confusion matrix of the test that `trainer` ran, int64 (true class, predicted class)."""
-    matrix = _callback(trainer, Confusion).matrix
-    assert matrix is not None
-    return matrix
-
-
-def measured(trainer: L.Trainer, classifier: Classifier, precision: str) -> dict[str, Any]:
-    """What only the trainer knows of a finished run; see results.collect."""
-    rate = _callback(trainer, Throughput).rate
-    flops = speed.flops_per_image(classifier.network, cast(Tensor, classifier.example_input_array))
-    peak = speed.matmul_rate(trainer.strategy.root_device, precision) * trainer.world_size
-    best = _checkpoint_callbacks(trainer)[0].best_model_score
-    return {
-        "device": type(trainer.accelerator).__name__.removesuffix("Accelerator").lower(),
-        "parameters": sum(weight.numel() for weight in classifier.network.parameters()),
-        "epochs": trainer.current_epoch,
-        "images_per_second": None if rate is None else round(rate, 2),
-        "flops_per_image": flops,
-        "share_of_peak": None if rate is None or flops is None else round(rate * flops / peak, 4),
-        "val_accuracy": None if best is None else float(best),
-        "test_images": int(confusion(trainer).sum()),
-    }
-
-
-def record(trainer: L.Trainer, config: TrainConfig, outcome: dict[str, Any]) -> None:
-    """Tell TensorBoard the hyperparameters with what they led to."""
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            words = {key: value for key, value in results.flat(results.plain(config)).items() if _short(value)}
-            scores = {"test/acc": outcome["test"]["accuracy"], "test/loss": outcome["test"]["loss"]}
-            logger.log_hyperparams(words, {f"final/{name}": score for name, score in scores.items()})
-            logger.save()
-
-
 def _short(value: Any) -> bool:
     return isinstance(value, int | float | str | bool)
-
-
-def _callback(trainer: L.Trainer, kind: type[T]) -> T:
-    return next(callback for callback in trainer.callbacks if isinstance(callback, kind))  # type: ignore[attr-defined]
-
-
-def _checkpoint_callbacks(trainer: L.Trainer) -> tuple[ModelCheckpoint, ModelCheckpoint]:
-    best, last = (item for item in trainer.checkpoint_callbacks if isinstance(item, ModelCheckpoint))
-    return best, last
 
 
 def _quiet_trainer(**options: Any) -> L.Trainer:
@@ -145,9 +171,9 @@ def _quiet_trainer(**options: Any) -> L.Trainer:
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",  # one indexing call a batch needs none
+        ".*your dataloader is not resumable.*",  # BatchOrder begins where the run does
         ".*Experiment logs directory .* exists.*",  # Hydra made it a moment ago
         ".*LeafSpec.* is deprecated.*",  # torch's complaint about Lightning
-        ".*Checkpoint directory .* exists.*",
         ".*number of training batches .* is smaller than the logging interval.*",
         ".*lr_scheduler.step.*before.*optimizer.step.*",  # the first step of a loss scaler may be skipped
     ):
@@ -156,13 +182,3 @@ def _quiet_trainer(**options: Any) -> L.Trainer:
         return L.Trainer(enable_model_summary=False, **options)
     except (ValueError, TypeError, L.pytorch.utilities.exceptions.MisconfigurationException) as error:
         raise UserError(f"trainer: {str(error).splitlines()[0]}") from error
-
-
-def _checkpoints(folder: Path, name: str, **options: Any) -> ModelCheckpoint:
-    return ModelCheckpoint(
-        folder / "checkpoints",
-        filename=name,
-        auto_insert_metric_name=False,
-        enable_version_counter=False,
-        **options,
-    )

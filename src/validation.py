@@ -19,6 +19,7 @@ from src.config import (
     NonNegativeFloat,
     NonNegativeInt,
     OptimizerConfig,
+    PathBelow,
     PositiveInt,
     Section,
     UserError,
@@ -30,6 +31,13 @@ COMPONENTS: dict[str, type[Component]] = {
     "model": Component,
     "optimizer": OptimizerConfig,
     "scheduler": Component,
+}
+# where each may lie, and what its signature must have: no config, and none out of a checkpoint, calls anything else
+_REGISTRY = {
+    "dataset": (("src.data.",), {"data_dir", "source"}),
+    "model": (("src.model.",), {"in_channels", "num_classes"}),
+    "optimizer": (("torch.optim.", "src.model."), {"params"}),
+    "scheduler": (("src.model.", "torch.optim.lr_scheduler."), {"optimizer"}),
 }
 # what experiment.py passes itself, and so is no key of the config
 _GIVEN = {
@@ -61,6 +69,7 @@ _TYPES = {
     "PositiveInt": PositiveInt,
     "NonNegativeInt": NonNegativeInt,
     "NonNegativeFloat": NonNegativeFloat,
+    "PathBelow": PathBelow,
     "Literal": Literal,
     "Annotated": Annotated,
     "Field": Field,
@@ -101,11 +110,32 @@ def _component(group: str, base: type[Component], values: dict[Any, Any]) -> typ
         declared = signature.parameters(target)
     except LookupError as error:
         raise UserError(f"{group}._target_={target}: {error}.") from error
+    places, needed = _REGISTRY[group]
+    if not target.startswith(places) or not needed <= declared.keys():
+        takes = " and ".join(sorted(needed))
+        raise UserError(f"{group}._target_={target}: expected one of {'... or '.join(places)}... that takes {takes}.")
     fields: dict[str, Any] = {}
     for name, (annotation, default) in declared.items():
         if name not in _GIVEN[group] and name not in base.model_fields:
             fields[name] = (signature.evaluate(annotation, _TYPES), default)
     return create_model(target.rpartition(".")[2] + "Config", __base__=base, **fields)
+
+
+def plain(config: Section) -> dict[str, Any]:
+    """The config as dicts, lists, strings and numbers, which weights_only=True loads."""
+    return config.model_dump(by_alias=True)
+
+
+def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one, with dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + str(key): value}
+    return found
+
+
+def as_yaml(config: Section) -> str:
+    return OmegaConf.to_yaml(OmegaConf.create(plain(config)))
 
 
 _WORDS = {
@@ -121,7 +151,7 @@ _WORDS = {
 def _problems(error: ValidationError, schema: type[BaseModel]) -> list[str]:
     """One line for each key that was refused: what, the value, what to do."""
     details = error.errors()
-    if foreign := [item for item in details if item["type"] == "string_pattern_mismatch"]:
+    if foreign := [item for item in details if item["loc"][-1] == "_target_"]:
         details = foreign  # of another class, no other key can be right
     expected: dict[str, list[str]] = {}
     lines = {}
@@ -144,11 +174,13 @@ def _problems(error: ValidationError, schema: type[BaseModel]) -> list[str]:
 
 
 def _expectation(key: str, item: ErrorDetails, schema: type[BaseModel]) -> str:
-    if item["type"] == "string_pattern_mismatch":
+    if item["type"] == "string_pattern_mismatch" and key.endswith("_target_"):
         return "a class of this project (src....) or of torch.optim"
     if item["type"] in ("model_type", "dict_type"):
         return f"its keys one by one, or a whole option as {key.replace('.', '/')}=NAME"
-    message = _range(key, schema) or item["msg"]
+    if item["type"] == "string_pattern_mismatch" and key.endswith("max_time"):
+        return "days, hours, minutes and seconds as DD:HH:MM:SS"
+    message = _range(key, schema) or item["msg"].removeprefix("Value error, ")
     for theirs, ours in _WORDS.items():
         message = message.replace(theirs, ours)
     return message.removeprefix("expected ")

@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import SGD
 from torch.utils.flop_counter import FlopCounterMode
 
+from src.callbacks.epoch_metrics import EpochMetrics
 from src.cli import register
 from src.config import CONFIGS, AugmentationConfig, TrainConfig
 from src.data.datamodule import DataModule
@@ -155,6 +156,7 @@ def build(seed: int = 1, augment: bool = False, dropout: float = 0.0) -> tuple[C
 
 def trainer(epochs: int, **options: Any) -> L.Trainer:
     return L.Trainer(
+        callbacks=[EpochMetrics()],
         accelerator="cpu",
         max_epochs=epochs,
         logger=False,

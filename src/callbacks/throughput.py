@@ -34,6 +34,15 @@ class Throughput(L.Callback):
         """The same in the epoch at hand."""
         return self._epoch_images / self._epoch_seconds if self._epoch_seconds else None
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._mark = time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"images": self._images + self._epoch_images, "seconds": self._seconds + self._epoch_seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._images, self._seconds = state_dict["images"], state_dict["seconds"]
+
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._images += self._epoch_images
         self._seconds += self._epoch_seconds

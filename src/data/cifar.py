@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from src.config import UserError
+from src.config import PathBelow, UserError
 from src.data.download import Unreachable, fetch, locked, md5_of
 from src.data.images import ImageSet, Source
 
@@ -27,8 +27,8 @@ _LARGEST = 1 << 26  # bytes of one batch
 def read_cifar10(
     data_dir: Path,
     source: str,
-    folder: str,
-    archive: str,
+    folder: PathBelow,
+    archive: PathBelow,
     mirrors: list[str],
     md5: dict[str, str] | None,
 ) -> Source:

@@ -24,6 +24,7 @@ class DataModule(L.LightningDataModule):
         mean, std: per channel, of pixels in 0..1.
         image_size: side in pixels of what the network sees.
         scored: the images that a test runs on; a training run leaves it alone.
+        start: (epoch, batch) that a resumed run goes on at. Lightning asks for the batches before it knows that.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class DataModule(L.LightningDataModule):
         image_size: int,
         augmentation: AugmentationConfig,
         scored: Literal["test", "val", "train"] = "test",
+        start: tuple[int, int] = (0, 0),
     ) -> None:
         super().__init__()
         self.splits = splits
@@ -48,7 +50,7 @@ class DataModule(L.LightningDataModule):
         self.image_size = image_size
         self.augmentation = augmentation
         self._placed = splits  # where batches are fetched from
-        self._scored = scored
+        self._scored, self._start = scored, start
 
     def setup(self, stage: str) -> None:
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
@@ -72,7 +74,7 @@ class DataModule(L.LightningDataModule):
         workers = self.num_workers if device.type == "cpu" else 0  # what lies on the device needs no fetching
         return DataLoader(
             Batches(images),
-            sampler=BatchOrder(len(images), self.batch_size, seed, rank, replicas, device),
+            sampler=BatchOrder(len(images), self.batch_size, seed, rank, replicas, device, self._start),
             batch_size=None,
             num_workers=workers,
             persistent_workers=workers > 0,

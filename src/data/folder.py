@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from src.config import PositiveInt, UserError
+from src.config import PathBelow, PositiveInt, UserError
 from src.data.images import ImageSet, Source
 
 _SPLITS = {"train": ("train",), "valid": ("val", "valid", "validation"), "test": ("test",)}
@@ -18,7 +18,7 @@ LARGEST_SIDE = 256  # pixels; the network sees 227, and all images are held in m
 _MODES = {1: "L", 3: "RGB"}
 
 
-def read_folder(data_dir: Path, source: str, folder: str = ".", channels: PositiveInt = 3) -> Source:
+def read_folder(data_dir: Path, source: str, folder: PathBelow = ".", channels: PositiveInt = 3) -> Source:
     """Read `data_dir`/`folder`: either CLASS/IMAGE, or train/CLASS/IMAGE with test and val beside it.
 
     Images of one size keep it, up to LARGEST_SIDE. Others are cut to the largest square in their middle and

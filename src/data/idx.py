@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src.config import UserError
+from src.config import PathBelow, UserError
 from src.data.download import Unreachable, fetch, locked, md5_of
 from src.data.images import ImageSet, Source
 from src.data.sample import read_mnist_sample
@@ -29,7 +29,7 @@ _LARGEST = 1 << 30  # bytes of one unpacked file
 def read_idx(
     data_dir: Path,
     source: str,
-    folder: str,
+    folder: PathBelow,
     classes: list[str],
     mirrors: list[str],
     md5: dict[str, str] | None,

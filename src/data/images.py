@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import torch
@@ -88,6 +89,19 @@ class Splits:
             return ImageSet(store, part.labels.to(device), places)
 
         return Splits(move(self.train), move(self.valid), move(self.test), self.classes, self.origin)
+
+
+def checksum(splits: Splits) -> str:
+    """SHA-256 of all pixels and labels and of the way in which they are cut, in hexadecimal."""
+    digest = hashlib.sha256()
+    stores = {part.store.data_ptr(): part.store for part in (splits.train, splits.valid, splits.test)}
+    tensors = list(stores.values())
+    for part in (splits.train, splits.valid, splits.test):
+        tensors += [part.labels] if part.places is None else [part.labels, part.places]
+    for tensor in tensors:
+        digest.update(repr(tuple(tensor.shape)).encode())
+        digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 def split(source: Source, valid_fraction: float, seed: int) -> Splits:

@@ -25,6 +25,9 @@ class BatchOrder(Sampler[Tensor]):
 
     Each of `replicas` processes takes every `replicas`-th image, and none is taken twice. For
     training, each gets equally many batches: the few images left over wait for another epoch.
+
+    Args:
+        start: (epoch, batch) that a resumed run goes on at: of that epoch, the batches before it are left out.
     """
 
     def __init__(
@@ -35,10 +38,11 @@ class BatchOrder(Sampler[Tensor]):
         rank: int = 0,
         replicas: int = 1,
         device: torch.device | str = "cpu",
+        start: tuple[int, int] = (0, 0),
     ) -> None:
         self.length, self.batch_size, self.seed = length, batch_size, seed
         self.rank, self.replicas, self.device = rank, replicas, device
-        self.epoch = 0
+        self.epoch, self._start = start[0], start
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this at the start of each epoch."""
@@ -58,7 +62,8 @@ class BatchOrder(Sampler[Tensor]):
             generator = torch.Generator().manual_seed(step_seed(self.seed, self.epoch, 0, "order"))
             order = torch.randperm(self.length, generator=generator)
         share = order[self._share().start : self._share().stop : self.replicas]
-        yield from share.to(self.device).split(self.batch_size)  # one transfer an epoch
+        done = self._start[1] if self.seed is not None and self.epoch == self._start[0] else 0
+        yield from share.to(self.device).split(self.batch_size)[done:]  # one transfer an epoch
 
 
 class Batches(Dataset[Batch]):

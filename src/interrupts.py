@@ -1,0 +1,50 @@
+"""Signals that ask a run to stop: SIGTERM and SIGUSR1 of schedulers, SIGINT of Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+from src.config import Stopped
+
+SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)]
+
+
+class Interrupts:
+    """While `deferred`, the first signal is kept in `received` until a step ends; else it raises Stopped.
+
+    A second signal ends the process at once.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self.deferred = False
+        self._earlier: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():  # only there can signals be handled
+            self._earlier = {number: signal.getsignal(number) for number in SIGNALS}
+            self.install()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        for number, handler in self._earlier.items():
+            signal.signal(number, handler)
+
+    def install(self) -> None:
+        """Take the signals; once more where a library has taken them since."""
+        for number in self._earlier:
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            os._exit(128 + number)
+        self.received = number
+        if not self.deferred:
+            raise Stopped(number)
+        name = signal.Signals(number).name
+        # print() is not safe in a handler: it may have interrupted a print
+        os.write(2, f"{name}: saving after this step. A second signal stops at once.\n".encode())

@@ -1,0 +1,140 @@
+"""What a run logs, in files that can be cut back to the moment of a checkpoint."""
+
+from __future__ import annotations
+
+import csv
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+
+TIMINGS = ("train/images_per_second",)  # would differ from run to run
+
+
+class CSVLogger(Logger):
+    """A table with a row for each time that something was logged, and a column for each name, sorted.
+
+    It holds no timings, so that the same run writes the same bytes. Lightning's own logger removes the file that
+    an interrupted run has left.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.rows = 0
+        self._columns: list[str] = []
+
+    @property
+    def name(self) -> str:
+        return ""
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        return str(self.path.parent)
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """The config lies beside the table."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        values = {key: value.item() if isinstance(value, Tensor) else value for key, value in metrics.items()}
+        row = {key: value for key, value in values.items() if key not in TIMINGS} | {"step": step}
+        if row.keys() <= {"epoch", "step"}:
+            return
+        if row.keys() <= set(self._columns):
+            with self.path.open("r+", newline="", encoding="utf-8") as file:  # not "a": it would make a lost file anew
+                file.seek(0, os.SEEK_END)
+                csv.DictWriter(file, self._columns).writerow(row)
+        else:
+            self._write([*self._read(), row])
+        self.rows += 1
+
+    def cut(self, rows: int) -> None:
+        """Keep the first `rows` rows, and go on after them."""
+        kept = self._read()[:rows] if self.path.exists() else []
+        if len(kept) < rows:
+            warnings.warn(f"{self.path} has lost {rows - len(kept)} rows from before the interruption.", stacklevel=2)
+        self.rows = len(kept)
+        if kept:
+            self._write(kept)
+        else:
+            self.path.unlink(missing_ok=True)
+
+    def flush(self) -> None:
+        """Bring it onto the disk."""
+        if self.rows:
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
+
+    def _read(self) -> list[dict[str, Any]]:
+        if not self.rows and not self.path.exists():
+            return []
+        with self.path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def _write(self, rows: list[dict[str, Any]]) -> None:
+        self._columns = sorted(set().union(*rows))
+        temporary = self.path.with_name(f".{self.path.name}.part")
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self._columns)
+            writer.writeheader()
+            writer.writerows(rows)
+        temporary.replace(self.path)
+
+
+class Place(NamedTuple):
+    """Where the logs stood at a checkpoint: what RunLogs.lengths gave, and the optimizer's steps."""
+
+    lengths: dict[str, int]
+    step: int
+
+
+class RunLogs:
+    """The loggers of a run, and how much each had written when a checkpoint was taken.
+
+    Args:
+        place: of the checkpoint that the run goes on from. What was logged after it is removed, for it is logged
+            again.
+    """
+
+    def __init__(self, folder: Path, tensorboard: bool, place: Place | None) -> None:
+        self.csv = CSVLogger(folder / "metrics.csv")
+        self._events = folder / "tensorboard"
+        self.tensorboard: TensorBoardLogger | None = None
+        self._lengths = place.lengths if place else {}
+        if tensorboard:
+            again: dict[str, Any] = (
+                {"purge_step": place.step + 1} if place else {}
+            )  # for a TensorBoard that runs and has read more
+            self.tensorboard = TensorBoardLogger(folder, "", "tensorboard", default_hp_metric=False, **again)
+
+    @property
+    def loggers(self) -> list[Logger]:
+        return [self.csv, *([self.tensorboard] if self.tensorboard else [])]
+
+    @rank_zero_only
+    def cut(self) -> None:
+        """Bring the files to where they were at the checkpoint; before anything is logged."""
+        self.csv.cut(self._lengths.get(self.csv.path.name, 0))
+        for file in self._events.glob("*"):
+            if (length := self._lengths.get(file.name)) is None:
+                file.unlink()
+            elif file.stat().st_size > length:
+                os.truncate(file, length)
+
+    def lengths(self) -> dict[str, int]:
+        """Rows of the table and bytes of each of TensorBoard's files, which are on the disk then."""
+        self.csv.flush()
+        if self.tensorboard is not None:
+            self.tensorboard.experiment.flush()
+        events = {file.name: file.stat().st_size for file in self._events.glob("*")}
+        return {self.csv.path.name: self.csv.rows, **events}

@@ -1,0 +1,234 @@
+"""Which run a command means: a new one, or one that was interrupted and goes on in its folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from omegaconf import OmegaConf
+from yaml import YAMLError
+
+from src import cluster
+from src.config import Stopped, TrainConfig, UserError
+from src.validation import check, flat, plain
+
+RUNS = Path("logs")
+LOCK = ".lock"
+
+# what may differ between a run and its continuation; all else would make it another run
+FREE = {
+    "callbacks.checkpoint_minutes",
+    "callbacks.checkpoint_steps",
+    "data_dir",
+    "device",
+    "logger.tensorboard",
+    "num_workers",
+    "resume",
+    "trainer.enable_progress_bar",
+    "trainer.log_every_n_steps",
+    "trainer.max_epochs",
+    "trainer.max_time",
+    "trainer.profiler",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder, the config that it goes by, and the `saved` one if it was begun before.
+
+    `checkpoint` is the one to go on from, if the command named one.
+    """
+
+    folder: Path
+    config: TrainConfig
+    saved: TrainConfig | None = None
+    checkpoint: Path | None = None
+
+    @property
+    def finished(self) -> bool:
+        """It came to its end, and no more epochs are asked for."""
+        epochs = self.config.trainer.max_epochs
+        return is_finished(self.folder) and self.saved is not None and epochs <= self.saved.trainer.max_epochs
+
+
+def is_finished(folder: Path) -> bool:
+    return (folder / "results.json").exists()
+
+
+def is_alive(folder: Path) -> bool:
+    """Whether a process works in the folder."""
+    lock = FileLock(folder / LOCK)
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+@contextmanager
+def lock(run: Run) -> Iterator[None]:
+    """Keep other processes out of a run's folder; the kernel lets them in again when this one ends.
+
+    Raises:
+        UserError: another process works there.
+    """
+    if is_child():
+        yield
+        return
+    run.folder.mkdir(parents=True, exist_ok=True)
+    held = FileLock(run.folder / LOCK)
+    try:
+        held.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(f"{run.folder}: another process works on this run. Wait for it, or stop it.") from error
+    try:
+        yield
+    finally:
+        (run.folder / LOCK).unlink(missing_ok=True)
+        held.release()
+
+
+def is_child() -> bool:
+    """Whether another process of the same run has started this one, or leads it."""
+    return os.environ.get("LOCAL_RANK", "0") != "0"
+
+
+def show_finished(run: Run) -> float | None:
+    """Say that there is nothing to do, and give what the run gave."""
+    results = json.loads((run.folder / "results.json").read_text(encoding="utf-8"))
+    print(
+        f"This run is finished: {results['test']['accuracy']:.2%} of {results['test']['images']:,} test images after "
+        f"{results['train']['epochs']} epochs.\n{run.folder}: nothing to do. A greater trainer.max_epochs goes on."
+    )
+    return results["val"]["accuracy"]
+
+
+def how_to_go_on(stop: Stopped, folder: Path) -> Stopped:
+    """The same, with the command that goes on."""
+    began = (folder / "checkpoints" / "last.ckpt").exists()
+    near = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    word = f"python -m src.train resume={near}" if began else "the same command; nothing was saved yet"
+    return Stopped(stop.number, f"{stop} It goes on with: {word}")
+
+
+def folder_to_resume(resume: str) -> Path:
+    """The run folder that `resume=` means.
+
+    Raises:
+        UserError: there is none.
+    """
+    if resume == "last":
+        unfinished = [folder for folder in _runs(RUNS) if not is_finished(folder) and not is_alive(folder)]
+        if not unfinished:
+            raise UserError(f"resume=last: there is no unfinished run below {RUNS}/.")
+        return max(unfinished, key=lambda folder: (folder / "config.yaml").stat().st_mtime)
+    path = Path(resume)
+    if not path.exists():
+        raise UserError(f"resume={resume}: there is no such run or checkpoint.")
+    folder = path if path.is_dir() else path.absolute().parent.parent
+    if not (folder / "config.yaml").exists():
+        what = "that folder holds no run" if path.is_dir() else "that checkpoint does not lie in a run's folder"
+        raise UserError(f"resume={resume}: {what}, for there is no config.yaml. Name a run, such as logs/NAME.")
+    return folder
+
+
+def folder_of_job(config: TrainConfig) -> Path | None:
+    """The folder in which this SLURM job began the same run before it was requeued; None if it did not."""
+    number = cluster.job()
+    if number is None or int(os.environ.get("SLURM_RESTART_COUNT", "0")) == 0:
+        return None
+    for folder in _runs(RUNS):
+        if folder.name.endswith(job_suffix(number)) and not differences(config, read_config(folder), lambda key: True):
+            return folder
+    return None
+
+
+def job_suffix(number: str) -> str:
+    return f"job{number}"
+
+
+def settle(folder: Path, config: TrainConfig, overrides: list[str]) -> Run:
+    """What a command comes to in `folder`.
+
+    Args:
+        overrides: the command line's. With `resume=`, only what they name is compared with the saved config and
+            taken over from `config`; without, `config` is the whole of what is asked for.
+
+    Raises:
+        UserError: a run with other options lies there, or something that is no run.
+    """
+    if not (folder / "config.yaml").exists():
+        if (folder / "checkpoints").exists():
+            raise UserError(f"{folder}: checkpoints lie there without a config.yaml. Choose another folder.")
+        return Run(folder, config)
+    saved = read_config(folder)
+    named = _named(overrides) if config.resume else lambda key: True
+    wrong = differences(config, saved, named)
+    if wrong:
+        key, before, now = wrong[0]
+        advice = "Leave it out, or begin another run." if config.resume else "Choose another folder for another run."
+        raise UserError(f"{folder} was begun with {key}={before}, and this command says {key}={now}. {advice}")
+    values = plain(saved)
+    for key, value in flat(plain(config)).items():
+        if named(key) and key in FREE:
+            _put(values, key, value)
+    values["resume"] = None
+    path = Path(config.resume) if config.resume and Path(config.resume).is_file() else None
+    return Run(folder, check(values, TrainConfig), saved, path)
+
+
+def read_config(folder: Path) -> TrainConfig:
+    """The config that a run was begun with.
+
+    Raises:
+        UserError: it is damaged, or of another version of this project.
+    """
+    path = folder / "config.yaml"
+    try:
+        return check(OmegaConf.to_container(OmegaConf.load(path)), TrainConfig)  # type: ignore[arg-type]
+    except (OSError, YAMLError, AssertionError) as error:
+        raise UserError(f"{path} can't be read: {' '.join(str(error).split())}.") from error
+    except UserError as error:
+        raise UserError(f"{path} does not fit this version: {error}") from error
+
+
+def differences(config: TrainConfig, saved: TrainConfig, named: Callable[[str], bool]) -> list[tuple[str, Any, Any]]:
+    """Each key, with its two values, that makes `config` another run than `saved`; the seed first.
+
+    `auto` and `null` agree with what they came to.
+    """
+    before, now = flat(plain(saved)), flat(plain(config))
+    keys = sorted(before.keys() | now.keys(), key=lambda key: (key != "seed", key))  # the seed moves the others
+    return [
+        (key, before.get(key), now.get(key))
+        for key in keys
+        if named(key) and key not in FREE and now.get(key) not in (before.get(key), None, "auto")
+    ]
+
+
+def _runs(root: Path) -> Iterable[Path]:
+    return (path.parent for path in root.glob("**/config.yaml"))
+
+
+def _named(overrides: list[str]) -> Callable[[str], bool]:
+    """Whether the command line names a key, by itself, by a group, or by a whole recipe."""
+    names = [text.partition("=")[0].lstrip("+~").replace("/", ".") for text in overrides]
+    if "experiment" in names:
+        return lambda key: True
+    return lambda key: any(key == name or key.startswith(f"{name}.") for name in names)
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    *path, leaf = key.split(".")
+    for part in path:
+        values = values[part]
+    values[leaf] = value

@@ -1,0 +1,484 @@
+"""A run that was stopped goes on in its folder, and ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from filelock import FileLock
+from omegaconf import OmegaConf
+
+from src import checkpoint, writer
+from src.callbacks.checkpoints import Checkpoints
+from src.model.classifier import Classifier
+from src.runs import LOCK
+from tests.conftest import ROOT, SHORT, Outcome, only_run, results_of
+
+Door = Callable[..., Outcome]
+
+
+class Power(Exception):
+    """It fails."""
+
+
+@pytest.fixture
+def options(images_folder: Path) -> list[str]:
+    more = ["seed=3", "scheduler=constant", "trainer.max_epochs=2", "callbacks.checkpoint_steps=2"]
+    return ["dataset=image_folder", f"data_dir={images_folder}", *SHORT, *more]  # 6 batches an epoch, 1 to validate
+
+
+def at_call(monkeypatch: pytest.MonkeyPatch, name: str, number: int, do: Callable[[], object]) -> None:
+    """Have Classifier's method `name` do this too in its call of that number, counted from 1."""
+    original, calls = getattr(Classifier, name), iter(range(1, 1_000_000))
+
+    def counted(*arguments: Any) -> Any:
+        result = original(*arguments)
+        if next(calls) == number:
+            do()
+        return result
+
+    monkeypatch.setattr(Classifier, name, counted)
+
+
+def fail() -> None:
+    raise Power
+
+
+def broken(door: Door, monkeypatch: pytest.MonkeyPatch, step: int, *arguments: str) -> None:
+    """A run that ends in step `step` with nothing said and nothing saved."""
+    with monkeypatch.context() as patch:
+        at_call(patch, "training_step", step, fail)
+        assert door("train", *arguments).code == 1
+
+
+def send(number: int) -> Callable[[], None]:
+    return lambda: os.kill(os.getpid(), number)
+
+
+def content(run: Path) -> dict[str, Any]:
+    found = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    return {key: found[key] for key in ("state_dict", "optimizer_states", "lr_schedulers", "position")}
+
+
+def assert_same(run: Path, other: Path) -> None:
+    one, two = content(run), content(other)
+    assert one["position"] == two["position"]
+    assert all(torch.equal(value, two["state_dict"][name]) for name, value in one["state_dict"].items())
+    assert str(one["optimizer_states"]) == str(two["optimizer_states"])
+    assert (run / "metrics.csv").read_bytes() == (other / "metrics.csv").read_bytes()
+    assert results_of(run)["test"] == results_of(other)["test"]
+
+
+@pytest.fixture
+def whole(door: Door, options: list[str], in_tmp: Path) -> Path:
+    """The run that nothing interrupts."""
+    assert door("train", *options, "hydra.run.dir=whole").code == 0
+    return in_tmp / "whole"
+
+
+class TestGoingOn:
+    def test_in_the_same_folder_with_the_saved_config(
+        self, door: Door, options: list[str], whole: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        broken(door, monkeypatch, 10, *options)
+        run = only_run(in_tmp)
+        assert not (run / "results.json").exists()
+        outcome = door("train", f"resume={run}")
+        assert outcome.code == 0, outcome.err
+        assert "goes on at  step 8, epoch 2, batch 3" in outcome.out
+        assert_same(run, whole)
+        assert results_of(run)["train"]["interruptions"] == 1
+        assert results_of(run)["command"].endswith("callbacks.checkpoint_steps=2")
+        assert OmegaConf.load(run / "config.yaml").resume is None
+        assert {path.name for path in run.iterdir()} == {path.name for path in whole.iterdir()}
+
+    def test_the_same_command_goes_on_and_then_has_nothing_to_do(
+        self, door: Door, options: list[str], whole: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        command = [*options, "hydra.run.dir=mine"]
+        broken(door, monkeypatch, 3, *command)
+        assert door("train", *command).code == 0
+        assert_same(in_tmp / "mine", whole)
+        before = sorted((path, path.stat().st_mtime_ns) for path in (in_tmp / "mine").rglob("*"))
+        outcome = door("train", *command)
+        assert outcome.code == 0
+        assert "This run is finished" in outcome.out
+        assert door("train", "resume=mine").code == 0
+        assert sorted((path, path.stat().st_mtime_ns) for path in (in_tmp / "mine").rglob("*")) == before
+
+    def test_a_run_that_saved_nothing_begins_again(
+        self, door: Door, options: list[str], whole: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        broken(door, monkeypatch, 1, *options)
+        run = only_run(in_tmp)
+        assert not (run / "checkpoints/last.ckpt").exists()
+        assert door("train", "resume=last").code == 0
+        assert_same(run, whole)
+
+    def test_last_is_the_newest_unfinished_run_that_nobody_works_on(
+        self, door: Door, options: list[str], whole: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert door("train", "resume=last").code == 2
+        for name in ("a", "b", "c"):
+            broken(door, monkeypatch, 3, *options, f"hydra.run.dir=logs/{name}")
+            os.utime(in_tmp / "logs" / name / "config.yaml", (time.time(), 1_000_000_000 + ord(name)))
+        shutil.copy(whole / "results.json", in_tmp / "logs/c")
+        with FileLock(in_tmp / "logs/b" / LOCK):
+            assert door("train", "resume=last").code == 0
+        assert (in_tmp / "logs/a/results.json").exists()
+        assert not (in_tmp / "logs/b/results.json").exists()
+
+    def test_more_epochs_for_a_finished_run(self, door: Door, options: list[str], whole: Path, in_tmp: Path) -> None:
+        assert door("train", *options, "trainer.max_epochs=1", "hydra.run.dir=short").code == 0
+        outcome = door("train", "resume=short", "trainer.max_epochs=2", "num_workers=2", "logger=csv")
+        assert outcome.code == 0, outcome.err
+        one, two = content(in_tmp / "short"), content(whole)
+        assert all(torch.equal(value, two["state_dict"][name]) for name, value in one["state_dict"].items())
+        assert results_of(in_tmp / "short")["train"]["epochs"] == 2
+
+    def test_from_a_checkpoint_that_is_named(
+        self, door: Door, options: list[str], whole: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        broken(door, monkeypatch, 10, *options, "hydra.run.dir=r")
+        outcome = door("train", "resume=r/checkpoints/last.previous.ckpt")
+        assert "goes on at  step 6" in outcome.out
+        assert_same(in_tmp / "r", whole)
+
+    @pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
+    def test_damaged_checkpoint_falls_back_to_the_one_before(
+        self, door: Door, options: list[str], whole: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+    ) -> None:
+        broken(door, monkeypatch, 10, *options, "hydra.run.dir=r")
+        last = in_tmp / "r/checkpoints/last.ckpt"
+        whole_bytes = bytearray(last.read_bytes())
+        if damage == "gone":
+            last.unlink()
+        elif damage == "cut":
+            last.write_bytes(whole_bytes[: len(whole_bytes) // 2])
+        else:
+            whole_bytes[
+                whole_bytes.index(torch.load(last)["state_dict"]["network.classifier.1.bias"].numpy().tobytes())
+            ] ^= 1
+            last.write_bytes(whole_bytes)
+        if damage == "gone":
+            outcome = door("train", "resume=r")
+        else:
+            with pytest.warns(UserWarning, match=r"it is damaged or no checkpoint.*Going on from .*last.previous.ckpt"):
+                outcome = door("train", "resume=r")
+        assert outcome.code == 0, outcome.err
+        assert "goes on at  step 6" in outcome.out
+        assert_same(in_tmp / "r", whole)
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("change", "sentence"),
+        [
+            ("seed=4", "was begun with seed=3, and this command says seed=4"),
+            ("optimizer=sgd", "optimizer."),
+            ("model.dropout=0.1", "was begun with model.dropout=0.5"),
+            ("devices=2", "was begun with devices=1"),
+            ("dataset/augmentation=none", "dataset.augmentation.flip=True"),
+        ],
+    )
+    def test_another_run(self, door: Door, whole: Path, options: list[str], change: str, sentence: str) -> None:
+        for command in (["resume=whole", change], [*options, "hydra.run.dir=whole", change]):
+            outcome = door("train", *command)
+            assert outcome.code == 2
+            assert sentence in outcome.err
+            assert len(outcome.err.splitlines()) == 1
+
+    def test_what_is_no_run(self, door: Door, whole: Path, images_folder: Path, in_tmp: Path) -> None:
+        (in_tmp / "alone").mkdir()
+        shutil.copy(whole / "checkpoints/last.ckpt", in_tmp / "alone")
+        for resume, sentence in {
+            str(images_folder): "that folder holds no run",
+            "nothing": "there is no such run or checkpoint",
+            "alone/last.ckpt": "that checkpoint does not lie in a run's folder",
+        }.items():
+            outcome = door("train", f"resume={resume}")
+            assert outcome.code == 2
+            assert sentence in outcome.err
+
+    def test_weights_alone(self, door: Door, whole: Path) -> None:
+        outcome = door("train", "resume=whole/checkpoints/best.ckpt", "trainer.max_epochs=3")
+        assert outcome.code == 2
+        assert "holds the weights alone" in outcome.err
+
+    def test_fewer_epochs_than_are_done(
+        self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        broken(door, monkeypatch, 15, *options, "trainer.max_epochs=3", "hydra.run.dir=r")
+        outcome = door("train", "resume=r", "trainer.max_epochs=1")
+        assert outcome.code == 2
+        assert "has 2 epochs behind it" in outcome.err
+
+    def test_a_run_that_another_process_works_on(
+        self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        broken(door, monkeypatch, 3, *options, "hydra.run.dir=r")
+        with FileLock(in_tmp / "r" / LOCK):
+            outcome = door("train", "resume=r")
+        assert outcome.code == 2
+        assert "another process works on this run" in outcome.err
+
+    @pytest.mark.parametrize("change", ["pixel", "label"])
+    def test_images_that_have_changed(
+        self, door: Door, options: list[str], images_folder: Path, monkeypatch: pytest.MonkeyPatch, change: str
+    ) -> None:
+        broken(door, monkeypatch, 3, *options, "hydra.run.dir=r")
+        first, second = images_folder / "class0/000.png", images_folder / "class1/000.png"
+        if change == "pixel":
+            shutil.copy(images_folder / "class0/001.png", first)
+        else:
+            shutil.move(second, images_folder / "class0/100.png")
+            shutil.copy(images_folder / "class0/001.png", second)
+        outcome = door("train", "resume=r")
+        assert outcome.code == 2
+        assert "have changed since this run began (checksum " in outcome.err
+
+    def test_in_a_sweep(self, door: Door) -> None:
+        outcome = door("train", "-m", "resume=last", "seed=1,2")
+        assert outcome.code == 2
+        assert "goes on where it stopped when it is started again in its hydra.sweep.dir" in outcome.err
+
+
+class TestSignals:
+    @pytest.mark.parametrize(
+        ("number", "code", "method", "call"),
+        [
+            (signal.SIGTERM, 143, "training_step", 9),
+            (signal.SIGINT, 130, "validation_step", 1),
+            (signal.SIGUSR1, 138, "training_step", 6),
+        ],
+    )
+    def test_the_step_ends_a_checkpoint_is_written_and_the_exit_code_says_why(
+        self,
+        door: Door,
+        options: list[str],
+        whole: Path,
+        in_tmp: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        number: int,
+        code: int,
+        method: str,
+        call: int,
+    ) -> None:
+        with monkeypatch.context() as patch:
+            at_call(patch, method, call, send(number))
+            # longer validations, so that there is a next batch to stop at
+            stopped = door("train", *options, "callbacks.checkpoint_steps=null", "hydra.run.dir=r")
+        name = signal.Signals(number).name
+        assert stopped.code == code, stopped.err
+        assert f"{name}: saving after this step" in stopped.err
+        assert f"stopped by {name}. It goes on with: python -m src.train resume=r" in stopped.err
+        done = {"training_step": call, "validation_step": 6}[method]
+        assert content(in_tmp / "r")["position"]["steps"] == done
+        assert not (in_tmp / "r/results.json").exists()
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        assert door("train", "resume=r").code == 0
+        assert_same(in_tmp / "r", whole)
+
+    def test_within_ten_seconds_and_a_second_signal_at_once(self, options: list[str], in_tmp: Path) -> None:
+        for signals, code in ([signal.SIGTERM], 143), ([signal.SIGINT, signal.SIGTERM], 143):
+            run = in_tmp / f"run{len(signals)}"
+            command = [sys.executable, "-m", "src.train", *options, "trainer.max_epochs=100000", f"hydra.run.dir={run}"]
+            environment = os.environ | {"PYTHONPATH": str(ROOT)}
+            process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            while not (run / "checkpoints/last.ckpt").exists():
+                assert process.poll() is None, process.communicate()[1]
+                time.sleep(0.05)
+            started = time.monotonic()
+            for number in signals:
+                process.send_signal(number)
+            _, error = process.communicate(timeout=30)
+            assert process.returncode == code
+            assert time.monotonic() - started < 10
+            assert b"Traceback" not in error
+            assert checkpoint.read(run / "checkpoints/last.ckpt")["position"]["steps"] > 0
+
+    def test_before_training_there_is_nothing_to_save(
+        self, door: Door, options: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        at_call(monkeypatch, "configure_optimizers", 1, send(signal.SIGTERM))
+        outcome = door("train", *options, "hydra.run.dir=r")
+        assert outcome.code == 143
+        assert "nothing was saved yet" in outcome.err
+
+    def test_gradients_that_wait_for_more_are_taken_along(
+        self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        command = [*options, "trainer.accumulate_grad_batches=4"]
+        assert door("train", *command, "hydra.run.dir=one").code == 0
+        with monkeypatch.context() as patch:
+            at_call(patch, "training_step", 2, send(signal.SIGTERM))
+            assert door("train", *command, "hydra.run.dir=two").code == 143
+        assert content(in_tmp / "two")["position"]["batches"] == 4, "the step of four batches has ended"
+        assert door("train", "resume=two").code == 0
+        assert_same(in_tmp / "two", in_tmp / "one")
+
+    def test_max_time_stops_in_the_same_way(self, door: Door, options: list[str], in_tmp: Path) -> None:
+        command = [*options, "trainer.max_epochs=1000", "hydra.run.dir=r", "trainer.max_time=00:00:00:01"]
+        outcome = door("train", *command)
+        assert outcome.code == 124
+        assert "stopped by trainer.max_time. It goes on with" in outcome.err
+        first = content(in_tmp / "r")["position"]["steps"]
+        assert door("train", *command).code == 124, "each start has its time"
+        assert content(in_tmp / "r")["position"]["steps"] > first > 0
+        outcome = door("train", *options, "trainer.max_time=ten")
+        assert outcome.code == 2
+        assert "trainer.max_time=ten: expected days, hours, minutes and seconds as DD:HH:MM:SS" in outcome.err
+
+    def test_ctrl_c_stops_the_sweep(
+        self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        sweep = ["-m", *options, "seed=3,4", "hydra.sweep.dir=sweep"]
+        with monkeypatch.context() as patch:
+            at_call(patch, "training_step", 3, send(signal.SIGINT))
+            assert door("train", *sweep).code == 130
+        jobs = [path.parent.name for path in (in_tmp / "sweep").glob("*/config.yaml")]
+        assert len(jobs) == 1
+        assert door("train", *sweep).code == 0, "the same command goes on with the sweep"
+        found = sorted(path.parent for path in (in_tmp / "sweep").glob("*/results.json"))
+        assert [results_of(run)["seed"] for run in found] == [3, 4]
+        assert [results_of(run)["train"]["interruptions"] for run in found] == [1, 0]
+
+
+@pytest.fixture
+def slurm(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A SLURM job whose `scontrol` writes down what it was told."""
+    told, tools = in_tmp / "told", in_tmp / "tools"
+    tools.mkdir()
+    (tools / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {told}\n')
+    (tools / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    names = {"JOB_ID": "4711", "NTASKS": "1", "JOB_NAME": "train", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
+    for name, value in {**names, "JOB_NUM_NODES": "1", "NTASKS_PER_NODE": "1"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    return told
+
+
+class TestSlurm:
+    def test_the_job_is_requeued_and_its_command_goes_on_by_itself(
+        self, door: Door, options: list[str], whole: Path, slurm: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            at_call(patch, "training_step", 9, send(signal.SIGUSR1))
+            assert door("train", *options).code == 138
+        run = only_run(in_tmp)
+        assert run.name.endswith("_job4711")
+        assert slurm.read_text() == "requeue 4711\n"
+        assert content(run)["position"]["steps"] == 9
+        assert door("train", *options, "seed=4").code == 0, "another command of the same job is another run"
+        monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+        outcome = door("train", *options)
+        assert outcome.code == 0, outcome.err
+        assert "goes on at  step 9" in outcome.out
+        assert_same(run, whole)
+        assert len(list((in_tmp / "logs").iterdir())) == 2
+
+    def test_an_array_has_a_number_for_each_task(
+        self, door: Door, options: list[str], slurm: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "4700")
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "11")
+        at_call(monkeypatch, "training_step", 2, send(signal.SIGUSR1))
+        assert door("train", *options).code == 138
+        assert slurm.read_text() == "requeue 4700_11\n"
+
+    def test_other_signals_do_not_requeue_and_a_refusal_is_said(
+        self, door: Door, options: list[str], slurm: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            at_call(patch, "training_step", 2, send(signal.SIGTERM))
+            assert door("train", *options).code == 143
+        assert not slurm.exists()
+        (in_tmp / "tools/scontrol").write_text("#!/bin/sh\necho no such job >&2\nexit 1\n")
+        at_call(monkeypatch, "training_step", 2, send(signal.SIGUSR1))
+        outcome = door("train", *options, "hydra.run.dir=r")
+        assert outcome.code == 1
+        assert "scontrol requeue 4711 failed: no such job. Submit the job again; the run goes on." in outcome.err
+        assert content(in_tmp / "r")["position"]["steps"] == 2
+
+
+class TestWriting:
+    def test_a_file_is_whole_or_the_one_before_it_stands(self, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = in_tmp / "last.ckpt"
+        for number in (1, 2):
+            writer.write({"number": torch.tensor(number)}, path)
+        assert int(torch.load(path)["number"]) == 2
+        assert int(torch.load(writer.previous(path))["number"]) == 1
+
+        def break_off(value: Any, file: Any) -> None:
+            file.write(b"half")
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(writer.torch, "save", break_off)
+        with pytest.raises(OSError, match="No space left"):
+            writer.write({}, path)
+        assert int(torch.load(path)["number"]) == 2
+        assert sorted(item.name for item in in_tmp.iterdir()) == ["last.ckpt", "last.previous.ckpt"]
+
+    def test_training_changes_nothing_that_is_being_written(self, in_tmp: Path) -> None:
+        one, weights = writer.Writer(), torch.zeros(1_000_000)
+        one.save_checkpoint({"weights": weights}, in_tmp / "it.ckpt")
+        weights.fill_(1)
+        one.wait()
+        assert not torch.load(in_tmp / "it.ckpt")["weights"].any()
+
+    def test_an_error_of_the_thread_is_raised(self, in_tmp: Path) -> None:
+        one = writer.Writer()
+        one.save_checkpoint({}, in_tmp / "nowhere/it.ckpt")
+        with pytest.raises(FileNotFoundError):
+            one.wait()
+
+    def test_by_minutes_by_steps_and_at_the_end_of_each_epoch(
+        self, door: Door, options: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        saved: list[tuple[int, bool]] = []
+        original = Checkpoints._save
+
+        def save(self: Any, trainer: Any, position: Any) -> None:
+            saved.append((position.steps, position.validate))
+            original(self, trainer, position)
+
+        monkeypatch.setattr(Checkpoints, "_save", save)
+        monkeypatch.setattr(writer.Writer, "busy", False)  # however slow the disk is
+        for more, expected in {
+            "callbacks.checkpoint_steps=null": [(6, True), (12, True), (12, False)],
+            "callbacks.checkpoint_steps=4": [(4, False), (6, True), (8, False), (12, True), (12, False)],
+            "callbacks.checkpoint_minutes=1e-9": [(n, n in (6, 12)) for n in range(13)] + [(12, False)],
+            "trainer.check_val_every_n_epoch=5": [(6, False), (12, False)],
+        }.items():
+            saved.clear()
+            base = [text for text in options if "checkpoint_steps" not in text]
+            assert door("train", *base, more).code == 0
+            assert saved == expected, more
+
+
+class TestBest:
+    def made(self, folder: Path, name: str, step: int) -> None:
+        torch.save({"global_step": step}, folder / name)
+
+    def test_weights_of_a_part_that_is_lost_give_way_to_those_before(self, in_tmp: Path) -> None:
+        state = {"callbacks": {"Checkpoints": {"best_step": 6}, "Throughput": {}}}
+        self.made(in_tmp, "best.ckpt", 12)
+        self.made(in_tmp, "best.previous.ckpt", 6)
+        checkpoint.restore_best(in_tmp / "best.ckpt", state)
+        assert torch.load(in_tmp / "best.ckpt")["global_step"] == 6
+
+    @pytest.mark.parametrize(("best", "older"), [(6, 3), (12, 9)])
+    def test_others_stay(self, in_tmp: Path, best: int, older: int) -> None:
+        self.made(in_tmp, "best.ckpt", best)
+        self.made(in_tmp, "best.previous.ckpt", older)
+        checkpoint.restore_best(in_tmp / "best.ckpt", {"callbacks": {"Checkpoints": {"best_step": 6}}})
+        assert torch.load(in_tmp / "best.ckpt")["global_step"] == best
