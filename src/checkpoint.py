@@ -6,12 +6,13 @@ import pickle
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 
-from src.config import TrainConfig, UserError
+from src.config import PositiveInt, Section, TrainConfig, UserError
 from src.loggers import Place
 from src.position import Position
 from src.results import FORMAT
@@ -20,6 +21,23 @@ from src.validation import check
 from src.writer import previous
 
 ABOUT = "about"  # the key under which Classifier saves it
+
+
+class About(Section):
+    """What every checkpoint of ours says about itself; see results.describe."""
+
+    format: Literal[FORMAT]  # type: ignore[valid-type]
+    config: dict[str, Any]
+    classes: list[str] = Field(min_length=2)
+    channels: PositiveInt
+    images: dict[str, int | str]
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"]
+    dataset: str
+    source: str
+    test_set: str
+    command: str
+    versions: dict[str, str]
+    git: dict[str, Any] | None
 
 
 class Checkpoint(NamedTuple):
@@ -70,9 +88,13 @@ def read(path: Path) -> dict[str, Any]:
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"checkpoint={path}: it is damaged or no checkpoint. Take another one.") from error
-    about = content.get(ABOUT) if isinstance(content, dict) else None
-    if not isinstance(about, dict) or about.get("format") != FORMAT or not _is_ours(content):
-        raise UserError(f"checkpoint={path}: another program wrote it. Only checkpoints of this project are read.")
+    try:
+        About.model_validate(content[ABOUT])
+        whole = all(isinstance(value, Tensor) for value in content["state_dict"].values())
+    except (ValidationError, KeyError, TypeError, AttributeError, IndexError):
+        whole = False
+    if not whole:
+        raise UserError(f"checkpoint={path}: another program wrote it. Only checkpoints of this version are read.")
     return content
 
 
@@ -82,10 +104,6 @@ def _verify(path: Path) -> None:
         with zipfile.ZipFile(path) as file:
             if (damaged := file.testzip()) is not None:
                 raise zipfile.BadZipFile(damaged)
-
-
-def _is_ours(content: dict[str, Any]) -> bool:
-    return isinstance(content[ABOUT].get("config"), dict) and isinstance(content.get("state_dict"), dict)
 
 
 class Resumed(NamedTuple):
@@ -124,7 +142,7 @@ def to_resume(run: Run) -> Resumed | None:
             continue
         if "position" not in content:
             raise UserError(f"{path} holds the weights alone. Take last.ckpt, which has the optimizer's state.")
-        position = Position(**content["position"])
+        position = TypeAdapter(Position).validate_python(content["position"])
         if position.epoch > run.config.trainer.max_epochs:
             raise UserError(
                 f"trainer.max_epochs={run.config.trainer.max_epochs}: {path} has {position.epoch} epochs behind it."

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
+from src import runs
 from src.cli import importing, launch
-from src.config import CONFIGS, DatasetConfig, EvalConfig, TrainConfig, UserError
+from src.config import EvalConfig, TrainConfig, UserError
 
 
 def evaluate(config: EvalConfig, folder: Path) -> float:
@@ -43,7 +42,7 @@ def as_trained(config: EvalConfig, trained: TrainConfig) -> TrainConfig:
 
     Other images are prepared as the training images were.
     """
-    dataset: Any = without_strange_mirrors(trained.dataset)
+    dataset: Any = runs.without_strange_mirrors(trained.dataset)
     if config.dataset is not None:
         prepared = {"image_size": dataset.image_size, "mean": dataset.mean, "std": dataset.std}
         dataset = config.dataset.model_copy(update=prepared)
@@ -51,15 +50,6 @@ def as_trained(config: EvalConfig, trained: TrainConfig) -> TrainConfig:
     changes |= {"batch_size": config.batch_size} if config.batch_size else {}
     changes |= {"data_dir": config.data_dir} if config.data_dir else {}
     return trained.model_copy(update=changes)
-
-
-def without_strange_mirrors(dataset: DatasetConfig) -> DatasetConfig:
-    """A checkpoint may not say what is downloaded from where, unless this project's own config says the same."""
-    own = CONFIGS / "dataset" / f"{dataset.name}.yaml"
-    known: Any = OmegaConf.to_container(OmegaConf.load(own)) if dataset.name.isidentifier() and own.exists() else {}
-    facts = {key: value for key, value in dataset.arguments().items() if key in ("folder", "archive", "mirrors", "md5")}
-    strange = "mirrors" in facts and any(known.get(key) != value for key, value in facts.items())
-    return dataset.model_copy(update={"mirrors": []}) if strange else dataset
 
 
 def refuse_misfit(about: dict[str, Any], channels: int, classes: list[str]) -> None:

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from yaml import YAMLError
 
 from src import cluster
-from src.config import Stopped, TrainConfig, UserError
+from src.config import CONFIGS, DatasetConfig, Stopped, TrainConfig, UserError
 from src.validation import check, flat, plain
 
 RUNS = Path("logs")
@@ -213,6 +213,15 @@ def differences(config: TrainConfig, saved: TrainConfig, named: Callable[[str], 
         for key in keys
         if named(key) and key not in FREE and now.get(key) not in (before.get(key), None, "auto")
     ]
+
+
+def without_strange_mirrors(dataset: DatasetConfig) -> DatasetConfig:
+    """A stranger's checkpoint or run may not say what is downloaded from where, unless this project's config does."""
+    own = CONFIGS / "dataset" / f"{dataset.name}.yaml"
+    known: Any = OmegaConf.to_container(OmegaConf.load(own)) if dataset.name.isidentifier() and own.exists() else {}
+    facts = {key: value for key, value in dataset.arguments().items() if key in ("folder", "archive", "mirrors", "md5")}
+    strange = "mirrors" in facts and any(known.get(key) != value for key, value in facts.items())
+    return dataset.model_copy(update={"mirrors": []}) if strange else dataset
 
 
 def _runs(root: Path) -> Iterable[Path]:

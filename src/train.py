@@ -41,7 +41,8 @@ def _train(run: runs.Run, interrupts: Interrupts) -> float | None:
 
     config, folder = run.config, run.folder
     hardware = pick_hardware(config.device, config.precision)
-    images = experiment.read_images(config.dataset, config.data_dir, shared=config.devices > 1)
+    dataset = runs.without_strange_mirrors(config.dataset) if run.saved else config.dataset
+    images = experiment.read_images(dataset, config.data_dir, shared=config.devices > 1)
     splits = split(images, config.dataset.valid_fraction, config.seed)
     config = config.model_copy(update={"dataset": experiment.with_found(config.dataset, splits)})
     about = results.describe(config, splits, hardware.precision, command_line("train"))
@@ -50,20 +51,20 @@ def _train(run: runs.Run, interrupts: Interrupts) -> float | None:
         about, notes = checkpoint.continued(resumed, about)
         hardware = hardware.noting(notes)
 
-    L.seed_everything(config.seed, verbose=False)
-    start = (resumed.position.epoch, resumed.position.batch) if resumed else (0, 0)
-    datamodule = experiment.build_datamodule(config, splits, start=start)
-    classifier = experiment.build_classifier(config, hardware, about)
-    summary = experiment.summarize(classifier, len(splits.classes))
-    if config.compile:
-        experiment.compile_network(classifier, hardware)
-    session = training.Session(config, hardware, folder, len(splits.classes), interrupts, resumed)
-    trainer = session.trainer
-    if trainer.is_global_zero:
-        screen.show_start(config, splits, hardware, folder, summary, resumed.position if resumed else None)
-        session.begin()
-
     with failures.explained(config, folder):
+        L.seed_everything(config.seed, verbose=False)
+        start = (resumed.position.epoch, resumed.position.batch) if resumed else (0, 0)
+        datamodule = experiment.build_datamodule(config, splits, start=start)
+        classifier = experiment.build_classifier(config, hardware, about)
+        summary = experiment.summarize(classifier, len(splits.classes))
+        if config.compile:
+            experiment.compile_network(classifier, hardware)
+        session = training.Session(config, hardware, folder, len(splits.classes), interrupts, resumed)
+        trainer = session.trainer
+        if trainer.is_global_zero:
+            screen.show_start(config, splits, hardware, folder, summary, resumed.position if resumed else None)
+            session.begin()
+
         trainer.fit(classifier, datamodule, ckpt_path=resumed.path if resumed else None, weights_only=True)
         best = session.best_checkpoint()
         experiment.load_weights(classifier, checkpoint.load(best))

@@ -197,7 +197,7 @@ class TestStrangers:
 
     def test_checkpoint_does_not_say_what_is_downloaded(self, door: Door, in_tmp: Path) -> None:
         from src.config import TrainConfig
-        from src.eval import without_strange_mirrors
+        from src.runs import without_strange_mirrors
         from src.validation import check
 
         config = OmegaConf.create(door("train", "dataset=cifar10", "--cfg", "job").out)

@@ -95,6 +95,9 @@ class Checkpoints(L.Callback):
         if position.batch % trainer.accumulate_grad_batches == 0 and trainer.global_step != self._saved_step:
             self._save(trainer, position)
 
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._writer.wait()
+
     def wait(self) -> None:
         """Return when what was begun is on the disk."""
         self._writer.wait()

@@ -126,7 +126,8 @@ class Classifier(L.LightningModule):
         Not in each step: a run that is resumed before its last validation takes no step any more.
         """
         for name, metric in self._of("train").items():
-            self.log(f"train/{name}", metric.compute())
+            if metric.update_called:
+                self.log(f"train/{name}", metric.compute())
             metric.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -1,0 +1,253 @@
+"""What goes wrong on the way: said in words, exit code 1, and the last whole checkpoint still loads."""
+
+from __future__ import annotations
+
+import http.server
+import multiprocessing
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from src import checkpoint
+from src.config import CONFIGS
+from src.data.download import md5_of
+from src.model.classifier import Classifier
+from tests.conftest import ROOT, SHORT, Outcome, results_of, write_folder, write_idx
+from tests.test_resume import assert_same, at_call, content
+
+Door = Callable[..., Outcome]
+
+
+@pytest.fixture
+def options(images_folder: Path) -> list[str]:
+    more = ["seed=3", "trainer.max_epochs=3", "trainer.log_every_n_steps=1", "callbacks.checkpoint_steps=2"]
+    return ["dataset=image_folder", f"data_dir={images_folder}", *SHORT, *more, "hydra.run.dir=r"]
+
+
+def failed(outcome: Outcome) -> str:
+    assert outcome.code == 1
+    errors = [line for line in outcome.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, outcome.err
+    assert "Traceback" not in outcome.err
+    return errors[0]
+
+
+class TestNotANumber:
+    def spoil(self, monkeypatch: pytest.MonkeyPatch, *calls: int) -> None:
+        """The logits of these forward passes, counted from 1, are NaN."""
+        original, count = Classifier.forward, iter(range(1, 1_000_000))
+
+        def forward(self: Any, images: torch.Tensor) -> torch.Tensor:
+            logits = original(self, images)
+            return logits * float("nan") if self.training and next(count) in calls else logits
+
+        monkeypatch.setattr(Classifier, "forward", forward)
+
+    def test_the_run_stops_with_step_rate_and_the_last_good_checkpoint(
+        self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.spoil(monkeypatch, 9)
+        words = failed(door("train", *options, "optimizer.lr=0.125", "scheduler=constant"))
+        assert "the loss is NaN or infinite in step 9, at learning rate 0.125." in words
+        assert f"The last good checkpoint is {in_tmp}/r/checkpoints/last.ckpt." in words
+        assert "on_nan=skip" in words
+        assert content(in_tmp / "r")["position"]["steps"] == 8
+        assert all(value.isfinite().all() for value in content(in_tmp / "r")["state_dict"].values())
+
+    def test_a_rate_that_is_too_high_ends_so_too(self, door: Door, options: list[str]) -> None:
+        words = failed(door("train", *options, "optimizer=sgd", "optimizer.lr=1e20", "scheduler=constant"))
+        assert "at learning rate 1e+20. " in words
+
+    def test_no_checkpoint_is_written_after_it_however_seldom_the_loss_is_read(
+        self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.spoil(monkeypatch, 3)
+        words = failed(door("train", *options, "trainer.log_every_n_steps=1000"))
+        assert "in step 3" in words
+        assert content(in_tmp / "r")["position"]["steps"] == 2
+
+    def test_skipped_steps_change_nothing_and_are_counted(
+        self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen: dict[int, list[torch.Tensor]] = {}
+
+        def look(self: Any, *arguments: Any) -> None:
+            seen[self.trainer.global_step] = [value.clone() for value in self.network.state_dict().values()]
+
+        monkeypatch.setattr(Classifier, "on_train_batch_end", look, raising=False)
+        self.spoil(monkeypatch, 5, 6)
+        outcome = door("train", *options, "on_nan=skip", "model.batch_norm=true", "model.padding=0")
+        assert outcome.code == 0, outcome.err
+        assert results_of(in_tmp / "r")["train"]["skipped_steps"] == 2
+        for step in (5, 6):  # the running statistics of the batch norm stay as well, but for the count of batches
+            assert all(torch.equal(*pair) for pair in zip(seen[step - 1], seen[step], strict=True))
+        assert not all(torch.equal(*pair) for pair in zip(seen[6], seen[7], strict=True))
+        assert "nan" not in (in_tmp / "r/metrics.csv").read_text()
+
+    def test_the_count_survives_an_interruption(
+        self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            self.spoil(patch, 3)
+            at_call(patch, "training_step", 9, lambda: 1 / 0)
+            assert door("train", *options, "on_nan=skip").code == 1
+        assert door("train", "resume=r").code == 0
+        assert results_of(in_tmp / "r")["train"]["skipped_steps"] == 1
+
+    def test_ten_in_a_row_end_the_run(self, door: Door, options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.spoil(monkeypatch, *range(4, 100))
+        words = failed(door("train", *options, "on_nan=skip"))
+        assert "in 10 steps in a row, the last of them step 13" in words
+
+
+def limited(kind: int, size: int, *arguments: str) -> Outcome:
+    """`python -m src.train` in a process that gets no more of a resource."""
+    done = subprocess.run(
+        [sys.executable, "-m", "src.train", *arguments],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        preexec_fn=partial(resource.setrlimit, kind, (size, size)),
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+class TestMachine:
+    def test_out_of_memory(self, options: list[str], in_tmp: Path) -> None:
+        many = write_folder(in_tmp / "many", classes=2, count=1200)
+        words = failed(limited(resource.RLIMIT_AS, 5 << 30, *options, f"data_dir={many}", "batch_size=4000"))
+        assert "out of this machine's memory with batch_size=4000. Take batch_size=2000, and " in words
+        assert "trainer.accumulate_grad_batches=2 for the same gradients" in words
+
+    def test_out_of_gpu_memory(self, door: Door, options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail() -> None:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+        at_call(monkeypatch, "training_step", 2, fail)
+        words = failed(door("train", *options, "trainer.accumulate_grad_batches=3"))
+        assert "out of the GPU's memory with batch_size=8. Take batch_size=4, and " in words
+        assert "trainer.accumulate_grad_batches=6" in words
+
+    def test_disk_full(self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fill() -> None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        at_call(monkeypatch, "training_step", 7, fill)
+        try:
+            words = failed(door("train", *options))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert f"{in_tmp}/r can't be written to: " in words
+        assert "The last whole checkpoint is " in words
+        whole = checkpoint.read(in_tmp / "r/checkpoints/last.ckpt")
+        assert whole["position"]["steps"] == 6
+        assert not list((in_tmp / "r").rglob("*.part"))
+        monkeypatch.undo()
+        monkeypatch.chdir(in_tmp)
+        monkeypatch.setattr("sys.argv", ["train"])
+        assert door("train", "resume=r").code == 0, "with room again, it goes on"
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+    def test_file_system_that_is_really_full(self, options: list[str], in_tmp: Path) -> None:
+        small = in_tmp / "small"
+        small.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", small], capture_output=True).returncode:
+            pytest.skip("this machine lets nobody mount a file system")
+        try:
+            command = [*options[:-1], f"hydra.run.dir={small}/r", "trainer.max_epochs=50"]
+            words = failed(limited(resource.RLIMIT_CORE, 0, *command))
+            assert f"{small}/r can't be written to: the disk is full." in words
+            assert checkpoint.read(small / "r/checkpoints/last.ckpt")["position"]["steps"] > 0
+        finally:
+            subprocess.run(["umount", small], check=True)
+
+    def test_folder_removed(
+        self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        at_call(monkeypatch, "training_step", 5, lambda: shutil.rmtree(in_tmp / "r"))
+        words = failed(door("train", *options))
+        assert f"{in_tmp}/r can't be written to: it was removed while the run wrote to it." in words
+        assert "No checkpoint was written yet." in words
+
+    def test_loader_worker_dies(
+        self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert door("train", *options[:-1], "hydra.run.dir=whole").code == 0
+
+        def kill() -> None:
+            multiprocessing.active_children()[0].kill()
+
+        with monkeypatch.context() as patch:
+            at_call(patch, "training_step", 3, kill)
+            words = failed(door("train", *options, "num_workers=2"))
+        assert "a process that fetches batches died: DataLoader worker (pid" in words
+        assert "num_workers=0 needs none" in words
+        assert door("train", "resume=r", "num_workers=0").code == 0
+        assert_same(in_tmp / "r", in_tmp / "whole")
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    asked: list[str]
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        super().do_GET()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing on stderr."""
+
+
+@pytest.fixture
+def mirror(in_tmp: Path) -> Iterator[tuple[str, Path, list[str]]]:
+    """The address of a server, the folder that it serves, and what it was asked for."""
+    served = in_tmp / "served"
+    served.mkdir()
+    Quiet.asked = []
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(served))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/", served, Quiet.asked
+        server.shutdown()
+
+
+def test_two_runs_started_at_once_share_a_download_and_nothing_else(
+    mirror: tuple[str, Path, list[str]], in_tmp: Path, rng: np.random.Generator
+) -> None:
+    address, served, asked = mirror
+    write_idx(served, rng, train=60, gz=True)
+    plain = write_idx(in_tmp / "plain", np.random.default_rng(0), train=60)
+    md5 = {path.name: md5_of(path) for path in [*served.iterdir(), *plain.iterdir()]}
+    config = (CONFIGS / "dataset/mnist.yaml").read_text()
+    own = in_tmp / "own/dataset/served.yaml"
+    own.parent.mkdir(parents=True)
+    head, _, _ = config.partition("mirrors:")
+    lines = [head, "mirrors:\n", f"  - {address}\n", "md5:\n", *(f"  {name}: {value}\n" for name, value in md5.items())]
+    own.write_text("".join(lines))
+    command = [sys.executable, "-m", "src.train", "--config-dir", str(in_tmp / "own"), "dataset=served", *SHORT]
+    runs = [
+        subprocess.Popen(
+            command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
+    for run in runs:
+        _, error = run.communicate(timeout=120)
+        assert run.returncode == 0, error.decode()
+    assert len(asked) == 4, asked
+    folders = list((in_tmp / "logs").iterdir())
+    assert len(folders) == 2
+    one, two = (results_of(folder) for folder in folders)
+    assert one["test"] == two["test"]
+    assert one["dataset"]["sha256"] == two["dataset"]["sha256"]

@@ -1,0 +1,345 @@
+"""Files that a stranger made: checkpoints, archives, images, configs. None runs code, escapes, hangs or eats memory."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import struct
+import tarfile
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+from PIL import Image
+
+from src import checkpoint, cli
+from src.config import TrainConfig, UserError
+from src.data.cifar import read_cifar10
+from src.data.folder import read_folder
+from src.data.idx import parse_idx
+from src.validation import check
+from tests.conftest import SHORT, Outcome, cifar_batch, idx_bytes, write_cifar, write_folder
+
+Door = Callable[..., Outcome]
+
+
+@pytest.fixture
+def trained(door: Door, images_folder: Path, in_tmp: Path) -> Path:
+    outcome = door("train", "dataset=image_folder", f"data_dir={images_folder}", *SHORT, "hydra.run.dir=r")
+    assert outcome.code == 0, outcome.err
+    return in_tmp / "r/checkpoints/best.ckpt"
+
+
+def crafted(path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """The checkpoint after `change`, in a file of its own."""
+    content = torch.load(path, weights_only=True)
+    change(content)
+    made = path.with_name("crafted.ckpt")
+    torch.save(content, made)
+    return made
+
+
+def made_of(call: Callable[[], Any]) -> Any:
+    """What the call gives, or the sentence that it is refused with."""
+    try:
+        return call()
+    except UserError as error:
+        return f"refused: {error}"
+
+
+class TestCheckpoints:
+    @pytest.mark.parametrize(
+        ("group", "target"),
+        [
+            ("model", "os.system"),
+            ("model", "subprocess.Popen"),
+            ("model", "torch.hub.load"),
+            ("model", "torch.nn.Linear"),
+            ("model", "src.cli.launch"),
+            ("model", "src.model.classifier.Classifier"),
+            ("dataset", "src.data.download.fetch"),
+            ("dataset", "src.data.cifar._extract"),
+            ("dataset", "src.results._git"),
+            ("dataset", "src.data.cifar.pickle.loads"),
+            ("optimizer", "torch.optim.lr_scheduler.StepLR"),
+            ("optimizer", "torch.optim.optimizer.warnings.warn"),
+            ("optimizer", "torch.optim.swa_utils.AveragedModel"),
+            ("optimizer", "src.writer.write"),
+            ("scheduler", "torch.optim.SGD"),
+            ("scheduler", "src.train.main"),
+            ("scheduler", "builtins.exec"),
+            ("scheduler", "src.model.schedules.math.floor"),
+        ],
+    )
+    def test_no_target_outside_the_registry_is_called(self, door: Door, trained: Path, group: str, target: str) -> None:
+        def change(content: dict[str, Any]) -> None:
+            content["about"]["config"][group] = {"name": "x", "_target_": target, "command": "touch trap", "params": 1}
+
+        outcome = door("eval", f"checkpoint={crafted(trained, change)}")
+        assert outcome.code == 2
+        assert f"{group}._target_={target}: " in outcome.err
+        assert "Traceback" not in outcome.err
+
+    @pytest.mark.parametrize("key", ["folder"])
+    @pytest.mark.parametrize("value", ["/etc", "../../etc", "a/../../b", "~/x", "C:\\x", "..\\x"])
+    def test_no_path_leads_out_of_the_data_folder(self, door: Door, trained: Path, key: str, value: str) -> None:
+        outcome = door(
+            "eval", f"checkpoint={crafted(trained, lambda c: c['about']['config']['dataset'].update({key: value}))}"
+        )
+        assert outcome.code == 2
+        assert f"dataset.{key}={value}: expected a path below data_dir" in outcome.err
+        outcome = door("train", "dataset=cifar10", f"dataset.archive='{value}'")
+        assert outcome.code == 2
+        assert "expected a path below data_dir" in outcome.err
+
+    @pytest.mark.parametrize("name", ["about", "state_dict", "position", "callbacks"])
+    def test_no_pickle_runs(self, door: Door, trained: Path, in_tmp: Path, name: str) -> None:
+        class Evil:
+            def __reduce__(self) -> tuple[Any, ...]:
+                return os.mkdir, (str(in_tmp / "trap"),)
+
+        for path in (trained, trained.with_name("last.ckpt")):
+            made = crafted(path, lambda content: content.update({name: Evil()}))
+            outcome = door("eval", f"checkpoint={made}")
+            assert outcome.code == 2
+            made.replace(path)
+            (in_tmp / "r/results.json").unlink(missing_ok=True)
+        outcome = door("train", "resume=r")
+        assert outcome.code == 2
+        assert "which could run code" in outcome.err
+        assert not (in_tmp / "trap").exists()
+
+    def test_a_pickle_with_no_archive_around_it_does_not_run_either(self, door: Door, in_tmp: Path) -> None:
+        made = in_tmp / "evil.ckpt"
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+            made.write_bytes(pickle.dumps({"about": eval}, protocol))
+            assert door("eval", f"checkpoint={made}").code == 2
+
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(data=st.data())
+    def test_whatever_it_says_of_itself_is_refused_in_words(self, trained: Path, data: st.DataObject) -> None:
+        values = st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+            max_leaves=5,
+        )
+        content = torch.load(trained, weights_only=True)
+        place: Any = content if data.draw(st.booleans()) else content["about"]
+        if data.draw(st.booleans()):
+            place = content["about"]["config"]
+        key = data.draw(st.sampled_from(sorted(place)))
+        place[key] = data.draw(values)
+        made = trained.with_name("crafted.ckpt")
+        torch.save(content, made)
+        found = made_of(lambda: checkpoint.load(made))
+        assert isinstance(found, checkpoint.Checkpoint) or found.startswith("refused: checkpoint=")
+
+
+class TestArchives:
+    def test_nothing_escapes_and_nothing_strange_is_unpacked(self, tmp_path: Path, rng: np.random.Generator) -> None:
+        batches = write_cifar(tmp_path / "b", rng)
+        outside = tmp_path / "outside"
+        outside.write_text("mine")
+        with tarfile.open(tmp_path / "cifar-10-python.tar.gz", "w:gz") as tar:
+            for path in batches.iterdir():
+                tar.add(path, arcname=f"../../{path.name}")
+            for name, kind in (("data_batch_1", tarfile.SYMTYPE), ("test_batch", tarfile.LNKTYPE)):
+                link = tarfile.TarInfo(f"x/{name}")
+                link.type, link.linkname = kind, str(outside)
+                tar.addfile(link)
+            tar.addfile(tarfile.TarInfo("/tmp/evil"), io.BytesIO())
+        data = tmp_path / "data"
+        data.mkdir()
+        (tmp_path / "cifar-10-python.tar.gz").rename(data / "cifar-10-python.tar.gz")
+        found = read_cifar10(data, "auto", "c", "cifar-10-python.tar.gz", [], None)
+        assert len(found.train) == 100
+        assert {path.name for path in (data / "c").iterdir()} == {path.name for path in batches.iterdir()}
+        assert all(path.is_file() and not path.is_symlink() for path in (data / "c").iterdir())
+        assert outside.read_text() == "mine"
+        assert {path.name for path in tmp_path.iterdir()} == {"b", "outside", "data"}
+
+    def test_a_member_that_is_too_large_is_not_unpacked(self, tmp_path: Path, rng: np.random.Generator) -> None:
+        batches = write_cifar(tmp_path / "b", rng)
+        with (batches / "data_batch_3").open("ab") as file:
+            file.truncate(100 << 20)  # zeros, which pack to nothing
+        with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as tar:
+            tar.add(batches, arcname="c")
+        with pytest.raises(UserError, match="lacks data_batch_3"):
+            read_cifar10(tmp_path, "auto", "c", "a.tar.gz", [], None)
+
+    def test_pickles_are_not_read_before_their_checksum_fits(
+        self, tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write_cifar(tmp_path / "c", rng)
+
+        def read(*arguments: Any, **options: Any) -> None:
+            raise AssertionError("a pickle was read")
+
+        monkeypatch.setattr("src.data.cifar._ArraysOnly", read)
+        with pytest.raises(UserError, match=r"batches\.meta has the wrong checksum"):
+            read_cifar10(tmp_path, "auto", "c", "a.tar.gz", [], {"batches.meta": "0" * 32})
+
+    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.binary(max_size=200), st.integers(0, 400), st.booleans())
+    def test_batches_of_any_bytes_are_refused_in_words(
+        self, tmp_path: Path, noise: bytes, place: int, appended: bool
+    ) -> None:
+        folder = tmp_path / "c"
+        if not folder.exists():
+            write_cifar(folder, np.random.default_rng(0))
+        whole = cifar_batch(np.zeros((2, 3072), np.uint8), [0, 1])
+        made = noise if appended else whole[:place] + noise + whole[place + len(noise) :]
+        (folder / "data_batch_1").write_bytes(made)
+        found = made_of(lambda: len(read_cifar10(tmp_path, "auto", "c", "a.tar.gz", [], None).train))
+        assert found == 82 or "data_batch_1" in found
+
+
+def png(width: int, height: int) -> bytes:
+    """A PNG that announces a size and has hardly any pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
+    )
+
+
+class TestImages:
+    @pytest.mark.parametrize(
+        ("content", "sentence"),
+        [
+            (png(60_000, 60_000), "decompression bomb"),
+            (png(12, 12), "is a broken image"),
+            (png(0, 12), "no image|broken image"),
+            (b"", "no image that can be read"),
+            (b"GIF89a", "no image that can be read"),
+            (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "no image that can be read"),
+            (b"%PDF-1.4", "no image that can be read"),
+            (b"MZ" + b"\0" * 100, "no image that can be read"),
+        ],
+    )
+    def test_files_that_are_no_whole_image_are_named(self, tmp_path: Path, content: bytes, sentence: str) -> None:
+        root = write_folder(tmp_path / "f", classes=2, count=2)
+        (root / "class1/strange.png").write_bytes(content)
+        tracemalloc.start()
+        with pytest.raises(UserError, match=rf"class1/strange.png.*({sentence})"):
+            read_folder(root, "auto")
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most < 50 << 20
+
+    @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGBA", "CMYK", "YCbCr", "I;16", "I"])
+    def test_every_mode_gives_the_colours_that_a_viewer_shows(self, tmp_path: Path, mode: str) -> None:
+        root = write_folder(tmp_path / "f", classes=2, count=1)
+        grey = 204  # a palette has it
+        if mode.startswith("I"):
+            picture = Image.fromarray(np.full((12, 12), grey << 8, np.uint16 if mode == "I;16" else np.int32))
+        else:
+            level = 255 if mode == "1" else grey
+            picture = Image.new("RGB", (12, 12), (level,) * 3).convert("LA" if mode == "PA" else mode)
+            picture = picture.convert("PA") if mode == "PA" else picture
+        path = root / "class0" / ("z.jpg" if mode in ("CMYK", "YCbCr") else "z.tiff")
+        picture.save(path)
+        found = read_folder(root, "auto").train.images[1]
+        expected = 255 if mode == "1" else grey
+        assert int((found.int() - expected).abs().max()) <= 3
+
+    @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.integers(8, 300), st.binary(min_size=1, max_size=20))
+    def test_damage_anywhere_is_named_or_harmless(self, tmp_path: Path, place: int, noise: bytes) -> None:
+        root = tmp_path / "f"
+        if not root.exists():
+            write_folder(root, classes=2, count=2)
+        whole = (root / "class0/000.png").read_bytes()
+        (root / "class1/000.png").write_bytes(whole[:place] + noise + whole[place + len(noise) :])
+        found = made_of(lambda: len(read_folder(root, "auto").train))
+        assert found == 4 or "class1/000.png" in found
+
+
+class TestFuzz:
+    @settings(max_examples=500, deadline=None)
+    @given(st.binary(max_size=300))
+    def test_any_bytes_are_an_idx_file_or_are_refused(self, content: bytes) -> None:
+        self.parse(content)
+
+    @settings(max_examples=500, deadline=None)
+    @given(st.sampled_from([1, 3]), st.lists(st.integers(0, 2**32 - 1), max_size=4), st.binary(max_size=60))
+    def test_any_announced_size_is_held_against_the_file(self, rank: int, shape: list[int], pixels: bytes) -> None:
+        self.parse(b"\x00\x00\x08" + bytes([rank]) + struct.pack(f">{len(shape)}I", *shape) + pixels)
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.integers(0, 100), st.binary(max_size=8), st.integers(0, 100))
+    def test_a_damaged_file_is_refused_or_has_its_size(self, place: int, noise: bytes, end: int) -> None:
+        whole = idx_bytes(np.zeros((3, 5, 5)))
+        self.parse((whole[:place] + noise + whole[place + len(noise) :])[: end or None])
+
+    def parse(self, content: bytes) -> None:
+        tracemalloc.start()
+        found = made_of(lambda: parse_idx(content, "it"))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most < 2 * len(content) + 20_000
+        if isinstance(found, torch.Tensor):
+            assert found.dtype == torch.uint8
+            assert found.numel() == len(content) - 4 - 4 * found.ndim
+        else:
+            assert found.startswith("refused: it is ")
+
+    @pytest.fixture(scope="class")
+    def plain(self) -> dict[str, Any]:
+        cli.register()
+        composed = cli._compose("train", None, [])
+        found: Any = OmegaConf.to_container(composed)
+        return {key: value for key, value in found.items() if key != "hydra"}
+
+    @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(data=st.data())
+    def test_any_value_of_any_key_is_taken_or_refused(self, plain: dict[str, Any], data: st.DataObject) -> None:
+        config: Any = OmegaConf.to_container(OmegaConf.create(plain))
+        place = config
+        while True:
+            key = data.draw(st.sampled_from(sorted(place)))
+            if not isinstance(place[key], dict) or data.draw(st.booleans()):
+                break
+            place = place[key]
+        text = st.text(max_size=8)
+        values = st.none() | st.booleans() | st.integers() | st.floats() | text | st.lists(st.integers(), max_size=3)
+        place[data.draw(st.sampled_from([key, "made_up"]))] = data.draw(
+            values | st.dictionaries(text, text, max_size=2)
+        )
+        found = made_of(lambda: check(config, TrainConfig))
+        assert isinstance(found, TrainConfig) or len(found) > 20
+
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(
+        st.lists(
+            st.text(max_size=12)
+            | st.builds(
+                "{}{}={}".format,
+                st.sampled_from(["", "+", "++", "~"]),
+                st.sampled_from(["seed", "model", "dataset.std", "optimizer.lr", "trainer", "hydra.run.dir", "resume"]),
+                st.text(max_size=10),
+            ),
+            max_size=3,
+        )
+    )
+    def test_any_words_on_the_command_line_end_in_a_config_or_a_sentence(self, words: list[str]) -> None:
+        cli.register()
+        words = [word for word in words if not word.startswith("-")]
+
+        def compose() -> list[TrainConfig]:
+            cli._declared(list(words), words)
+            return [check(cli._compose("train", None, job), TrainConfig) for job in cli._jobs(words, False)]
+
+        assert made_of(compose)
