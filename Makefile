@@ -6,7 +6,7 @@ READY := $(VENV)/.installed-from-lock
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-all lint bench bench-table tensorboard lock clean
+.PHONY: help train test test-all crash-test lint bench bench-table tensorboard lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ test: $(READY)  ## the tests, without the slow ones
 
 test-all: $(READY)  ## every test
 	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+crash-test: $(READY)  ## kill runs and compare them with unbroken ones; KILLS=200 takes 20 minutes
+	$(BIN)/python -m tests.crash --kills $(or $(KILLS),20)
 
 lint: $(READY)  ## ruff check and format, mypy
 	$(BIN)/ruff check .

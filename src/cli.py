@@ -148,7 +148,8 @@ def discard(folder: Path) -> None:
 def _end(error: Exception, code: int) -> NoReturn:
     if os.environ.get("HYDRA_FULL_ERROR") == "1" and not isinstance(error, Stopped):
         raise error
-    for line in str(error).splitlines():
+    said = runs.is_child() and isinstance(error, Stopped)  # by the process that leads the run
+    for line in [] if said else str(error).splitlines():
         print(line if isinstance(error, Stopped) else f"error: {line}", file=sys.stderr)
     raise SystemExit(code) from error
 

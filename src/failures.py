@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,4 +75,5 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _first_sentence(text: str) -> str:
+    text = re.sub(r"^(\[[^\]]*\]\s*)+", "", text.strip())  # where in torch's own code it happened
     return text.strip().splitlines()[0].partition(". ")[0].rstrip(".") + "." if text.strip() else "no reason was given."

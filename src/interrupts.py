@@ -47,4 +47,5 @@ class Interrupts:
             raise Stopped(number)
         name = signal.Signals(number).name
         # print() is not safe in a handler: it may have interrupted a print
-        os.write(2, f"{name}: saving after this step. A second signal stops at once.\n".encode())
+        beginning = "\n" if os.isatty(2) else ""  # of a line of its own, below the bar
+        os.write(2, f"{beginning}{name}: saving after this step. A second signal stops at once.\n".encode())

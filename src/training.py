@@ -173,7 +173,8 @@ def _quiet_trainer(**options: Any) -> L.Trainer:
         ".*does not have many workers.*",  # one indexing call a batch needs none
         ".*your dataloader is not resumable.*",  # BatchOrder begins where the run does
         ".*Experiment logs directory .* exists.*",  # Hydra made it a moment ago
-        ".*LeafSpec.* is deprecated.*",  # torch's complaint about Lightning
+        ".*(LeafSpec|all_gather).* is deprecated.*",  # torch's complaint about Lightning
+        ".*recommended to use .*sync_dist=True.*",  # Metric.compute has seen all processes
         ".*number of training batches .* is smaller than the logging interval.*",
         ".*lr_scheduler.step.*before.*optimizer.step.*",  # the first step of a loss scaler may be skipped
     ):

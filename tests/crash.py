@@ -274,7 +274,7 @@ def crash(one: Case, kills: int, images: Path, folder: Path, seed: int) -> Count
             name = place.__name__ if place else ""
         else:
             victim = chance.choice(["first", "second", "both"])
-            delay = chance.uniform(0.0, 3.0) if left > 0 else None
+            delay = chance.uniform(0.0, 1.2) if left > 0 else None
             code = attempt_apart(arguments_of(one, images, killed), log, delay, victim)
             name = f"the_{victim}_of_two_processes"
         finished = (killed / "results.json").exists()
@@ -356,8 +356,10 @@ def main() -> None:
     started, hits = time.monotonic(), Counter[str]()
     with tempfile.TemporaryDirectory() as temporary:
         images = write_folder(Path(temporary, "images"), classes=2, count=60)
-        for position, number in enumerate(numbers):
-            share = chosen.kills // len(numbers) + (position < chosen.kills % len(numbers))
+        weights = [1 if CASES[number].processes > 1 else 2 for number in numbers]  # starting two takes longer
+        shares = [chosen.kills * weight // sum(weights) for weight in weights]
+        shares[0] += chosen.kills - sum(shares)
+        for number, share in zip(numbers, shares, strict=True):
             began = time.monotonic()
             found = crash(CASES[number], share, images, Path(temporary, str(number)), chosen.seed + number)
             print(

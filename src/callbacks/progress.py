@@ -30,7 +30,7 @@ class ProgressBar(RichProgressBar):
     def configure_columns(self, trainer: L.Trainer) -> list[ProgressColumn]:
         return [
             TextColumn("{task.description}"),
-            BarColumn(bar_width=8),
+            BarColumn(bar_width=5),
             MofNCompleteColumn(),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         ]
@@ -54,7 +54,7 @@ class ProgressBar(RichProgressBar):
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         found = trainer.callback_metrics
-        metrics = {"val acc": f"{float(found['val/acc']):.1%}"} if "val/acc" in found else {}
+        metrics = {"val": f"{float(found['val/acc']):.1%}"} if "val/acc" in found else {}
         if trainer.training and self._loss_and_accuracy is not None:
             rate = self._throughput.running
             loss, accuracy = self._loss_and_accuracy.tolist()

@@ -40,8 +40,17 @@ def _place() -> Path:
     """The file of the process that started this one, or a new one: no run finds what another has left."""
     inherited = os.environ.get(VARIABLE) if "LOCAL_RANK" in os.environ else None  # Lightning gives each one its rank
     if inherited is None or Path(inherited).name.startswith(f"images-{os.getpid()}-"):
+        _remove(*_abandoned())
         os.environ[VARIABLE] = str(Path(tempfile.gettempdir(), f"images-{os.getpid()}-{uuid4().hex}.pt"))
     return Path(os.environ[VARIABLE])
+
+
+def _abandoned() -> list[Path]:
+    """What runs on this machine have left that were killed."""
+    if not Path("/proc/self").exists():
+        return []
+    files = Path(tempfile.gettempdir()).glob("images-*-*.*")
+    return [file for file in files if not Path("/proc", file.name.split("-")[1]).exists()]
 
 
 def _as_dict(source: Source) -> dict[str, Any]:
