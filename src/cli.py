@@ -90,7 +90,10 @@ def launch(door: str, schema: type[Checked], task: Callable[[Checked, Path], flo
                 sys.argv[1:] = _continued(sys.argv[1:], config)
     except UserError as error:
         _end(error, 2)
-    hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=door)(job)()
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=door)(job)()
+    except KeyboardInterrupt:  # before a job began or between two
+        raise SystemExit(130) from None
 
 
 def _refuse_in_sweep(config: Section) -> None:

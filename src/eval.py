@@ -8,6 +8,7 @@ from typing import Any
 from src import runs
 from src.cli import importing, launch
 from src.config import EvalConfig, TrainConfig, UserError
+from src.interrupts import Interrupts
 
 
 def evaluate(config: EvalConfig, folder: Path) -> float:
@@ -66,8 +67,13 @@ def refuse_misfit(about: dict[str, Any], channels: int, classes: list[str]) -> N
         )
 
 
+def interruptible(config: EvalConfig, folder: Path) -> float:
+    with Interrupts():
+        return evaluate(config, folder)
+
+
 def main() -> None:
-    launch("eval", EvalConfig, evaluate)
+    launch("eval", EvalConfig, interruptible)
 
 
 if __name__ == "__main__":

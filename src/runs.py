@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,8 @@ def lock(run: Run) -> Iterator[None]:
     try:
         yield
     finally:
-        (run.folder / LOCK).unlink(missing_ok=True)
+        with suppress(OSError):  # the folder may be gone or read-only; Windows removes no file that is open
+            (run.folder / LOCK).unlink()
         held.release()
 
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -124,6 +125,14 @@ def limited(kind: int, size: int, *arguments: str) -> Outcome:
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
+def make_read_only(run: Path) -> None:
+    """As soon as there are two checkpoints."""
+    while not (run / "checkpoints/last.previous.ckpt").exists():
+        time.sleep(0.05)
+    subprocess.run(["mount", "--bind", run, run], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", run], check=True)
+
+
 class TestMachine:
     def test_out_of_memory(self, options: list[str], in_tmp: Path) -> None:
         many = write_folder(in_tmp / "many", classes=2, count=1200)
@@ -161,18 +170,22 @@ class TestMachine:
         assert door("train", "resume=r").code == 0, "with room again, it goes on"
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
-    def test_file_system_that_is_really_full(self, options: list[str], in_tmp: Path) -> None:
+    @pytest.mark.parametrize("fault", ["the disk is full", "the disk is read-only"])
+    def test_real_file_system(self, options: list[str], in_tmp: Path, fault: str) -> None:
         small = in_tmp / "small"
         small.mkdir()
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", small], capture_output=True).returncode:
+        size = "size=250k" if "full" in fault else "size=50m"
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", small], capture_output=True).returncode:
             pytest.skip("this machine lets nobody mount a file system")
+        command = [*options[:-1], f"hydra.run.dir={small}/r", "trainer.max_epochs=100000"]
         try:
-            command = [*options[:-1], f"hydra.run.dir={small}/r", "trainer.max_epochs=50"]
+            if "read-only" in fault:
+                threading.Thread(target=make_read_only, args=(small / "r",), daemon=True).start()
             words = failed(limited(resource.RLIMIT_CORE, 0, *command))
-            assert f"{small}/r can't be written to: the disk is full." in words
+            assert f"{small}/r can't be written to: {fault}." in words
             assert checkpoint.read(small / "r/checkpoints/last.ckpt")["position"]["steps"] > 0
         finally:
-            subprocess.run(["umount", small], check=True)
+            subprocess.run(["umount", "--recursive", small], check=True)
 
     def test_folder_removed(
         self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch

@@ -141,6 +141,7 @@ class TestGoingOn:
         assert door("train", *options, "trainer.max_epochs=1", "hydra.run.dir=short").code == 0
         outcome = door("train", "resume=short", "trainer.max_epochs=2", "num_workers=2", "logger=csv")
         assert outcome.code == 0, outcome.err
+        assert results_of(in_tmp / "short")["train"]["interruptions"] == 0
         one, two = content(in_tmp / "short"), content(whole)
         assert all(torch.equal(value, two["state_dict"][name]) for name, value in one["state_dict"].items())
         assert results_of(in_tmp / "short")["train"]["epochs"] == 2
@@ -305,6 +306,14 @@ class TestSignals:
             assert time.monotonic() - started < 10
             assert b"Traceback" not in error
             assert checkpoint.read(run / "checkpoints/last.ckpt")["position"]["steps"] > 0
+
+    def test_an_evaluation_says_no_more_than_its_exit_code(
+        self, door: Door, whole: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        at_call(monkeypatch, "test_step", 1, send(signal.SIGINT))
+        outcome = door("eval", "checkpoint=whole/checkpoints/best.ckpt")
+        assert outcome.code == 130
+        assert outcome.err.strip().splitlines()[-1] == "stopped by SIGINT."
 
     def test_before_training_there_is_nothing_to_save(
         self, door: Door, options: list[str], monkeypatch: pytest.MonkeyPatch

@@ -137,7 +137,9 @@ class Checkpoints(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_score, self.best_step = state_dict["best_score"], state_dict["best_step"]
-        self.seconds, self.interruptions = state_dict["seconds"], state_dict["interruptions"] + 1
+        assert self._resumed is not None
+        self.seconds = state_dict["seconds"]
+        self.interruptions = state_dict["interruptions"] + (not self._resumed.finished)
 
     def _renumber(self, trainer: L.Trainer) -> None:
         if self._resumed is not None and trainer.state.fn == "fit":
