@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-import warnings
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -138,7 +138,7 @@ def to_resume(run: Run) -> Resumed | None:
         except UserError as error:
             if number == len(candidates) - 1:
                 raise
-            warnings.warn(f"{error} Going on from {candidates[number + 1]}, the one before it.", stacklevel=2)
+            print(f"warning: {error} Going on from {candidates[number + 1]}, the one before it.", file=sys.stderr)
             continue
         if "position" not in content:
             raise UserError(f"{path} holds the weights alone. Take last.ckpt, which has the optimizer's state.")

@@ -19,6 +19,7 @@ EXAMPLES = {
         "python -m src.train experiment=quick trainer.max_epochs=1",
         "python -m src.train dataset=image_folder data_dir=my/photos",
         "python -m src.train -m dataset=mnist,cifar10 optimizer=adamw,sgd seed=1,2",
+        "python -m src.train resume=last          # on with the newest unfinished run",
         "python -m src.train --cfg job            # the whole config, with its values",
     ],
     "eval": [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-import warnings
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,7 +62,8 @@ class CSVLogger(Logger):
         """Keep the first `rows` rows, and go on after them."""
         kept = self._read()[:rows] if self.path.exists() else []
         if len(kept) < rows:
-            warnings.warn(f"{self.path} has lost {rows - len(kept)} rows from before the interruption.", stacklevel=2)
+            lost = rows - len(kept)
+            print(f"warning: {self.path} has lost {lost} rows from before the interruption.", file=sys.stderr)
         self.rows = len(kept)
         if kept:
             self._write(kept)

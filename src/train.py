@@ -61,11 +61,13 @@ def _train(run: runs.Run, interrupts: Interrupts) -> float | None:
             experiment.compile_network(classifier, hardware)
         session = training.Session(config, hardware, folder, len(splits.classes), interrupts, resumed)
         trainer = session.trainer
+        position, path = (resumed.position, resumed.path) if resumed else (None, None)
+        resumed = None  # its tensors are Lightning's, which lets go of them
         if trainer.is_global_zero:
-            screen.show_start(config, splits, hardware, folder, summary, resumed.position if resumed else None)
+            screen.show_start(config, splits, hardware, folder, summary, position)
             session.begin()
 
-        trainer.fit(classifier, datamodule, ckpt_path=resumed.path if resumed else None, weights_only=True)
+        trainer.fit(classifier, datamodule, ckpt_path=path, weights_only=True)
         best = session.best_checkpoint()
         experiment.load_weights(classifier, checkpoint.load(best))
         scores = trainer.test(classifier, datamodule, verbose=False)[0]

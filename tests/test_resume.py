@@ -170,14 +170,21 @@ class TestGoingOn:
                 whole_bytes.index(torch.load(last)["state_dict"]["network.classifier.1.bias"].numpy().tobytes())
             ] ^= 1
             last.write_bytes(whole_bytes)
-        if damage == "gone":
-            outcome = door("train", "resume=r")
-        else:
-            with pytest.warns(UserWarning, match=r"it is damaged or no checkpoint.*Going on from .*last.previous.ckpt"):
-                outcome = door("train", "resume=r")
+        outcome = door("train", "resume=r")
+        warning = f"warning: checkpoint={last}: it is damaged or no checkpoint. Take another one. Going on from "
+        assert (warning in outcome.err) == (damage != "gone")
         assert outcome.code == 0, outcome.err
         assert "goes on at  step 6" in outcome.out
         assert_same(in_tmp / "r", whole)
+
+    def test_a_table_that_has_lost_rows_is_said_and_goes_on(
+        self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        broken(door, monkeypatch, 10, *options, "trainer.log_every_n_steps=1", "hydra.run.dir=r")
+        (in_tmp / "r/metrics.csv").unlink()
+        outcome = door("train", "resume=r")
+        assert outcome.code == 0, outcome.err
+        assert f"warning: {in_tmp}/r/metrics.csv has lost 10 rows from before the interruption." in outcome.err
 
 
 class TestRefused:
