@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import sys
 import zipfile
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor
 
-from src.config import PositiveInt, Section, TrainConfig, UserError
+from src.config import NonNegativeInt, PositiveInt, Section, TrainConfig, UserError
 from src.loggers import Place
 from src.position import Position
 from src.results import FORMAT
@@ -86,7 +87,7 @@ def read(path: Path) -> dict[str, Any]:
             f"checkpoint={path}: it holds more than tensors and plain values, which could run code, or is no "
             "checkpoint at all. It was not loaded."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # damaged pickles and archives raise errors of every kind
         raise UserError(f"checkpoint={path}: it is damaged or no checkpoint. Take another one.") from error
     try:
         About.model_validate(content[ABOUT])
@@ -106,6 +107,20 @@ def _verify(path: Path) -> None:
                 raise zipfile.BadZipFile(damaged)
 
 
+class Resumable(Section):
+    """What a checkpoint must hold besides, for a run to go on from it."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    position: dict[str, Any]
+    logs: dict[str, NonNegativeInt]
+    callbacks: dict[str, dict[str, Any]]
+    epoch_so_far: dict[str, dict[str, Any]]
+    skipped: list[int]
+    should_stop: bool
+    optimizer_states: list[dict[str, Any]]
+
+
 class Resumed(NamedTuple):
     """What a run goes on from: Lightning's whole `content`, and where it was taken."""
 
@@ -118,6 +133,17 @@ class Resumed(NamedTuple):
     def place(self) -> Place:
         """Where the logs stood."""
         return Place(self.content["logs"], self.position.steps)
+
+    def make_last(self, last: Path, best: Path) -> None:
+        """Leave no checkpoint that is newer than this one, or damaged, and the best weights that this one knows."""
+        if self.path.resolve() != last.resolve():
+            temporary = last.with_name(f".{last.name}.part")
+            temporary.unlink(missing_ok=True)
+            shutil.copyfile(self.path, temporary)
+            temporary.replace(last)
+            if self.path.resolve() != previous(last).resolve():
+                previous(last).unlink(missing_ok=True)
+        restore_best(best, self.content)
 
     def finished(self, config: TrainConfig) -> bool:
         """Whether training came to its end, and no more epochs are asked for since."""
@@ -142,12 +168,14 @@ def to_resume(run: Run) -> Resumed | None:
             continue
         if "position" not in content:
             raise UserError(f"{path} holds the weights alone. Take last.ckpt, which has the optimizer's state.")
-        position = TypeAdapter(Position).validate_python(content["position"])
+        try:
+            position = TypeAdapter(Position).validate_python(Resumable.model_validate(content).position)
+        except ValidationError as error:
+            raise UserError(f"{path}: a part of what a run goes on from is missing or wrong. Take another.") from error
         if position.epoch > run.config.trainer.max_epochs:
             raise UserError(
                 f"trainer.max_epochs={run.config.trainer.max_epochs}: {path} has {position.epoch} epochs behind it."
             )
-        restore_best(run.folder / "checkpoints" / "best.ckpt", content)
         return Resumed(path, content, content[ABOUT], position)
     return None
 
@@ -181,10 +209,15 @@ def _named(value: Any) -> str:
 
 def restore_best(best: Path, content: dict[str, Any]) -> None:
     """Bring back the best weights that `content` speaks of, if a part of the run that is lost has replaced them."""
-    step = next(state["best_step"] for state in content["callbacks"].values() if "best_step" in state)
+    step = next((state["best_step"] for state in content["callbacks"].values() if "best_step" in state), None)
     older = previous(best)
-    if step is not None and older.exists():
-        there = [path for path in (best, older) if path.exists()]
-        found = {path: torch.load(path, mmap=True, weights_only=True)["global_step"] for path in there}
-        if found.get(best) != step == found[older]:
-            older.replace(best)
+    if step is not None and older.exists() and _step(best) != step == _step(older):
+        older.replace(best)
+
+
+def _step(path: Path) -> int | None:
+    """Of the optimizer, at which the file was written; None where it can't be read."""
+    try:
+        return torch.load(path, mmap=True, weights_only=True)["global_step"]
+    except Exception:  # damaged files raise errors of every kind
+        return None

@@ -67,7 +67,8 @@ def launch(door: str, schema: type[Checked], task: Callable[[Checked, Path], flo
             discard(folder)
             _end(error, 2)
         except RunError as error:
-            _end(error, 1)
+            # Lightning kills all processes of a run at once when one that it has started fails
+            _end(error, 0 if runs.is_child() and error.everywhere else 1)
         except Stopped as error:  # a sweep stops with its job
             _end(error, 0 if runs.is_child() else error.code)
 
@@ -148,10 +149,10 @@ def discard(folder: Path) -> None:
         folder.rmdir()
 
 
-def _end(error: Exception, code: int) -> NoReturn:
+def _end(error: BaseException, code: int) -> NoReturn:
     if os.environ.get("HYDRA_FULL_ERROR") == "1" and not isinstance(error, Stopped):
         raise error
-    said = runs.is_child() and isinstance(error, Stopped)  # by the process that leads the run
+    said = runs.is_child() and code == 0  # by the process that leads the run
     for line in [] if said else str(error).splitlines():
         print(line if isinstance(error, Stopped) else f"error: {line}", file=sys.stderr)
     raise SystemExit(code) from error

@@ -15,8 +15,8 @@ def job() -> str | None:
     return os.environ.get("SLURM_JOB_ID")
 
 
-def requeue(received: int | None, requeue_signal: int | None) -> None:
-    """Put this job back into SLURM's queue under its own number, if the signal that it received asks for that.
+def requeue(received: int | None) -> None:
+    """Put this job back into SLURM's queue under its own number, if Lightning's environment takes the signal for that.
 
     Lightning's own handler does so in the middle of a step, with a checkpoint of that instant; this is called when
     the step has ended and its checkpoint is on the disk.
@@ -24,7 +24,11 @@ def requeue(received: int | None, requeue_signal: int | None) -> None:
     Raises:
         RunError: SLURM refuses; the checkpoint stands.
     """
-    if received is None or received != requeue_signal:
+    if received is None or job() is None:
+        return
+    from lightning.pytorch.plugins.environments import SLURMEnvironment
+
+    if not SLURMEnvironment.detect() or received != SLURMEnvironment().requeue_signal:
         return
     command = ["scontrol", "requeue", str(job())]
     try:

@@ -34,11 +34,21 @@ class UserError(Exception):
 
 
 class RunError(Exception):
-    """A run that failed on its way; its message says at what, and how to go on."""
+    """A run that failed on its way; its message says at what, and how to go on.
+
+    `everywhere` says that every process of the run raises it at the same point.
+    """
+
+    def __init__(self, message: str, everywhere: bool = False) -> None:
+        super().__init__(message)
+        self.everywhere = everywhere
 
 
-class Stopped(Exception):
-    """A run that was asked to stop, by signal `number`, or by `trainer.max_time` where that is None."""
+class Stopped(BaseException):
+    """A run that was asked to stop, by signal `number`, or by `trainer.max_time` where that is None.
+
+    Like KeyboardInterrupt it is no Exception: what libraries catch and go on from is not meant.
+    """
 
     def __init__(self, number: int | None, message: str = "") -> None:
         super().__init__(message or f"stopped by {'trainer.max_time' if number is None else Signals(number).name}.")
@@ -98,7 +108,6 @@ class TrainerConfig(Section):
     limit_test_batches: PositiveInt | Share | None = None
     check_val_every_n_epoch: PositiveInt | None = None
     val_check_interval: Share | None = None
-    num_sanity_val_steps: Annotated[int, Strict(), Field(ge=-1)] | None = None
     accumulate_grad_batches: PositiveInt | None = None
     gradient_clip_val: NonNegativeFloat | None = None
     gradient_clip_algorithm: Literal["norm", "value"] | None = None

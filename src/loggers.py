@@ -85,7 +85,8 @@ class CSVLogger(Logger):
     def _write(self, rows: list[dict[str, Any]]) -> None:
         self._columns = sorted(set().union(*rows))
         temporary = self.path.with_name(f".{self.path.name}.part")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
+        temporary.unlink(missing_ok=True)
+        with temporary.open("x", newline="", encoding="utf-8") as file:  # "x" follows no link
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
             writer.writerows(rows)
@@ -114,7 +115,7 @@ class RunLogs:
         self._lengths = place.lengths if place else {}
         if tensorboard:
             again: dict[str, Any] = (
-                {"purge_step": place.step + 1} if place else {}
+                {"purge_step": place.step} if place else {}
             )  # for a TensorBoard that runs and has read more
             self.tensorboard = TensorBoardLogger(folder, "", "tensorboard", default_hp_metric=False, **again)
 
@@ -126,8 +127,8 @@ class RunLogs:
     def cut(self) -> None:
         """Bring the files to where they were at the checkpoint; before anything is logged."""
         self.csv.cut(self._lengths.get(self.csv.path.name, 0))
-        for file in self._events.glob("*"):
-            if (length := self._lengths.get(file.name)) is None:
+        for file in self._event_files():
+            if (length := self._lengths.get(file.name)) is None or file.is_symlink():
                 file.unlink()
             elif file.stat().st_size > length:
                 os.truncate(file, length)
@@ -137,5 +138,12 @@ class RunLogs:
         self.csv.flush()
         if self.tensorboard is not None:
             self.tensorboard.experiment.flush()
-        events = {file.name: file.stat().st_size for file in self._events.glob("*")}
+        events = {}
+        for path in self._event_files():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+            events[path.name] = path.stat().st_size
         return {self.csv.path.name: self.csv.rows, **events}
+
+    def _event_files(self) -> list[Path]:
+        return list(self._events.glob("events.out.tfevents.*"))

@@ -69,6 +69,7 @@ def collect(about: dict[str, Any], scores: Mapping[str, float], measured: dict[s
             "seconds": round(measured["seconds"], 2),
             "epochs": measured["epochs"],
             "interruptions": measured["interruptions"],
+            "checkpoint_seconds": measured["checkpoint_seconds"],
             "skipped_steps": measured["skipped_steps"],
             "images": about["images"]["train"],
             "images_per_second": measured["images_per_second"],
@@ -139,5 +140,7 @@ def _finite(value: Any) -> Any:
 
 def _write(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.unlink(missing_ok=True)
+    with temporary.open("x", encoding="utf-8") as file:  # "x" follows no link that a stranger's folder has there
+        file.write(text)
     temporary.replace(path)

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
-from yaml import YAMLError
+from omegaconf.errors import OmegaConfBaseException
+from yaml import AliasEvent, YAMLError
 
 from src import cluster
 from src.config import CONFIGS, DatasetConfig, Stopped, TrainConfig, UserError
@@ -36,6 +38,9 @@ FREE = {
     "trainer.max_time",
     "trainer.profiler",
 }
+
+
+FOUND = {"dataset.source", "dataset.mean", "dataset.std"}
 
 
 @dataclass(frozen=True)
@@ -168,8 +173,9 @@ def settle(folder: Path, config: TrainConfig, overrides: list[str]) -> Run:
         UserError: a run with other options lies there, or something that is no run.
     """
     if not (folder / "config.yaml").exists():
-        if (folder / "checkpoints").exists():
-            raise UserError(f"{folder}: checkpoints lie there without a config.yaml. Choose another folder.")
+        for name in ("checkpoints", "tensorboard", "metrics.csv", "results.json"):
+            if (folder / name).exists():
+                raise UserError(f"{folder}: {name} lies there without a config.yaml. Choose another folder.")
         return Run(folder, config)
     saved = read_config(folder)
     named = _named(overrides) if config.resume else lambda key: True
@@ -195,8 +201,11 @@ def read_config(folder: Path) -> TrainConfig:
     """
     path = folder / "config.yaml"
     try:
-        return check(OmegaConf.to_container(OmegaConf.load(path)), TrainConfig)  # type: ignore[arg-type]
-    except (OSError, YAMLError, AssertionError) as error:
+        text = path.read_text(encoding="utf-8")
+        if any(isinstance(event, AliasEvent) for event in yaml.parse(text)):
+            raise YAMLError("it has aliases, which this project never writes")
+        return check(OmegaConf.to_container(OmegaConf.create(text)), TrainConfig)  # type: ignore[arg-type]
+    except (OSError, YAMLError, AssertionError, ValueError, OmegaConfBaseException) as error:
         raise UserError(f"{path} can't be read: {' '.join(str(error).split())}.") from error
     except UserError as error:
         raise UserError(f"{path} does not fit this version: {error}") from error
@@ -205,14 +214,17 @@ def read_config(folder: Path) -> TrainConfig:
 def differences(config: TrainConfig, saved: TrainConfig, named: Callable[[str], bool]) -> list[tuple[str, Any, Any]]:
     """Each key, with its two values, that makes `config` another run than `saved`; the seed first.
 
-    `auto` and `null` agree with what they came to.
+    For what is found in the images, `auto` and `null` agree with what they came to.
     """
     before, now = flat(plain(saved)), flat(plain(config))
     keys = sorted(before.keys() | now.keys(), key=lambda key: (key != "seed", key))  # the seed moves the others
     return [
         (key, before.get(key), now.get(key))
         for key in keys
-        if named(key) and key not in FREE and now.get(key) not in (before.get(key), None, "auto")
+        if named(key)
+        and key not in FREE
+        and now.get(key) != before.get(key)
+        and not (key in FOUND and now.get(key) in (None, "auto"))
     ]
 
 

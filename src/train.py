@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from src import runs
+from src import cluster, runs
 from src.cli import command_line, importing, launch, task_overrides
 from src.config import Stopped, TrainConfig
 from src.interrupts import Interrupts
@@ -27,6 +27,8 @@ def train(config: TrainConfig, folder: Path) -> float | None:
         try:
             return _train(run, interrupts)
         except Stopped as stop:
+            if not runs.is_child():
+                cluster.requeue(stop.number)
             raise runs.how_to_go_on(stop, folder) from stop
 
 
@@ -62,10 +64,10 @@ def _train(run: runs.Run, interrupts: Interrupts) -> float | None:
         session = training.Session(config, hardware, folder, len(splits.classes), interrupts, resumed)
         trainer = session.trainer
         position, path = (resumed.position, resumed.path) if resumed else (None, None)
-        resumed = None  # its tensors are Lightning's, which lets go of them
         if trainer.is_global_zero:
             screen.show_start(config, splits, hardware, folder, summary, position)
-            session.begin()
+            session.begin(resumed)
+        resumed = None  # its tensors are Lightning's, which lets go of them
 
         trainer.fit(classifier, datamodule, ckpt_path=path, weights_only=True)
         best = session.best_checkpoint()

@@ -79,7 +79,7 @@ class Session:
             del options["profiler"]
             callbacks.append(Trace(folder / "profile"))
         options["enable_progress_bar"] = any(isinstance(callback, ProgressBar) for callback in callbacks)
-        options.setdefault("num_sanity_val_steps", 0)
+        options["num_sanity_val_steps"] = 0  # it would be taken for a validation
         if hardware.accelerator == "cuda":
             options.setdefault("benchmark", not config.trainer.deterministic)
         if hardware.accelerator == "cpu":
@@ -97,8 +97,10 @@ class Session:
             **options,
         )
 
-    def begin(self) -> None:
+    def begin(self, resumed: Resumed | None) -> None:
         """Bring the folder to the moment from which this session goes on."""
+        if resumed is not None:
+            resumed.make_last(self.checkpoints.last, self.checkpoints.best)
         (self.folder / "results.json").unlink(missing_ok=True)  # of a run that is to have more epochs
         results.write_config(self.folder / "config.yaml", self.config)
         self.logs.cut()
@@ -123,6 +125,7 @@ class Session:
             "seconds": self.checkpoints.seconds,
             "epochs": self.trainer.current_epoch,
             "interruptions": self.checkpoints.interruptions,
+            "checkpoint_seconds": round(self.checkpoints.stalled, 3),
             "skipped_steps": classifier.skipped,
             "images_per_second": None if rate is None else round(rate, 2),
             "flops_per_image": flops,

@@ -82,6 +82,9 @@ def check(config: DictConfig | dict[str, Any], base: type[Checked]) -> Checked:
     Raises:
         UserError: one line for each key that `base` or the signature of a `_target_` refuses.
     """
+    if isinstance(config, dict) and (key := next((key for key, text in flat(config).items() if "${" in str(text)), "")):
+        # a saved config has its values; to expand a stranger's may never end, or tell him of this machine
+        raise UserError(f"{key}: expected a value, not an interpolation.")
     try:
         whole = OmegaConf.create(config)
         own = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])

@@ -69,7 +69,8 @@ def write(content: dict[str, Any], path: Path) -> None:
     """Write a checkpoint to `path`, whole or not at all; what was there before becomes the previous one."""
     temporary = path.with_name(f".{path.name}.part")
     try:
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)
+        with temporary.open("xb") as file:  # "x" follows no link that a stranger's folder has there
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())

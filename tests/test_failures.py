@@ -66,6 +66,13 @@ class TestNotANumber:
         assert content(in_tmp / "r")["position"]["steps"] == 8
         assert all(value.isfinite().all() for value in content(in_tmp / "r")["state_dict"].values())
 
+    def test_a_batch_of_an_accumulated_step_is_named_by_that_step(
+        self, door: Door, options: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.spoil(monkeypatch, 3)  # the first of the two batches of step 2
+        words = failed(door("train", *options, "trainer.accumulate_grad_batches=2", "scheduler=step"))
+        assert "the loss is NaN or infinite in step 2, at learning rate 0.0003." in words
+
     def test_a_rate_that_is_too_high_ends_so_too(self, door: Door, options: list[str]) -> None:
         words = failed(door("train", *options, "optimizer=sgd", "optimizer.lr=1e20", "scheduler=constant"))
         assert "at learning rate 1e+20. " in words
@@ -194,6 +201,17 @@ class TestMachine:
         words = failed(door("train", *options))
         assert f"{in_tmp}/r can't be written to: it was removed while the run wrote to it." in words
         assert "No checkpoint was written yet." in words
+
+    def test_another_process_of_the_run_dies(
+        self, door: Door, options: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail() -> None:
+            raise RuntimeError("[/build/gloo/pair.cc:545] Read error [127.0.0.1]:45716: Connection reset by peer")
+
+        at_call(monkeypatch, "training_step", 4, fail)
+        words = failed(door("train", *options))
+        assert "another process of this run died: Read error" in words
+        assert "goes on from it" in words
 
     def test_loader_worker_dies(
         self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch

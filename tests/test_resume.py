@@ -154,6 +154,15 @@ class TestGoingOn:
         assert "goes on at  step 6" in outcome.out
         assert_same(in_tmp / "r", whole)
 
+    def test_killed_again_after_going_on_from_an_older_checkpoint(
+        self, door: Door, options: list[str], whole: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        broken(door, monkeypatch, 12, *options, "hydra.run.dir=r")
+        broken(door, monkeypatch, 1, "resume=r/checkpoints/last.previous.ckpt")
+        outcome = door("train", "resume=r")
+        assert "goes on at  step 8" in outcome.out, "not from one that is newer than the logs"
+        assert_same(in_tmp / "r", whole)
+
     @pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
     def test_damaged_checkpoint_falls_back_to_the_one_before(
         self, door: Door, options: list[str], whole: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch, damage: str
@@ -195,6 +204,8 @@ class TestRefused:
             ("optimizer=sgd", "optimizer."),
             ("model.dropout=0.1", "was begun with model.dropout=0.5"),
             ("devices=2", "was begun with devices=1"),
+            ("trainer.gradient_clip_val=0.1", "was begun with trainer.gradient_clip_val=None"),
+            ("model.padding=null", "model.padding=null: expected"),
             ("dataset/augmentation=none", "dataset.augmentation.flip=True"),
         ],
     )
@@ -204,6 +215,24 @@ class TestRefused:
             assert outcome.code == 2
             assert sentence in outcome.err
             assert len(outcome.err.splitlines()) == 1
+
+    def test_null_is_a_value_like_any_other(self, door: Door, options: list[str]) -> None:
+        assert door("train", *options, "callbacks.early_stopping=3", "hydra.run.dir=r").code == 0
+        outcome = door("train", "resume=r", "callbacks.early_stopping=null")
+        assert outcome.code == 2
+        assert "r was begun with callbacks.early_stopping=3, and this command says" in outcome.err
+
+    @pytest.mark.parametrize("name", ["results.json", "metrics.csv", "tensorboard/thesis.txt", "checkpoints/mine.pt"])
+    def test_a_folder_with_something_of_another_program(
+        self, door: Door, options: list[str], in_tmp: Path, name: str
+    ) -> None:
+        theirs = in_tmp / "theirs" / name
+        theirs.parent.mkdir(parents=True)
+        theirs.write_text("mine")
+        outcome = door("train", *options, "hydra.run.dir=theirs")
+        assert outcome.code == 2
+        assert f"{name.partition('/')[0]} lies there without a config.yaml. Choose another folder." in outcome.err
+        assert theirs.read_text() == "mine"
 
     def test_what_is_no_run(self, door: Door, whole: Path, images_folder: Path, in_tmp: Path) -> None:
         (in_tmp / "alone").mkdir()
@@ -401,6 +430,17 @@ class TestSlurm:
         assert "goes on at  step 9" in outcome.out
         assert_same(run, whole)
         assert len(list((in_tmp / "logs").iterdir())) == 2
+
+    def test_a_signal_in_the_test_requeues_too(
+        self, door: Door, options: list[str], whole: Path, slurm: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            at_call(patch, "test_step", 1, send(signal.SIGUSR1))
+            assert door("train", *options).code == 138
+        assert slurm.read_text() == "requeue 4711\n"
+        monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+        assert door("train", *options).code == 0
+        assert_same(only_run(in_tmp), whole)
 
     def test_an_array_has_a_number_for_each_task(
         self, door: Door, options: list[str], slurm: Path, monkeypatch: pytest.MonkeyPatch

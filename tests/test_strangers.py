@@ -124,6 +124,45 @@ class TestCheckpoints:
             made.write_bytes(pickle.dumps({"about": eval}, protocol))
             assert door("eval", f"checkpoint={made}").code == 2
 
+    @pytest.mark.parametrize("part", ["position", "logs", "callbacks", "epoch_so_far", "optimizer_states"])
+    def test_state_that_is_none_is_refused_in_words(self, door: Door, trained: Path, in_tmp: Path, part: str) -> None:
+        last = trained.with_name("last.ckpt")
+        crafted(last, lambda content: content.update({part: {"epoch": [], "x": "y"}})).replace(last)
+        (in_tmp / "r/results.json").unlink()
+        outcome = door("train", "resume=r")
+        assert outcome.code == 2
+        assert "a part of what a run goes on from is missing or wrong" in outcome.err
+
+    @pytest.mark.parametrize("link", ["tensorboard/events.out.tfevents.1", ".metrics.csv.part", ".config.yaml.part"])
+    def test_no_link_in_a_run_leads_out_of_it(self, door: Door, trained: Path, in_tmp: Path, link: str) -> None:
+        victim = in_tmp / "victim"
+        victim.write_text("mine")
+        (in_tmp / "r" / link).symlink_to(victim)
+        name = (in_tmp / "r" / link).name
+        last = trained.with_name("last.ckpt")
+        crafted(last, lambda content: content["logs"].update({name: 0})).replace(last)
+        assert door("train", "resume=r", "trainer.max_epochs=2").code == 0
+        assert victim.read_text() == "mine"
+
+    def test_nothing_is_interpolated(
+        self, door: Door, trained: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SECRET", "told")
+        bomb = {f"x{number + 1}": f"${{x{number}}}${{x{number}}}" for number in range(40)}
+        for change in {"model": {"name": "${oc.env:SECRET}"}}, bomb:
+            made = crafted(trained, lambda content, change=change: content["about"]["config"].update(change))  # type: ignore[misc]
+            outcome = door("eval", f"checkpoint={made}")
+            assert outcome.code == 2
+            assert "expected a value, not an interpolation" in outcome.err
+            assert "told" not in outcome.err
+        config = in_tmp / "r/config.yaml"
+        whole = config.read_text()
+        for more in "x: ${oc.env:SECRET}\n", "x: &a [1]\ny: [*a, *a]\n":
+            config.write_text(whole + more)
+            outcome = door("train", "resume=r", "trainer.max_epochs=2")
+            assert outcome.code == 2
+            assert "config.yaml" in outcome.err
+
     @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
     @given(data=st.data())
     def test_whatever_it_says_of_itself_is_refused_in_words(self, trained: Path, data: st.DataObject) -> None:

@@ -33,6 +33,7 @@ class Checkpoints(L.Callback):
         self.seconds = 0.0  # of training, before this process began; in all, when it is over
         self.interruptions = 0
         self.stalled = 0.0  # seconds that this process has waited for checkpoints
+        self._should_stop = False  # a wish to stop early, which min_epochs or min_steps may hold back
         self.end_at_once = False  # a run resumed at its end trains no more
         self._steps, self._minutes = config.checkpoint_steps, config.checkpoint_minutes
         self._writer, self._logs = writer, logs
@@ -51,7 +52,7 @@ class Checkpoints(L.Callback):
         self._began = self._saved_at = time.monotonic()
         if trainer.is_global_zero:
             self.last.parent.mkdir(parents=True, exist_ok=True)
-        trainer.should_stop = self.end_at_once  # an early stop is in no counter of Lightning's
+        trainer.should_stop = self.end_at_once or self._should_stop  # which no state of Lightning's remembers
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -82,6 +83,7 @@ class Checkpoints(L.Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._save(trainer, Position.at_end(trainer))
         self._writer.wait()
+        trainer.strategy.barrier("checkpoints")  # every process loads the best one
         self.seconds += time.monotonic() - self._began
         self._began = time.monotonic()
 
@@ -120,11 +122,13 @@ class Checkpoints(L.Callback):
         assert self._position is not None
         checkpoint["loops"] = {}  # Lightning's own depend on the hook; see position.py
         checkpoint["position"] = self._position.as_dict()
+        checkpoint["should_stop"] = trainer.should_stop
         checkpoint["logs"] = self._logs.lengths() if trainer.is_global_zero else {}
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         self._resumed = Position(**checkpoint["position"])
         checkpoint["loops"] = {"fit_loop": self._resumed.loops()}
+        self._should_stop = checkpoint["should_stop"] and not self._resumed.finished
 
     def state_dict(self) -> dict[str, Any]:
         seconds = self.seconds + time.monotonic() - self._began

@@ -24,12 +24,16 @@ class FiniteLoss(L.Callback):
         self._first_bad: Tensor | None = None  # int64 (), the step, -1 for none
         self._rates: dict[int, float] = {}  # of the steps since the last check
 
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._rates[trainer.global_step + 1] = trainer.optimizers[0].param_groups[0]["lr"]
+
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         loss: Tensor = outputs["loss"].detach()
-        step = trainer.global_step
-        self._rates[step] = trainer.optimizers[0].param_groups[0]["lr"]
+        step = trainer.global_step + trainer.fit_loop._should_accumulate()  # the step that the batch belongs to
         if self._first_bad is None:
             self._first_bad = torch.full((), -1, dtype=torch.int64, device=loss.device)
         self._first_bad.masked_fill_((self._first_bad < 0) & ~loss.isfinite(), step)
@@ -48,6 +52,7 @@ class FiniteLoss(L.Callback):
             raise RunError(
                 f"the loss is NaN or infinite in step {step if step >= 0 else trainer.global_step}, at learning rate "
                 f"{rate:.3g}. {saved} Lower optimizer.lr, set trainer.gradient_clip_val, or go on without such steps "
-                "with on_nan=skip."
+                "with on_nan=skip.",
+                everywhere=True,
             )
         self._rates.clear()

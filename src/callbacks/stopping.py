@@ -7,9 +7,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.plugins.environments import SLURMEnvironment
 
-from src import cluster
 from src.callbacks.checkpoints import Checkpoints
 from src.config import Stopped
 from src.interrupts import Interrupts
@@ -70,11 +68,7 @@ class Stopping(L.Callback):
     def _stop(self, trainer: L.Trainer, wish: int) -> None:
         if wish > _SAVE:
             self._checkpoints.wait()
-            number = None if wish == _TIME else wish - _SIGNAL
-            environment = trainer._accelerator_connector.cluster_environment
-            if isinstance(environment, SLURMEnvironment) and environment.auto_requeue and trainer.is_global_zero:
-                cluster.requeue(number, environment.requeue_signal)
-            raise Stopped(number)
+            raise Stopped(None if wish == _TIME else wish - _SIGNAL)
 
     def _agreed(self, trainer: L.Trainer) -> int:
         wish = _SAVE if self._checkpoints.time_is_up else 0

@@ -113,7 +113,8 @@ class Classifier(L.LightningModule):
         if self._skipped_in_a_row == self.PATIENCE:
             raise RunError(
                 f"the loss was NaN or infinite in {self.PATIENCE} steps in a row, the last of them step "
-                f"{self.trainer.global_step + 1}: the weights are lost. Go on from a checkpoint with a smaller rate."
+                f"{self.trainer.global_step + 1}: the weights are lost. Begin again with a smaller optimizer.lr.",
+                everywhere=True,
             )
         if getattr(self.trainer.precision_plugin, "scaler", None) is None:  # which leaves out such a step itself
             optimizer.zero_grad(set_to_none=True)  # no parameter moves without a gradient
@@ -140,10 +141,10 @@ class Classifier(L.LightningModule):
                 name: {key: value[None] if one else value for key, value in state.items()}
                 for name, state in gathered.items()
             }
-            checkpoint["skipped"] = self.skipped
+            checkpoint["skipped"] = [self.skipped, self._skipped_in_a_row]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.skipped = checkpoint["skipped"]
+        self.skipped, self._skipped_in_a_row = checkpoint["skipped"]
         for name, metric in self._of("train").items():
             for key, values in checkpoint["epoch_so_far"][name].items():
                 setattr(metric, key, values[self.global_rank].clone())
