@@ -157,21 +157,25 @@ def to_resume(run: Run) -> Resumed | None:
         UserError: it is damaged, and so is the one before it; or it holds the weights alone.
     """
     last = run.folder / "checkpoints" / "last.ckpt"
-    candidates = [run.checkpoint] if run.checkpoint else [path for path in (last, previous(last)) if path.exists()]
-    for number, path in enumerate(candidates):
+    candidates = [run.checkpoint] if run.checkpoint else [last, previous(last)]
+    if not run.checkpoint and not any(path.exists() for path in candidates):
+        if (run.folder / "metrics.csv").exists():
+            print(f"warning: {last} is not there. The run begins again.", file=sys.stderr)
+        return None
+    for path in candidates:
         try:
             content = read(path)
+            if "optimizer_states" not in content:
+                raise UserError(f"{path} holds the weights alone. Take last.ckpt, which has the optimizer's state.")
+            try:
+                position = TypeAdapter(Position).validate_python(Resumable.model_validate(content).position)
+            except ValidationError as error:
+                raise UserError(f"{path}: a part of what a run goes on from is missing or wrong.") from error
         except UserError as error:
-            if number == len(candidates) - 1:
+            if path == candidates[-1] or not candidates[-1].exists():
                 raise
-            print(f"warning: {error} Going on from {candidates[number + 1]}, the one before it.", file=sys.stderr)
+            print(f"warning: {error} Going on from {candidates[-1]}, the one before it.", file=sys.stderr)
             continue
-        if "position" not in content:
-            raise UserError(f"{path} holds the weights alone. Take last.ckpt, which has the optimizer's state.")
-        try:
-            position = TypeAdapter(Position).validate_python(Resumable.model_validate(content).position)
-        except ValidationError as error:
-            raise UserError(f"{path}: a part of what a run goes on from is missing or wrong. Take another.") from error
         if position.epoch > run.config.trainer.max_epochs:
             raise UserError(
                 f"trainer.max_epochs={run.config.trainer.max_epochs}: {path} has {position.epoch} epochs behind it."

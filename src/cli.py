@@ -67,9 +67,15 @@ def launch(door: str, schema: type[Checked], task: Callable[[Checked, Path], flo
             discard(folder)
             _end(error, 2)
         except RunError as error:
+            discard(folder)
             # Lightning kills all processes of a run at once when one that it has started fails
             _end(error, 0 if runs.is_child() and error.everywhere else 1)
         except Stopped as error:  # a sweep stops with its job
+            discard(folder)
+            if HydraConfig.get().mode is RunMode.MULTIRUN:
+                place = shlex.quote(HydraConfig.get().sweep.dir)
+                words = f"{Stopped(error.number)} The sweep goes on with its command and hydra.sweep.dir={place}"
+                error = Stopped(error.number, words)
             _end(error, 0 if runs.is_child() else error.code)
 
     try:
@@ -94,6 +100,7 @@ def launch(door: str, schema: type[Checked], task: Callable[[Checked, Path], flo
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=door)(job)()
     except KeyboardInterrupt:  # before a job began or between two
+        print("stopped by SIGINT.", file=sys.stderr)
         raise SystemExit(130) from None
 
 

@@ -155,7 +155,7 @@ class TrainConfig(Section):
     compile: bool = Field(description="torch.compile the network")
     label_smoothing: Fraction = Field(description="of the training loss")
     on_nan: Literal["stop", "skip"] = Field(description="when the loss is not finite: end the run, or skip the step")
-    resume: str | None = Field(description="a run to go on with: its folder, a checkpoint in it, or last")
+    resume: str | None = Field(min_length=1, description="a run to go on with: its folder, a checkpoint in it, or last")
 
 
 class EvalConfig(Section):

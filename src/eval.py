@@ -12,9 +12,14 @@ from src.interrupts import Interrupts
 
 
 def evaluate(config: EvalConfig, folder: Path) -> float:
+    with Interrupts() as interrupts:
+        return _evaluate(config, interrupts)
+
+
+def _evaluate(config: EvalConfig, interrupts: Interrupts) -> float:
     """Score the checkpoint on one split, print what it got right, and give the accuracy."""
     # a config that was refused must not wait for torch
-    with importing():
+    with importing(), interrupts.waiting():
         from src import checkpoint, experiment, screen, training
         from src.callbacks.confusion import Confusion
         from src.data.images import split
@@ -67,13 +72,8 @@ def refuse_misfit(about: dict[str, Any], channels: int, classes: list[str]) -> N
         )
 
 
-def interruptible(config: EvalConfig, folder: Path) -> float:
-    with Interrupts():
-        return evaluate(config, folder)
-
-
 def main() -> None:
-    launch("eval", EvalConfig, interruptible)
+    launch("eval", EvalConfig, evaluate)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -22,6 +24,7 @@ class Interrupts:
     def __init__(self) -> None:
         self.received: int | None = None
         self.deferred = False
+        self.training = False
         self._earlier: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
@@ -33,6 +36,15 @@ class Interrupts:
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         for number, handler in self._earlier.items():
             signal.signal(number, handler)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around what must not be broken off, such as an import."""
+        self.deferred = True
+        yield
+        self.deferred = False
+        if self.received is not None:
+            raise Stopped(self.received)
 
     def install(self) -> None:
         """Take the signals; once more where a library has taken them since."""
@@ -47,5 +59,7 @@ class Interrupts:
             raise Stopped(number)
         name = signal.Signals(number).name
         # print() is not safe in a handler: it may have interrupted a print
+        if not self.training:
+            return
         beginning = "\n" if os.isatty(2) else ""  # of a line of its own, below the bar
         os.write(2, f"{beginning}{name}: saving after this step. A second signal stops at once.\n".encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ FREE = {
     "device",
     "logger.tensorboard",
     "num_workers",
+    "on_nan",
     "resume",
     "trainer.enable_progress_bar",
     "trainer.log_every_n_steps",
@@ -122,7 +124,9 @@ def how_to_go_on(stop: Stopped, folder: Path) -> Stopped:
     """The same, with the command that goes on."""
     began = (folder / "checkpoints" / "last.ckpt").exists()
     near = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-    word = f"python -m src.train resume={near}" if began else "the same command; nothing was saved yet"
+    word = (
+        f"python -m src.train resume={shlex.quote(str(near))}" if began else "the same command; nothing was saved yet"
+    )
     return Stopped(stop.number, f"{stop} It goes on with: {word}")
 
 
@@ -142,7 +146,7 @@ def folder_to_resume(resume: str) -> Path:
         raise UserError(f"resume={resume}: there is no such run or checkpoint.")
     folder = path if path.is_dir() else path.absolute().parent.parent
     if not (folder / "config.yaml").exists():
-        what = "that folder holds no run" if path.is_dir() else "that checkpoint does not lie in a run's folder"
+        what = "that folder holds no run" if path.is_dir() else "that file does not lie in a run's checkpoints"
         raise UserError(f"resume={resume}: {what}, for there is no config.yaml. Name a run, such as logs/NAME.")
     return folder
 
@@ -185,8 +189,10 @@ def settle(folder: Path, config: TrainConfig, overrides: list[str]) -> Run:
         advice = "Leave it out, or begin another run." if config.resume else "Choose another folder for another run."
         raise UserError(f"{folder} was begun with {key}={before}, and this command says {key}={now}. {advice}")
     values = plain(saved)
+    by_name = {text.partition("=")[0].lstrip("+") for text in overrides}
     for key, value in flat(plain(config)).items():
-        if named(key) and key in FREE:
+        # a group or a recipe that is named again, as trainer=debug, changes nothing that was said since
+        if key in FREE and (not config.resume or key in by_name or (key.startswith("logger.") and named(key))):
             _put(values, key, value)
     values["resume"] = None
     path = Path(config.resume) if config.resume and Path(config.resume).is_file() else None
@@ -208,7 +214,7 @@ def read_config(folder: Path) -> TrainConfig:
     except (OSError, YAMLError, AssertionError, ValueError, OmegaConfBaseException) as error:
         raise UserError(f"{path} can't be read: {' '.join(str(error).split())}.") from error
     except UserError as error:
-        raise UserError(f"{path} does not fit this version: {error}") from error
+        raise UserError(f"{path} does not fit this version: {str(error).splitlines()[0]}") from error
 
 
 def differences(config: TrainConfig, saved: TrainConfig, named: Callable[[str], bool]) -> list[tuple[str, Any, Any]]:

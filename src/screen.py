@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -85,11 +86,12 @@ def show_end(results: dict[str, Any], folder: Path) -> None:
     table.add_row("run", str(near(folder)))
     out = console()
     out.print(table)
+    where = shlex.quote(str(near(folder)))
     out.print(f"  look at it:     {near(folder) / 'summary.png'}")
-    out.print(f"  curves:         tensorboard --logdir {near(folder)}")
+    out.print(f"  curves:         tensorboard --logdir {where}")
     if (folder / "profile").exists():
         out.print(f"  profile:        {near(folder) / 'profile'}, trace.json opens in https://ui.perfetto.dev")
-    out.print(f"  score it again: python -m src.eval checkpoint={near(Path(results['checkpoint']))}")
+    out.print(f"  score it again: python -m src.eval checkpoint={shlex.quote(str(near(Path(results['checkpoint']))))}")
 
 
 def show_scores(

@@ -34,7 +34,7 @@ def train(config: TrainConfig, folder: Path) -> float | None:
 
 def _train(run: runs.Run, interrupts: Interrupts) -> float | None:
     # a config that was refused must not wait for torch
-    with importing():
+    with importing(), interrupts.waiting():
         import lightning as L
 
         from src import checkpoint, experiment, failures, results, screen, training

@@ -101,7 +101,6 @@ class Session:
         """Bring the folder to the moment from which this session goes on."""
         if resumed is not None:
             resumed.make_last(self.checkpoints.last, self.checkpoints.best)
-        (self.folder / "results.json").unlink(missing_ok=True)  # of a run that is to have more epochs
         results.write_config(self.folder / "config.yaml", self.config)
         self.logs.cut()
 

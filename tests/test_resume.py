@@ -115,6 +115,13 @@ class TestGoingOn:
         assert door("train", "resume=mine").code == 0
         assert sorted((path, path.stat().st_mtime_ns) for path in (in_tmp / "mine").rglob("*")) == before
 
+    def test_a_group_that_is_named_again_changes_nothing(self, door: Door, options: list[str], whole: Path) -> None:
+        before = (whole / "results.json").read_bytes()
+        outcome = door("train", "resume=whole", "trainer=default")
+        assert outcome.code == 0, outcome.err
+        assert "This run is finished" in outcome.out
+        assert (whole / "results.json").read_bytes() == before
+
     def test_a_run_that_saved_nothing_begins_again(
         self, door: Door, options: list[str], whole: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -180,8 +187,9 @@ class TestGoingOn:
             ] ^= 1
             last.write_bytes(whole_bytes)
         outcome = door("train", "resume=r")
-        warning = f"warning: checkpoint={last}: it is damaged or no checkpoint. Take another one. Going on from "
-        assert (warning in outcome.err) == (damage != "gone")
+        what = "does not exist" if damage == "gone" else "is damaged or no checkpoint"
+        assert f"warning: checkpoint={last}: it {what}." in outcome.err
+        assert f"Going on from {writer.previous(last)}, the one before it." in outcome.err
         assert outcome.code == 0, outcome.err
         assert "goes on at  step 6" in outcome.out
         assert_same(in_tmp / "r", whole)
@@ -238,9 +246,10 @@ class TestRefused:
         (in_tmp / "alone").mkdir()
         shutil.copy(whole / "checkpoints/last.ckpt", in_tmp / "alone")
         for resume, sentence in {
+            "": "resume=: ",
             str(images_folder): "that folder holds no run",
             "nothing": "there is no such run or checkpoint",
-            "alone/last.ckpt": "that checkpoint does not lie in a run's folder",
+            "alone/last.ckpt": "that file does not lie in a run's checkpoints",
         }.items():
             outcome = door("train", f"resume={resume}")
             assert outcome.code == 2
@@ -359,6 +368,20 @@ class TestSignals:
         assert outcome.code == 143
         assert "nothing was saved yet" in outcome.err
 
+    @pytest.mark.parametrize("delay", [1.0, 1.7, 2.5])
+    def test_while_it_starts_it_stops_with_a_sentence_and_leaves_nothing(
+        self, options: list[str], in_tmp: Path, delay: float
+    ) -> None:
+        command = [sys.executable, "-m", "src.train", *options, "trainer.max_epochs=100000"]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+        assert process.returncode == 130, error
+        assert b"stopped by SIGINT." in error
+        assert b"Traceback" not in error
+
     def test_gradients_that_wait_for_more_are_taken_along(
         self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -389,7 +412,9 @@ class TestSignals:
         sweep = ["-m", *options, "seed=3,4", "hydra.sweep.dir=sweep"]
         with monkeypatch.context() as patch:
             at_call(patch, "training_step", 3, send(signal.SIGINT))
-            assert door("train", *sweep).code == 130
+            stopped = door("train", *sweep)
+            assert stopped.code == 130
+            assert "The sweep goes on with its command and hydra.sweep.dir=sweep" in stopped.err
         jobs = [path.parent.name for path in (in_tmp / "sweep").glob("*/config.yaml")]
         assert len(jobs) == 1
         assert door("train", *sweep).code == 0, "the same command goes on with the sweep"

@@ -54,6 +54,10 @@ class Checkpoints(L.Callback):
             self.last.parent.mkdir(parents=True, exist_ok=True)
         trainer.should_stop = self.end_at_once or self._should_stop  # which no state of Lightning's remembers
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero:  # a finished run that is to have more epochs is unfinished from here on
+            (self.last.parent.parent / "results.json").unlink(missing_ok=True)
+
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:

@@ -51,8 +51,8 @@ class FiniteLoss(L.Callback):
             )
             raise RunError(
                 f"the loss is NaN or infinite in step {step if step >= 0 else trainer.global_step}, at learning rate "
-                f"{rate:.3g}. {saved} Lower optimizer.lr, set trainer.gradient_clip_val, or go on without such steps "
-                "with on_nan=skip.",
+                f"{rate:.3g}. {saved} Go on without such steps with resume= and on_nan=skip, or begin another run with "
+                "a smaller optimizer.lr or with trainer.gradient_clip_val.",
                 everywhere=True,
             )
         self._rates.clear()

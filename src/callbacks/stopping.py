@@ -33,7 +33,7 @@ class Stopping(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._deadline = None if self._seconds is None else time.monotonic() + self._seconds
         self._interrupts.install()  # Lightning has taken them
-        self._interrupts.deferred = True
+        self._interrupts.deferred = self._interrupts.training = True
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._interrupts.deferred = False

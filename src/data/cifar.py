@@ -121,15 +121,7 @@ def _load(path: Path, md5: dict[str, str] | None) -> dict[str, Any]:
     _verify(path, md5)
     try:
         content = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="latin1").load()
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        OSError,
-        ValueError,
-        KeyError,
-        IndexError,
-        AttributeError,
-    ) as error:
+    except Exception as error:  # damaged pickles raise errors of every kind
         raise UserError(f"{path} is not a CIFAR-10 batch: {error}. Delete it to have it downloaded again.") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a CIFAR-10 batch: it holds a {type(content).__name__}.")
