@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,8 @@ _DISK = {
 @contextmanager
 def explained(config: TrainConfig, folder: Path) -> Iterator[None]:
     """Turn what a machine does to a run into a RunError, which names what to do; other errors pass as they are."""
+    said = threading.excepthook
+    threading.excepthook = _quiet
     try:
         yield
     except (UserError, RunError, Stopped):
@@ -36,6 +39,14 @@ def explained(config: TrainConfig, folder: Path) -> Iterator[None]:
         if (cause := explain(error, config, folder)) is None:
             raise
         raise RunError(f"{cause} {_how_to_go_on(folder)}") from error
+    finally:
+        threading.excepthook = said
+
+
+def _quiet(found: threading.ExceptHookArgs) -> None:
+    """TensorBoard's thread raises an error of the disk once for nobody, and then again for the one who logs next."""
+    if not isinstance(found.exc_value, OSError):
+        threading.__excepthook__(found)
 
 
 def explain(error: BaseException, config: TrainConfig, folder: Path) -> str | None:

@@ -63,12 +63,12 @@ class TestNotANumber:
         assert "the loss is NaN or infinite in step 9, at learning rate 0.125." in words
         assert f"The last good checkpoint is {in_tmp}/r/checkpoints/last.ckpt." in words
         assert "on_nan=skip" in words
+        assert content(in_tmp / "r")["position"]["steps"] == 8
+        assert all(value.isfinite().all() for value in content(in_tmp / "r")["state_dict"].values())
         monkeypatch.undo()
         monkeypatch.chdir(in_tmp)
         monkeypatch.setattr("sys.argv", ["train"])
         assert door("train", "resume=r", "on_nan=skip").code == 0, "the advice can be followed"
-        assert content(in_tmp / "r")["position"]["steps"] == 8
-        assert all(value.isfinite().all() for value in content(in_tmp / "r")["state_dict"].values())
 
     def test_a_batch_of_an_accumulated_step_is_named_by_that_step(
         self, door: Door, options: list[str], monkeypatch: pytest.MonkeyPatch
