@@ -60,7 +60,8 @@ def explain(error: BaseException, config: TrainConfig, folder: Path) -> str | No
             f"out of {where} memory with batch_size={config.batch_size}. Take batch_size={half}, and "
             f"trainer.accumulate_grad_batches={times} for the same gradients."
         )
-    if "DataLoader worker" in text:
+    hung_up = isinstance(error, ConnectionError | EOFError) and config.num_workers  # before its loader has noticed
+    if hung_up or any("DataLoader worker" in str(part) for part in _chain(error)):
         return f"a process that fetches batches died: {_first_sentence(text)} num_workers=0 needs none."
     if isinstance(error, OSError) or "PytorchStreamWriter" in text or "iostream error" in text:
         number = next((part.errno for part in _chain(error) if isinstance(part, OSError) and part.errno), None)

@@ -228,7 +228,7 @@ class TestMachine:
         with monkeypatch.context() as patch:
             at_call(patch, "training_step", 3, kill)
             words = failed(door("train", *options, "num_workers=2"))
-        assert "a process that fetches batches died: DataLoader worker (pid" in words
+        assert "a process that fetches batches died: " in words
         assert "num_workers=0 needs none" in words
         assert door("train", "resume=r", "num_workers=0").code == 0
         assert_same(in_tmp / "r", in_tmp / "whole")
