@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -57,7 +58,8 @@ def broken(door: Door, monkeypatch: pytest.MonkeyPatch, step: int, *arguments: s
     """A run that ends in step `step` with nothing said and nothing saved."""
     with monkeypatch.context() as patch:
         at_call(patch, "training_step", step, fail)
-        assert door("train", *arguments).code == 1
+        with contextlib.suppress(Power):  # which Hydra lets through where a coverage tool or a debugger looks on
+            assert door("train", *arguments).code == 1
 
 
 def send(number: int) -> Callable[[], None]:
