@@ -28,7 +28,7 @@ def parts(case: Case, data: str, device_name: str) -> Any:
 def compose(case: Case, data: str, device_name: str, overrides: tuple[str, ...] = ()) -> Any:
     import hydra
 
-    from src.cli import register
+    from src.compose import register
     from src.config import CONFIGS, TrainConfig
     from src.validation import check
 

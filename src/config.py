@@ -64,7 +64,7 @@ class Component(Section):
     """A class or function by its dotted path, and the arguments that its signature declares."""
 
     name: str
-    target: str = Field(alias="_target_", pattern=r"^(src|torch\.optim)(\.[A-Za-z]\w*)+$")
+    target: str = Field(alias="_target_", pattern=r"^(src|torch\.optim|optuna)(\.[A-Za-z]\w*)+$")
 
     def arguments(self) -> dict[str, Any]:
         """The keys that the target's signature declares, with their values."""
@@ -155,7 +155,17 @@ class TrainConfig(Section):
     compile: bool = Field(description="torch.compile the network")
     label_smoothing: Fraction = Field(description="of the training loss")
     on_nan: Literal["stop", "skip"] = Field(description="when the loss is not finite: end the run, or skip the step")
+    test: bool = Field(True, description="score the best checkpoint on the test set at the end")
     resume: str | None = Field(min_length=1, description="a run to go on with: its folder, a checkpoint in it, or last")
+
+
+class TuneConfig(Section):
+    search: dict[str, Any] | None = Field(description="key: choice(a, b), range(1, 9), interval(0.0, 1.0) ...")
+    sampler: Component
+    pruner: Component | None
+    name: str | None = Field(pattern=r"^[\w.-]+$", description="its folder; null: data set, network and search")
+    n_trials: PositiveInt = Field(description="trials in all, of all processes and starts")
+    storage: str | None = Field(min_length=1, description="a database, as sqlite:///FILE; null: a file in its folder")
 
 
 class EvalConfig(Section):

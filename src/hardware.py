@@ -14,19 +14,27 @@ from src.config import UserError
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where a run computes and in which precision; `note` says what was not as asked."""
+    """Where a run computes and in which precision; `note` says what was not as asked.
+
+    `gpu` is the one that is this job's own, where several jobs share a machine of several GPUs.
+    """
 
     accelerator: str
     precision: Any
     note: str | None = None
+    gpu: int | None = None
+
+    def devices(self, number: int) -> int | list[int]:
+        """What a run of `number` devices tells Lightning."""
+        return number if self.gpu is None or number > 1 else [self.gpu]
 
     def noting(self, notes: list[str]) -> Hardware:
         """The same, with more to say."""
         return replace(self, note=" ".join(filter(None, [self.note, *notes])) or None)
 
 
-def pick_hardware(device: str, precision: str) -> Hardware:
-    """What `device` and `precision` come to on this machine.
+def pick_hardware(device: str, precision: str, slot: int | None = None) -> Hardware:
+    """What `device` and `precision` come to on this machine, for the job in its `slot` if others run beside it.
 
     Raises:
         UserError: a GPU is asked for and there is none.
@@ -36,11 +44,11 @@ def pick_hardware(device: str, precision: str) -> Hardware:
         raise UserError("device=gpu: this machine has no GPU that torch can use. There is: cpu.")
     accelerator = "cpu" if device == "cpu" or gpu is None else gpu
     half = {"cuda": "16-mixed", "mps": "32-true", "cpu": "bf16-mixed" if cpu_has_bf16() else "32-true"}[accelerator]
-    if precision == "auto":
-        return Hardware(accelerator, half)
+    note = None
     if precision == "16-mixed" and accelerator != "cuda":
-        return Hardware(accelerator, half, f"precision=16-mixed needs a CUDA GPU; this run uses {half} instead.")
-    return Hardware(accelerator, precision)
+        note = f"precision=16-mixed needs a CUDA GPU; this run uses {half} instead."
+    mine = slot % torch.cuda.device_count() if slot is not None and accelerator == "cuda" else None
+    return Hardware(accelerator, half if precision == "auto" or note else precision, note, mine)
 
 
 def keep_freed_memory() -> None:

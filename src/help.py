@@ -19,6 +19,7 @@ EXAMPLES = {
         "python -m src.train experiment=quick trainer.max_epochs=1",
         "python -m src.train dataset=image_folder data_dir=my/photos",
         "python -m src.train -m dataset=mnist,cifar10 optimizer=adamw,sgd seed=1,2",
+        "python -m src.train -m sweep=last        # on with the newest sweep",
         "python -m src.train resume=last          # on with the newest unfinished run",
         "python -m src.train --cfg job            # the whole config, with its values",
     ],
@@ -27,7 +28,14 @@ EXAMPLES = {
         "python -m src.eval checkpoint=best.ckpt split=val device=cpu",
         "python -m src.eval checkpoint=best.ckpt dataset=fashion_mnist",
     ],
+    "tune": [
+        "python -m src.tune experiment=quick n_trials=20",
+        "python -m src.tune dataset=cifar10 search=network pruner=hyperband name=mine",
+        "python -m src.tune 'optimizer.lr=tag(log,interval(1e-4,1e-2))' batch_size=32,64 search=null",
+        "python -m src.tune experiment=quick storage=sqlite:///trials.db",
+    ],
 }
+SEARCHES = {"search", "sampler", "pruner"}
 
 
 def options(group: str) -> list[str]:
@@ -52,8 +60,9 @@ def groups() -> list[str]:
 
 def help_text(door: str, schema: type[Section]) -> str:
     """Groups, options and examples, at most 80 columns wide where the words allow."""
-    lines = [f"usage: python -m src.{door} [-m] [KEY=VALUE ...]", ""]
-    if chosen := [group for group in groups() if door == "train" or group == "dataset"]:
+    lines = [f"usage: python -m src.{door} {'' if door == 'tune' else '[-m] '}[KEY=VALUE ...]", ""]
+    wanted = {"train": set(groups()) - SEARCHES, "eval": {"dataset"}, "tune": set(groups())}[door]
+    if chosen := [group for group in groups() if group in wanted]:
         lines += ["Groups, each a choice of a file in configs/:"]
         lines += [f"  {group + '=':<22} {', '.join(options(group))}" for group in chosen]
     lines += ["", "Options:", *_described(schema, OmegaConf.load(CONFIGS / f"{door}.yaml"))]
@@ -65,9 +74,13 @@ def help_text(door: str, schema: type[Section]) -> str:
             for name in options(group):
                 lines += _wrapped(f"Options of {group}={name}:", [f"{group}.{key}" for key in _keys(group, name)])
         lines += _wrapped("Options of the trainer, all Lightning's own:", list(TrainerConfig.model_fields), "trainer.")
+    if door == "tune":
+        lines += ["", "All options of src.train stay fixed if they are named so, and vary if they are named with"]
+        lines += ["several values. Each trial is a run with its own folder."]
     lines += ["", "Examples:", *(f"  {example}" for example in EXAMPLES[door])]
-    lines += ["", "--cfg job prints the config, -m runs a sweep over KEY=A,B, and HYDRA_FULL_ERROR=1"]
-    lines += ["shows where an error was raised."]
+    if door != "tune":
+        lines += ["", "--cfg job prints the config, -m runs a sweep over KEY=A,B."]
+    lines += ["", "HYDRA_FULL_ERROR=1 shows where an error was raised."]
     return "\n".join(lines)
 
 

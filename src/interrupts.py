@@ -13,6 +13,7 @@ from typing import Any
 from src.config import Stopped
 
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)]
+LAUNCHERS = [getattr(signal, name) for name in ("SIGUSR2",) if hasattr(signal, name)]  # if one waits for it
 
 
 class Interrupts:
@@ -30,12 +31,22 @@ class Interrupts:
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():  # only there can signals be handled
             self._earlier = {number: signal.getsignal(number) for number in SIGNALS}
+            self._earlier |= {number: found for number in LAUNCHERS if callable(found := signal.getsignal(number))}
             self.install()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         for number, handler in self._earlier.items():
             signal.signal(number, handler)
+
+    def hand_on(self, number: int | None) -> None:
+        """Give a launcher its signal, now that the checkpoint is on the disk; submitit returns the job to its queue.
+
+        Raises:
+            SystemExit: the launcher has done so.
+        """
+        if number in LAUNCHERS and number in self._earlier:
+            self._earlier[number](number, None)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

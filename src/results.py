@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import platform
 import subprocess
@@ -12,9 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from src.config import Section, TrainConfig
+from src.config import TrainConfig
 from src.data.images import Splits, checksum
-from src.validation import as_yaml, plain
+from src.validation import plain
 
 FORMAT = 2  # of what a checkpoint says about itself
 PACKAGES = ("torch", "lightning", "torchmetrics", "hydra-core")
@@ -44,11 +42,13 @@ def describe(config: TrainConfig, splits: Splits, precision: str, command: str) 
     }
 
 
-def collect(about: dict[str, Any], scores: Mapping[str, float], measured: dict[str, Any], best: Path) -> dict[str, Any]:
+def collect(
+    about: dict[str, Any], scores: Mapping[str, float] | None, measured: dict[str, Any], best: Path
+) -> dict[str, Any]:
     """The content of results.json.
 
     Args:
-        scores: what the test gave, "test/acc" and "test/loss".
+        scores: what the test gave, "test/acc" and "test/loss"; None if the run was not to be tested.
         measured: what Session.measured gives.
     """
     config = about["config"]
@@ -77,7 +77,8 @@ def collect(about: dict[str, Any], scores: Mapping[str, float], measured: dict[s
             "share_of_peak": measured["share_of_peak"],
         },
         "val": {"accuracy": measured["val_accuracy"], "images": about["images"]["val"]},
-        "test": {
+        "test": scores
+        and {
             "accuracy": scores["test/acc"],
             "loss": scores["test/loss"],
             "images": measured["test_images"],
@@ -88,16 +89,6 @@ def collect(about: dict[str, Any], scores: Mapping[str, float], measured: dict[s
         "machine": machine(),
         "git": about["git"],
     }
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` whole or not at all; a number that is none (NaN, infinity) becomes null, as JSON has it."""
-    _write(path, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
-
-
-def write_config(path: Path, config: Section) -> None:
-    """Write the resolved config as YAML."""
-    _write(path, as_yaml(config))
 
 
 def versions() -> dict[str, str]:
@@ -130,17 +121,3 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.unlink(missing_ok=True)
-    with temporary.open("x", encoding="utf-8") as file:  # "x" follows no link that a stranger's folder has there
-        file.write(text)
-    temporary.replace(path)

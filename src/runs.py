@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -106,15 +105,18 @@ def lock(run: Run) -> Iterator[None]:
 
 
 def is_child() -> bool:
-    """Whether another process of the same run has started this one, or leads it."""
-    return os.environ.get("LOCAL_RANK", "0") != "0"
+    """Whether another process of the same run leads it."""
+    return cluster.rank() != 0
 
 
 def show_finished(run: Run) -> float | None:
     """Say that there is nothing to do, and give what the run gave."""
     results = json.loads((run.folder / "results.json").read_text(encoding="utf-8"))
+    name = "test" if results["test"] else "val"
+    scored = results[name]
+    accuracy = "no validation" if scored["accuracy"] is None else f"{scored['accuracy']:.2%}"
     print(
-        f"This run is finished: {results['test']['accuracy']:.2%} of {results['test']['images']:,} test images after "
+        f"This run is finished: {accuracy} of {scored['images']:,} {name} images after "
         f"{results['train']['epochs']} epochs.\n{run.folder}: nothing to do. A greater trainer.max_epochs goes on."
     )
     return results["val"]["accuracy"]
@@ -149,21 +151,6 @@ def folder_to_resume(resume: str) -> Path:
         what = "that folder holds no run" if path.is_dir() else "that file does not lie in a run's checkpoints"
         raise UserError(f"resume={resume}: {what}, for there is no config.yaml. Name a run, such as logs/NAME.")
     return folder
-
-
-def folder_of_job(config: TrainConfig) -> Path | None:
-    """The folder in which this SLURM job began the same run before it was requeued; None if it did not."""
-    number = cluster.job()
-    if number is None or int(os.environ.get("SLURM_RESTART_COUNT", "0")) == 0:
-        return None
-    for folder in _runs(RUNS):
-        if folder.name.endswith(job_suffix(number)) and not differences(config, read_config(folder), lambda key: True):
-            return folder
-    return None
-
-
-def job_suffix(number: str) -> str:
-    return f"job{number}"
 
 
 def settle(folder: Path, config: TrainConfig, overrides: list[str]) -> Run:

@@ -75,9 +75,12 @@ def show_end(results: dict[str, Any], folder: Path) -> None:
     """The table that a run ends with."""
     test, train, dataset = results["test"], results["train"], results["dataset"]
     table = _table(show_header=False, title="Result")
-    table.add_row("test accuracy", f"[bold]{test['accuracy']:.2%}[/]")
-    table.add_row("test loss", f"{test['loss']:.4f}")
-    table.add_row("tested on", f"{test['images']:,} {describe_origin(dataset['name'], dataset['source'])}")
+    if test:
+        table.add_row("test accuracy", f"[bold]{test['accuracy']:.2%}[/]")
+        table.add_row("test loss", f"{test['loss']:.4f}")
+        table.add_row("tested on", f"{test['images']:,} {describe_origin(dataset['name'], dataset['source'])}")
+    else:
+        table.add_row("test", "left out (test=false); src.eval makes up for it")
     table.add_row("checkpoint", f"best of {train['epochs']} epochs by validation accuracy ({_percent(results)})")
     rate = train["images_per_second"]
     table.add_row("training", f"{train['seconds']:.0f} s" + (f", {rate:,.0f} images/s" if rate else ""))

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from src import cluster, runs
 from src.cli import command_line, importing, launch, task_overrides
 from src.config import Stopped, TrainConfig
 from src.interrupts import Interrupts
 
+if TYPE_CHECKING:
+    from lightning import Callback
 
-def train(config: TrainConfig, folder: Path) -> float | None:
-    """Run one experiment in `folder`, or go on with the one that was begun there.
+
+def train(config: TrainConfig, folder: Path, callbacks: Sequence[Callback] = ()) -> float | None:
+    """Run one experiment in `folder`, or go on with the one that was begun there; `callbacks` are a search's.
 
     Gives the best validation accuracy, None if none was measured.
 
@@ -21,18 +26,20 @@ def train(config: TrainConfig, folder: Path) -> float | None:
         Stopped: it was asked to stop, and left a checkpoint.
     """
     run = runs.settle(folder, config, task_overrides())
+    cluster.check_processes(run.config)
     if run.finished:
         return runs.show_finished(run)
     with Interrupts() as interrupts, runs.lock(run):
         try:
-            return _train(run, interrupts)
+            return _train(run, interrupts, callbacks)
         except Stopped as stop:
+            interrupts.hand_on(stop.number)
             if not runs.is_child():
                 cluster.requeue(stop.number)
             raise runs.how_to_go_on(stop, folder) from stop
 
 
-def _train(run: runs.Run, interrupts: Interrupts) -> float | None:
+def _train(run: runs.Run, interrupts: Interrupts, callbacks: Sequence[Callback]) -> float | None:
     # a config that was refused must not wait for torch
     with importing(), interrupts.waiting():
         import lightning as L
@@ -42,7 +49,7 @@ def _train(run: runs.Run, interrupts: Interrupts) -> float | None:
         from src.hardware import pick_hardware
 
     config, folder = run.config, run.folder
-    hardware = pick_hardware(config.device, config.precision)
+    hardware = pick_hardware(config.device, config.precision, cluster.slot())
     dataset = runs.without_strange_mirrors(config.dataset) if run.saved else config.dataset
     images = experiment.read_images(dataset, config.data_dir, shared=config.devices > 1)
     splits = split(images, config.dataset.valid_fraction, config.seed)
@@ -61,7 +68,7 @@ def _train(run: runs.Run, interrupts: Interrupts) -> float | None:
         summary = experiment.summarize(classifier, len(splits.classes))
         if config.compile:
             experiment.compile_network(classifier, hardware)
-        session = training.Session(config, hardware, folder, len(splits.classes), interrupts, resumed)
+        session = training.Session(config, hardware, folder, len(splits.classes), interrupts, resumed, callbacks)
         trainer = session.trainer
         position, path = (resumed.position, resumed.path) if resumed else (None, None)
         if trainer.is_global_zero:
@@ -72,7 +79,7 @@ def _train(run: runs.Run, interrupts: Interrupts) -> float | None:
         trainer.fit(classifier, datamodule, ckpt_path=path, weights_only=True)
         best = session.best_checkpoint()
         experiment.load_weights(classifier, checkpoint.load(best))
-        scores = trainer.test(classifier, datamodule, verbose=False)[0]
+        scores = trainer.test(classifier, datamodule, verbose=False)[0] if config.test else None
         outcome = results.collect(about, scores, session.measured(classifier), best)
         if trainer.is_global_zero:
             session.record(outcome)

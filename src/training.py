@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
 from torch import Tensor
 
-from src import results, speed
+from src import speed
 from src.callbacks.checkpoints import Checkpoints
 from src.callbacks.config_text import ConfigText
 from src.callbacks.confusion import Confusion
@@ -24,6 +25,7 @@ from src.callbacks.throughput import Throughput
 from src.callbacks.trace import Trace
 from src.checkpoint import Resumed
 from src.config import TrainConfig, UserError
+from src.files import write_config, write_json
 from src.hardware import Hardware, keep_freed_memory
 from src.interrupts import Interrupts
 from src.loggers import RunLogs
@@ -43,6 +45,7 @@ class Session:
         num_classes: int,
         interrupts: Interrupts,
         resumed: Resumed | None = None,
+        more: Sequence[L.Callback] = (),
     ) -> None:
         self.config, self.folder = config, folder
         self._precision = hardware.precision
@@ -52,6 +55,32 @@ class Session:
         self.checkpoints = Checkpoints(folder / "checkpoints", config.callbacks, writer, self.logs)
         self.checkpoints.end_at_once = bool(resumed and resumed.finished(config))
         self.throughput, self.confusion = Throughput(), Confusion(num_classes)
+        callbacks = [*self._callbacks(interrupts, first=resumed is None), *more]
+        options = config.trainer.model_dump(exclude_none=True)
+        options.pop("max_time", None)  # Lightning's own timer counts from the first start on, and then tests
+        if config.trainer.profiler == "trace":  # Lightning's own records each phase apart and keeps the last one's
+            del options["profiler"]
+        options["enable_progress_bar"] = any(isinstance(callback, ProgressBar) for callback in callbacks)
+        options["num_sanity_val_steps"] = 0  # it would be taken for a validation
+        if hardware.accelerator == "cuda":
+            options.setdefault("benchmark", not config.trainer.deterministic)
+        if hardware.accelerator == "cpu":
+            keep_freed_memory()
+        self.trainer = _quiet_trainer(
+            accelerator=hardware.accelerator,
+            devices=hardware.devices(config.devices),
+            precision=hardware.precision,
+            callbacks=callbacks,
+            logger=self.logs.loggers,
+            plugins=[writer],
+            enable_checkpointing=False,  # Checkpoints does it
+            default_root_dir=folder,
+            use_distributed_sampler=False,  # sampling.py divides the images among the processes
+            **options,
+        )
+
+    def _callbacks(self, interrupts: Interrupts, first: bool) -> list[L.Callback]:
+        config = self.config
         callbacks: list[L.Callback] = [
             Stopping(interrupts, self.checkpoints, config.trainer.max_time),
             self.checkpoints,
@@ -69,39 +98,17 @@ class Session:
         if config.callbacks.early_stopping:
             patience = config.callbacks.early_stopping
             callbacks.append(EarlyStopping("val/acc", mode="max", patience=patience, strict=False))
-        if config.logger.tensorboard and not resumed:
+        if config.logger.tensorboard and first:
             callbacks.append(ConfigText(as_yaml(config)))
-        options = config.trainer.model_dump(exclude_none=True)
-        options.pop("max_time", None)  # Lightning's own timer counts from the first start on, and then tests
-        if (
-            options.get("profiler") == "trace"
-        ):  # Lightning's own records each phase apart and keeps the last one's table
-            del options["profiler"]
-            callbacks.append(Trace(folder / "profile"))
-        options["enable_progress_bar"] = any(isinstance(callback, ProgressBar) for callback in callbacks)
-        options["num_sanity_val_steps"] = 0  # it would be taken for a validation
-        if hardware.accelerator == "cuda":
-            options.setdefault("benchmark", not config.trainer.deterministic)
-        if hardware.accelerator == "cpu":
-            keep_freed_memory()
-        self.trainer = _quiet_trainer(
-            accelerator=hardware.accelerator,
-            devices=config.devices,
-            precision=hardware.precision,
-            callbacks=callbacks,
-            logger=self.logs.loggers,
-            plugins=[writer],
-            enable_checkpointing=False,  # Checkpoints does it
-            default_root_dir=folder,
-            use_distributed_sampler=False,  # sampling.py divides the images among the processes
-            **options,
-        )
+        if config.trainer.profiler == "trace":
+            callbacks.append(Trace(self.folder / "profile"))
+        return callbacks
 
     def begin(self, resumed: Resumed | None) -> None:
         """Bring the folder to the moment from which this session goes on."""
         if resumed is not None:
             resumed.make_last(self.checkpoints.last, self.checkpoints.best)
-        results.write_config(self.folder / "config.yaml", self.config)
+        write_config(self.folder / "config.yaml", self.config)
         self.logs.cut()
 
     def best_checkpoint(self) -> Path:
@@ -117,7 +124,7 @@ class Session:
         rate = self.throughput.rate
         flops = speed.flops_per_image(classifier.network, cast(Tensor, classifier.example_input_array))
         peak = speed.matmul_rate(self.trainer.strategy.root_device, self._precision) * self.trainer.world_size
-        assert self.confusion.matrix is not None
+        matrix = self.confusion.matrix
         return {
             "device": type(self.trainer.accelerator).__name__.removesuffix("Accelerator").lower(),
             "parameters": sum(weight.numel() for weight in classifier.network.parameters()),
@@ -130,20 +137,22 @@ class Session:
             "flops_per_image": flops,
             "share_of_peak": None if rate is None or flops is None else round(rate * flops / peak, 4),
             "val_accuracy": self.checkpoints.best_score,
-            "test_images": int(self.confusion.matrix.sum()),
+            "test_images": None if matrix is None else int(matrix.sum()),
         }
 
     def record(self, outcome: dict[str, Any]) -> None:
         """Tell TensorBoard the hyperparameters with what they led to."""
         if self.logs.tensorboard is not None:
             words = {key: value for key, value in flat(plain(self.config)).items() if _short(value)}
-            scores = {"test/acc": outcome["test"]["accuracy"], "test/loss": outcome["test"]["loss"]}
+            scores = {"val/acc": outcome["val"]["accuracy"] or 0.0}
+            if outcome["test"]:
+                scores |= {"test/acc": outcome["test"]["accuracy"], "test/loss": outcome["test"]["loss"]}
             self.logs.tensorboard.log_hyperparams(words, {f"final/{name}": score for name, score in scores.items()})
             self.logs.tensorboard.save()
 
     def end(self, outcome: dict[str, Any]) -> None:
         """Say that the run is finished; checkpoints kept for the case of a damaged one go."""
-        results.write_json(self.folder / "results.json", outcome)
+        write_json(self.folder / "results.json", outcome)
         for path in (self.checkpoints.best, self.checkpoints.last):
             previous(path).unlink(missing_ok=True)
 
@@ -169,8 +178,8 @@ def _short(value: Any) -> bool:
 
 def _quiet_trainer(**options: Any) -> L.Trainer:
     # its banners repeat what the run's own summary says; warnings stay
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("pytorch.utilities.rank_zero", "fabric.utilities.seed", "fabric.utilities.distributed"):
+        logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",  # one indexing call a batch needs none
         ".*your dataloader is not resumable.*",  # BatchOrder begins where the run does

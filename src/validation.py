@@ -31,6 +31,8 @@ COMPONENTS: dict[str, type[Component]] = {
     "model": Component,
     "optimizer": OptimizerConfig,
     "scheduler": Component,
+    "sampler": Component,
+    "pruner": Component,
 }
 # where each may lie, and what its signature must have: no config, and none out of a checkpoint, calls anything else
 _REGISTRY = {
@@ -38,6 +40,8 @@ _REGISTRY = {
     "model": (("src.model.",), {"in_channels", "num_classes"}),
     "optimizer": (("torch.optim.", "src.model."), {"params"}),
     "scheduler": (("src.model.", "torch.optim.lr_scheduler."), {"optimizer"}),
+    "sampler": (("optuna.samplers.",), {"seed"}),
+    "pruner": (("optuna.pruners.",), set()),
 }
 # what experiment.py passes itself, and so is no key of the config
 _GIVEN = {
@@ -45,6 +49,8 @@ _GIVEN = {
     "model": {"in_channels", "num_classes"},
     "optimizer": {"params", "fused", "foreach", "differentiable", "capturable", "maximize"},
     "scheduler": {"optimizer", "total_steps"},
+    "sampler": set(),
+    "pruner": set(),
 }
 
 
@@ -107,7 +113,7 @@ def check(config: DictConfig | dict[str, Any], base: type[Checked]) -> Checked:
 
 def _component(group: str, base: type[Component], values: dict[Any, Any]) -> type[Component]:
     target = str(values.get("_target_", ""))
-    if not target.startswith(("src.", "torch.optim.")):
+    if not target.startswith(("src.", "torch.optim.", "optuna.")):
         return base  # the pattern of `_target_` refuses it, by name
     try:
         declared = signature.parameters(target)
@@ -115,8 +121,8 @@ def _component(group: str, base: type[Component], values: dict[Any, Any]) -> typ
         raise UserError(f"{group}._target_={target}: {error}.") from error
     places, needed = _REGISTRY[group]
     if not target.startswith(places) or not needed <= declared.keys():
-        takes = " and ".join(sorted(needed))
-        raise UserError(f"{group}._target_={target}: expected one of {'... or '.join(places)}... that takes {takes}.")
+        takes = f" that takes {' and '.join(sorted(needed))}" if needed else ""
+        raise UserError(f"{group}._target_={target}: expected one of {'... or '.join(places)}...{takes}.")
     fields: dict[str, Any] = {}
     for name, (annotation, default) in declared.items():
         if name not in _GIVEN[group] and name not in base.model_fields:
@@ -178,7 +184,7 @@ def _problems(error: ValidationError, schema: type[BaseModel]) -> list[str]:
 
 def _expectation(key: str, item: ErrorDetails, schema: type[BaseModel]) -> str:
     if item["type"] == "string_pattern_mismatch" and key.endswith("_target_"):
-        return "a class of this project (src....) or of torch.optim"
+        return "a class of this project (src....), of torch.optim or of optuna"
     if item["type"] in ("model_type", "dict_type"):
         return f"its keys one by one, or a whole option as {key.replace('.', '/')}=NAME"
     if item["type"] == "string_pattern_mismatch" and key.endswith("max_time"):

@@ -50,9 +50,12 @@ def door(
 ) -> Iterator[Callable[..., Outcome]]:
     """`door("train", "seed=3")` does what `python -m src.train seed=3` does."""
     import src.eval
+    import src.report
     import src.train
+    import src.tune
 
-    mains = {"train": src.train.main, "eval": src.eval.main}
+    doors = (src.train, src.eval, src.tune, src.report)
+    mains = {module.__name__.rpartition(".")[2]: module.main for module in doors}
 
     def call(name: str, *arguments: str) -> Outcome:
         monkeypatch.setattr("sys.argv", [f"src/{name}.py", *arguments])

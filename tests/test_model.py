@@ -13,7 +13,7 @@ from torch.optim import SGD
 from torch.utils.flop_counter import FlopCounterMode
 
 from src.callbacks.epoch_metrics import EpochMetrics
-from src.cli import register
+from src.compose import register
 from src.config import CONFIGS, AugmentationConfig, TrainConfig
 from src.data.datamodule import DataModule
 from src.data.images import ImageSet, Splits

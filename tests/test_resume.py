@@ -447,7 +447,7 @@ class TestSlurm:
             at_call(patch, "training_step", 9, send(signal.SIGUSR1))
             assert door("train", *options).code == 138
         run = only_run(in_tmp)
-        assert run.name.endswith("_job4711")
+        assert run.name.startswith("job4711_")
         assert slurm.read_text() == "requeue 4711\n"
         assert content(run)["position"]["steps"] == 9
         assert door("train", *options, "seed=4").code == 0, "another command of the same job is another run"

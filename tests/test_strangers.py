@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from PIL import Image
 
-from src import checkpoint, cli
+from src import checkpoint, compose
 from src.config import TrainConfig, UserError
 from src.data.cifar import read_cifar10
 from src.data.folder import read_folder
@@ -337,8 +337,8 @@ class TestFuzz:
 
     @pytest.fixture(scope="class")
     def plain(self) -> dict[str, Any]:
-        cli.register()
-        composed = cli._compose("train", None, [])
+        compose.register()
+        composed = compose.compose("train", None, [])
         found: Any = OmegaConf.to_container(composed)
         return {key: value for key, value in found.items() if key != "hydra"}
 
@@ -374,11 +374,11 @@ class TestFuzz:
         )
     )
     def test_any_words_on_the_command_line_end_in_a_config_or_a_sentence(self, words: list[str]) -> None:
-        cli.register()
+        compose.register()
         words = [word for word in words if not word.startswith("-")]
 
-        def compose() -> list[TrainConfig]:
-            cli._declared(list(words), words)
-            return [check(cli._compose("train", None, job), TrainConfig) for job in cli._jobs(words, False)]
+        def composed() -> list[TrainConfig]:
+            asked = compose.declared(list(words))
+            return [check(compose.compose("train", None, job), TrainConfig) for job in compose.jobs(asked, False)]
 
-        assert made_of(compose)
+        assert made_of(composed)

@@ -13,6 +13,7 @@ from uuid import uuid4
 import torch
 from filelock import FileLock
 
+from src import cluster
 from src.data.images import ImageSet, Source
 
 VARIABLE = "IMAGES_OF_THIS_RUN"  # in the environment, which the processes that Lightning starts inherit
@@ -38,6 +39,9 @@ def read_once(read: Callable[[], Source]) -> Source:
 
 def _place() -> Path:
     """The file of the process that started this one, or a new one: no run finds what another has left."""
+    if cluster.world_size() is not None:  # the processes of srun and torchrun have one parent on each machine
+        _remove(*_abandoned())
+        return Path(tempfile.gettempdir(), f"images-{os.getppid()}-{cluster.launch()}.pt")
     inherited = os.environ.get(VARIABLE) if "LOCAL_RANK" in os.environ else None  # Lightning gives each one its rank
     if inherited is None or Path(inherited).name.startswith(f"images-{os.getpid()}-"):
         _remove(*_abandoned())
