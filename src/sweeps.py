@@ -81,8 +81,9 @@ def read_definition(folder: Path) -> dict[str, Any]:
 
 def naming(overrides: list[str]) -> str:
     """Hydra's option for the names of folders: what is the same in all runs stays out of them."""
-    same = {override.key_or_group for override in compose.parse(overrides) if not override.is_sweep_override()}
-    return f"hydra.job.config.override_dirname.exclude_keys=[{','.join(sorted(same))}]"
+    varied = {override.key_or_group: override.is_sweep_override() for override in compose.parse(overrides)}
+    same = sorted(key for key, several in varied.items() if not several)
+    return f"hydra.job.config.override_dirname.exclude_keys=[{','.join(same)}]"
 
 
 def plan(folder: Path, overrides: list[str], jobs: list[tuple[DictConfig, TrainConfig]], command: str) -> Sweep:

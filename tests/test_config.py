@@ -157,8 +157,10 @@ def test_help_names_groups_options_and_examples(door: Door) -> None:
         "Examples",
     ):
         assert word in outcome.out
+    search = door("tune", "--help").out
     for group in (path.name for path in CONFIGS.iterdir() if path.is_dir()):
-        assert f"{group}=" in outcome.out
+        assert f"  {group}=" in search
+        assert (f"  {group}=" in outcome.out) == (group not in ("search", "sampler", "pruner"))
     assert "split" in door("eval", "--help").out
 
 
