@@ -122,12 +122,10 @@ def _refuse(args: Namespace) -> None:
     if args.multirun and (args.cfg or args.info):
         raise UserError("--cfg and --info show one run's config. Leave out -m, and name one value of each key.")
     if args.multirun and (cluster.world_size() or 1) > 1:
-        raise UserError(
-            "a sweep (-m) starts the processes of its runs itself. Start it once, without srun or torchrun."
-        )
+        raise UserError("a sweep (-m) starts the processes of its runs itself. Start it without srun or torchrun.")
     if cluster.unnamed() and not any(text.startswith("hydra.run.dir=") for text in args.overrides):
         raise UserError(
-            "torchrun: its processes need a name for their folder. Give it --rdzv-id=NAME, or hydra.run.dir=FOLDER."
+            "torchrun: its processes share a folder. Name it with hydra.run.dir=FOLDER, or the run with --rdzv-id=NAME."
         )
 
 

@@ -112,6 +112,8 @@ def is_child() -> bool:
 def show_finished(run: Run) -> float | None:
     """Say that there is nothing to do, and give what the run gave."""
     results = json.loads((run.folder / "results.json").read_text(encoding="utf-8"))
+    if is_child():
+        return results["val"]["accuracy"]
     name = "test" if results["test"] else "val"
     scored = results[name]
     accuracy = "no validation" if scored["accuracy"] is None else f"{scored['accuracy']:.2%}"

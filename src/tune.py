@@ -42,7 +42,7 @@ def read_request(args: Namespace) -> Request:
     for text, override in zip(args.overrides, compose.parse(args.overrides), strict=True):
         key = override.key_or_group
         if key.partition(".")[0] in TuneConfig.model_fields:
-            own.append(text)
+            own.append(f"~{key}" if override.value() is None and key in ("search", "pruner") else text)
         elif override.is_sweep_override():
             varied[key] = text.partition("=")[2]
         else:
@@ -50,7 +50,7 @@ def read_request(args: Namespace) -> Request:
     composed = compose.compose("tune", args.config_dir, compose.declared(own))
     config = check(composed, TuneConfig)
     named = {text.partition("=")[0].lstrip("+") for text in fixed}
-    chosen = {key: str(text) for key, text in flat(config.search or {}).items() if key not in named}
+    chosen = {key: str(text) for key, text in flat(config.search).items() if key not in named}
     base = compose.declared(fixed)
     trained = check(compose.compose("train", args.config_dir, base), TrainConfig)
     if trained.devices > 1:

@@ -75,7 +75,7 @@ class Classifier(L.LightningModule):
             self._step_is_bad = True
             return result
         metrics = self._of(phase)
-        metrics["loss"].update(loss.detach(), len(labels))
+        metrics["loss"].update(loss.detach().expand(len(labels)))  # nan_strategy="disable" would drop a weight
         metrics["acc"].update(logits.detach(), labels)
         if phase != "train":
             for name, metric in metrics.items():

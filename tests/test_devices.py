@@ -1,0 +1,169 @@
+"""Several processes on one network: started by Lightning, torchrun and srun."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, SHORT, Outcome, only_run, results_of, write_folder
+from tests.crash import compare
+from tests.test_sweeps import start, wait_for
+
+Door = Callable[..., Outcome]
+
+
+@pytest.fixture
+def options(in_tmp: Path) -> list[str]:
+    """Splits of odd sizes: no division among two processes comes out even."""
+    folder = write_folder(in_tmp / "images", classes=2, count=43)
+    more = ["scheduler=constant", "trainer=ddp", "trainer.max_epochs=2", "dataset.valid_fraction=0.2"]
+    return ["dataset=image_folder", f"data_dir={folder}", *SHORT, *more]
+
+
+def torchrun(*options: str) -> list[str]:
+    return [sys.executable, "-m", "torch.distributed.run", *options, "-m", "src.train"]
+
+
+def finish(command: list[str], in_tmp: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = os.environ | {"PYTHONPATH": str(ROOT)} | environment
+    return subprocess.run(command, cwd=in_tmp, env=inherited, capture_output=True, text=True, timeout=240)
+
+
+def free_port() -> str:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return str(found.getsockname()[1])
+
+
+def test_scores_are_those_of_one_process(door: Door, options: list[str], in_tmp: Path) -> None:
+    process = start(in_tmp, *options, "devices=2", "precision=32-true", "hydra.run.dir=r")
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    results = results_of(in_tmp / "r")
+    with (in_tmp / "r/metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["val/acc"]]
+    assert results["val"]["images"] % 2 == 1
+    assert results["test"]["images"] % 2 == 1
+    for split, accuracy in (("test", results["test"]["accuracy"]), ("val", max(float(row["val/acc"]) for row in rows))):
+        alone = door("eval", "checkpoint=r/checkpoints/best.ckpt", f"split={split}")
+        assert alone.code == 0, alone.err
+        assert float(re.findall(r"accuracy\s+([\d.]+)", alone.out)[0]) == pytest.approx(accuracy, abs=1e-7)
+        if split == "test":
+            loss = float(re.findall(r"loss\s+([\d.]+)", alone.out)[0])
+            assert loss == pytest.approx(results["test"]["loss"], rel=1e-5)
+    assert out.count("train loss") == out.count("test accuracy") == 1
+    assert "Initializing distributed" not in out + err
+
+
+def test_torchrun_leads_to_the_same_run_and_restarts_into_it(options: list[str], in_tmp: Path) -> None:
+    """The second process fails once; torchrun starts both again, and they go on."""
+    process = start(in_tmp, *options, "devices=2", "hydra.run.dir=whole")
+    assert process.communicate(timeout=240) is not None
+    assert process.returncode == 0
+    (in_tmp / "sitecustomize.py").write_text(FAIL_ONCE)
+    command = torchrun("--standalone", "--nproc-per-node=2", "--max-restarts=1")
+    done = finish([*command, *options, "devices=2"], in_tmp, PYTHONPATH=f"{in_tmp}{os.pathsep}{ROOT}")
+    assert done.returncode == 0, done.stderr
+    assert (in_tmp / "failed").exists()
+    run = only_run(in_tmp)
+    assert run.name.startswith("torchrun-")
+    assert results_of(run)["train"]["interruptions"] == 1
+    compare(in_tmp / "whole", run)
+
+
+FAIL_ONCE = """
+import os, sys
+if os.environ.get("RANK") == "1" and os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0":
+    def failing(frame, event, argument):
+        if event == "call" and frame.f_code.co_name == "on_validation_start" and "src" in frame.f_code.co_filename:
+            open("failed", "w").close()
+            os._exit(1)
+    sys.setprofile(failing)
+"""
+
+
+def test_two_machines_of_one_process_each(options: list[str], in_tmp: Path) -> None:
+    port = free_port()
+    shared = ["--nnodes=2", "--nproc-per-node=1", "--rdzv-id=mine", "--rdzv-backend=c10d"]
+    command = [*torchrun(*shared, f"--rdzv-endpoint=127.0.0.1:{port}"), *options, "devices=1", "trainer.num_nodes=2"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    nodes = [subprocess.Popen(command, cwd=in_tmp, env=environment, stdout=-1, stderr=-1, text=True) for _ in range(2)]
+    said = [node.communicate(timeout=240) for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], said
+    run = only_run(in_tmp)
+    assert run.name.startswith("torchrun-mine_")
+    assert "".join(out for out, _ in said).count("test accuracy") == 1
+    assert results_of(run)["test"]["images"] == 9
+
+
+def test_tasks_of_srun_find_one_folder_and_a_requeued_job_the_same(options: list[str], in_tmp: Path) -> None:
+    names = {"JOB_ID": "77", "NTASKS": "2", "JOB_NAME": "train", "NODEID": "0", "JOB_NUM_NODES": "1", "NNODES": "1"}
+    common = {f"SLURM_{name}": value for name, value in names.items()}
+    common |= {"SLURM_NTASKS_PER_NODE": "2", "SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": free_port()}
+    for _ in range(2):
+        tasks = []
+        for rank in range(2):
+            more = {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "PYTHONPATH": str(ROOT)}
+            command = [sys.executable, "-m", "src.train", *options, "devices=2"]
+            environment = os.environ | common | more
+            tasks.append(subprocess.Popen(command, cwd=in_tmp, env=environment, stdout=-1, stderr=-1, text=True))
+        said = [task.communicate(timeout=240) for task in tasks]
+        assert [task.returncode for task in tasks] == [0, 0], said
+        run = only_run(in_tmp)
+    assert run.name.startswith("job77_")
+    assert "This run is finished" in said[0][0]
+    assert said[1][0] == ""
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_process_ends_the_other_with_a_sentence(options: list[str], in_tmp: Path, victim: int) -> None:
+    process = start(in_tmp, *options, "devices=2", "trainer.max_epochs=5000", "hydra.run.dir=r")
+    table = in_tmp / "r/metrics.csv"
+    try:
+        wait_for(lambda: table.exists() and table.read_text().count("\n") > 8, process)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        numbers = [process.pid, int(children[0])]
+        os.kill(numbers[victim], signal.SIGKILL)
+        killed = time.monotonic()
+        other = numbers[1 - victim]
+        while Path(f"/proc/{other}").exists() and process.poll() is None:
+            assert time.monotonic() < killed + 30
+            time.sleep(0.05)
+        _, err = process.communicate(timeout=30)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert time.monotonic() < killed + 30
+    assert process.returncode == (1 if victim else -signal.SIGKILL)
+    assert "another process of this run died" in err
+    assert "resume=" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "launcher", "sentence"),
+    [
+        (
+            ["devices=1"],
+            ["--standalone", "--nproc-per-node=2"],
+            "devices=1 on trainer.num_nodes=1: 2 processes were started",
+        ),
+        (["-m", "seed=1,2"], ["--standalone", "--nproc-per-node=2"], "Start it without srun or torchrun."),
+        (["devices=2"], ["--nproc-per-node=2", "--master-port=0"], "torchrun: its processes share a folder."),
+    ],
+)
+def test_wrong_request(options: list[str], in_tmp: Path, words: list[str], launcher: list[str], sentence: str) -> None:
+    flags = [word for word in words if word.startswith("-")]
+    done = finish([*torchrun(*launcher), *flags, *options, *words[len(flags) :]], in_tmp)
+    assert done.returncode != 0
+    assert sentence in done.stderr
+    assert not list(in_tmp.glob("logs/*"))

@@ -1,0 +1,385 @@
+"""Sweeps: folders, failures, going on, the table, several jobs at a time."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean, stdev
+
+import pytest
+import torch
+from filelock import FileLock
+
+from src import cluster
+from src.hardware import pick_hardware
+from src.runs import LOCK
+from tests.conftest import ROOT, SHORT, Outcome, results_of
+from tests.crash import compare
+from tests.test_resume import at_call, send
+
+Door = Callable[..., Outcome]
+
+
+@pytest.fixture
+def options(images_folder: Path) -> list[str]:
+    return ["dataset=image_folder", f"data_dir={images_folder}", *SHORT, "scheduler=constant"]
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with (folder / "summary.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def start(in_tmp: Path, *arguments: str, module: str = "src.train") -> subprocess.Popen[str]:
+    """The command in a process, and a session, of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        cwd=in_tmp,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(condition: Callable[[], object], process: subprocess.Popen[str], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+class TestGrid:
+    def test_a_failed_job_stops_no_other_and_is_in_the_table(
+        self, door: Door, options: list[str], in_tmp: Path
+    ) -> None:
+        outcome = door("train", "-m", *options, "optimizer.lr=1e-3,1e30", "seed=1,2,3", "hydra.sweep.dir=sweep")
+        assert outcome.code == 1, "one of them failed"
+        sweep = in_tmp / "sweep"
+        rows = {row["run"]: row for row in table(sweep)}
+        good = [rows[f"optimizer.lr-0.001_seed-{seed}"] for seed in (1, 2, 3)]
+        bad = [rows[f"optimizer.lr-1e30_seed-{seed}"] for seed in (1, 2, 3)]
+        assert len(rows) == 6
+        assert {row["state"] for row in good} == {"finished"}
+        assert {row["state"] for row in bad} == {"failed"}
+        assert all("the loss is NaN or infinite in step" in row["error"] for row in bad)
+        assert outcome.err.count("the loss is NaN or infinite") == 3
+        for row in good:
+            assert float(row["val_accuracy"]) == results_of(sweep / row["run"])["val"]["accuracy"]
+        scores = [100 * float(row["val_accuracy"]) for row in good]
+        cell = f"{fmean(scores):.2f} ± {stdev(scores):.2f}"
+        summary = (sweep / "summary.md").read_text()
+        assert re.search(rf"\| 0.001 \| 3 \| {cell} \| ", summary), summary
+        assert cell in outcome.out
+        best = max(good, key=lambda row: float(row["val_accuracy"]))
+        assert f"best run: {best['command']}" in outcome.out
+        for picture in ("curves.png", "values.png"):
+            assert (sweep / picture).read_bytes().startswith(b"\x89PNG")
+        assert all(len(line) <= 80 for line in outcome.out.splitlines() if "±" in line or "val acc" in line)
+
+    def test_best_command_runs_as_it_stands(self, door: Door, options: list[str], in_tmp: Path) -> None:
+        outcome = door("train", "-m", *options, "seed=1,2", "hydra.sweep.dir=sweep")
+        assert outcome.code == 0, outcome.err
+        line = next(line for line in outcome.out.splitlines() if line.startswith("best run: "))
+        again = door("train", *shlex.split(line)[5:], "hydra.run.dir=again")
+        assert again.code == 0, again.err
+        best = max(table(in_tmp / "sweep"), key=lambda row: float(row["val_accuracy"]))
+        assert results_of(in_tmp / "again")["test"] == results_of(in_tmp / "sweep" / best["run"])["test"]
+
+    def test_killed_it_goes_on_to_the_same_weights_and_repeats_nothing(
+        self, door: Door, options: list[str], in_tmp: Path
+    ) -> None:
+        options = [*options, "trainer.max_epochs=40", "callbacks.checkpoint_steps=2", "seed=1,2,3"]
+        killed = in_tmp / "killed"
+        process = start(in_tmp, "-m", *options, f"hydra.sweep.dir={killed}")
+        second = killed / "seed-2"
+        try:
+            wait_for(
+                lambda: (second / "metrics.csv").exists() and "val" in (second / "metrics.csv").read_text(), process
+            )
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+        assert not (second / "results.json").exists()
+        first = (killed / "seed-1/results.json").stat().st_mtime_ns
+        states = [row.split(",")[1] for row in self._report(door, killed, in_tmp)[1:]]
+        assert states == ["finished", "interrupted", "waiting"]
+        outcome = door("train", "-m", *options, f"hydra.sweep.dir={killed}")
+        assert outcome.code == 0, outcome.err
+        assert "This run is finished" in outcome.out
+        assert "goes on at" in outcome.out
+        assert (killed / "seed-1/results.json").stat().st_mtime_ns == first
+        assert door("train", "-m", *options, "hydra.sweep.dir=whole").code == 0
+        for seed in (1, 2, 3):
+            compare(in_tmp / f"whole/seed-{seed}", killed / f"seed-{seed}")
+
+    def _report(self, door: Door, folder: Path, in_tmp: Path) -> list[str]:
+        outcome = door("report", str(folder))
+        assert outcome.code == 0, outcome.err
+        assert "3 runs: 1 finished, 1 interrupted, 1 waiting" in outcome.out
+        return (folder / "summary.csv").read_text().splitlines()
+
+    def test_last_names_the_newest_and_more_values_are_said(self, door: Door, options: list[str], in_tmp: Path) -> None:
+        assert door("train", "-m", *options, "seed=1,2").code == 0
+        sweep = next((in_tmp / "logs/sweep").iterdir())
+        alone = door("train", "-m", "sweep=last")
+        assert alone.code == 0, alone.err
+        assert alone.out.count("This run is finished") == 2, "alone it stands for the whole command"
+        grown = door("train", "-m", *options, "seed=1,2,3", "sweep=last", "trainer.max_epochs=1")
+        assert grown.code == 0, grown.err
+        assert "This sweep was begun with seed=1,2, and goes on with seed=1,2,3." in grown.out
+        assert [row["state"] for row in table(sweep)] == ["finished"] * 3
+        assert len(list((in_tmp / "logs/sweep").iterdir())) == 1
+
+    @pytest.mark.parametrize(
+        ("change", "sentence"),
+        [
+            (
+                ["seed=1,2", "model.dropout=0.1"],
+                "was begun with no model.dropout, and this command says model.dropout=0.1",
+            ),
+            (["seed=4,5"], "was begun with seed=1,2, and this command says seed=4,5"),
+            (
+                ["seed=1,2", "scheduler=cosine"],
+                "was begun with scheduler=constant, and this command says scheduler=cosine",
+            ),
+        ],
+    )
+    def test_another_sweep_is_refused(
+        self, door: Door, options: list[str], in_tmp: Path, change: list[str], sentence: str
+    ) -> None:
+        (in_tmp / "s").mkdir()
+        words = "\n".join(f"- {word}" for word in [*options, "seed=1,2"])
+        (in_tmp / "s/sweep.yaml").write_text(f"command: c\noverrides:\n{words}\nruns: {{}}\n")
+        outcome = door("train", "-m", *options, *change, "hydra.sweep.dir=s")
+        assert outcome.code == 2
+        assert sentence in outcome.err
+
+    def test_one_process_at_a_time(self, door: Door, options: list[str], in_tmp: Path) -> None:
+        (in_tmp / "s").mkdir()
+        with FileLock(in_tmp / "s" / LOCK):
+            outcome = door("train", "-m", *options, "seed=1,2", "hydra.sweep.dir=s")
+        assert outcome.code == 2
+        assert "another process works on this sweep" in outcome.err
+
+    @pytest.mark.parametrize("folder", ["nowhere", "."])
+    def test_report_of_something_else(self, door: Door, in_tmp: Path, folder: str) -> None:
+        outcome = door("report", folder)
+        assert outcome.code == 2
+        assert folder in outcome.err
+
+    def test_a_damaged_definition_is_said(self, door: Door, in_tmp: Path) -> None:
+        (in_tmp / "sweep.yaml").write_text("runs: 3")
+        assert "sweep.yaml can't be read" in door("report", ".").err
+
+    @pytest.mark.skipif(
+        not Path("/proc/self/status").exists(), reason="reads the memory of a process from Linux's /proc"
+    )
+    def test_memory_does_not_grow_over_twenty_jobs(self, options: list[str], in_tmp: Path) -> None:
+        seeds = "seed=range(1,21)"
+        process = start(in_tmp, "-m", *options, seeds, "trainer.limit_train_batches=2", "hydra.sweep.dir=sweep")
+        memory = []
+        assert process.stdout is not None
+        for line in process.stdout:
+            if re.match(r"job \d+ of 20", line):
+                status = Path(f"/proc/{process.pid}/status").read_text()
+                memory.append(int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) / 1024)
+        assert process.wait() == 0
+        print(f"MiB at the start of each job: {[round(one) for one in memory]}")
+        assert len(memory) == 20
+        assert memory[19] - memory[4] < 40, memory
+
+
+class TestAtATime:
+    def test_joblib_divides_the_threads_and_keeps_each_output_apart(self, options: list[str], in_tmp: Path) -> None:
+        more = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=1,2,3", "optimizer.lr=1e-3,1e30"]
+        environment = {key: value for key, value in os.environ.items() if not key.endswith("_NUM_THREADS")}
+        done = subprocess.run(
+            [sys.executable, "-m", "src.train", "-m", *options, *more, "hydra.sweep.dir=sweep"],
+            cwd=in_tmp,
+            env=environment | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert done.returncode == 1, done.stderr
+        rows = table(in_tmp / "sweep")
+        assert sorted(row["state"] for row in rows) == ["failed"] * 3 + ["finished"] * 3
+        assert done.stdout.count("is finished: ") == 3
+        assert "layer" not in done.stdout
+        for row in rows:
+            assert "output shape" in (in_tmp / "sweep" / row["run"] / "output.txt").read_text()
+            if row["state"] == "finished":
+                threads = results_of(in_tmp / "sweep" / row["run"])["machine"]["threads"]
+                assert threads == max((os.cpu_count() or 1) // 2, 1)
+
+    def test_each_job_has_a_gpu_of_its_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+        found = [pick_hardware("auto", "auto", slot).devices(1) for slot in range(5)]
+        assert found == [[0], [1], [2], [3], [0]]
+        assert pick_hardware("auto", "auto", None).devices(1) == 1
+        assert pick_hardware("auto", "auto", 2).devices(2) == 2, "a job of two is not held to one"
+
+    def test_slots_are_taken_once_and_given_back(self, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from src import jobs
+
+        monkeypatch.setenv(cluster.SLOT, "")
+        program = "import sys; from pathlib import Path; from src import cluster, jobs; jobs.claim_slot(Path('.')); "
+        program += "print(cluster.slot(), flush=True); sys.stdin.read()"
+        others = []
+        for expected in ("0", "1"):
+            other = subprocess.Popen(
+                [sys.executable, "-c", program],
+                cwd=in_tmp,
+                env=os.environ | {"PYTHONPATH": str(ROOT)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            others.append(other)
+            assert other.stdout is not None
+            assert other.stdout.readline().strip() == expected
+        others[0].kill()
+        others[0].wait()
+        jobs.claim_slot(in_tmp)
+        assert cluster.slot() == 0, "that of the process that was killed"
+        jobs.release_slot()
+        others[1].communicate("")
+
+
+class TestSubmitit:
+    def test_local_jobs_run_and_preempted_ones_go_on_exactly(
+        self, door: Door, options: list[str], in_tmp: Path
+    ) -> None:
+        options = [*options, "trainer.max_epochs=60", "seed=1,2"]
+        sweep = in_tmp / "sweep"
+        process = start(in_tmp, "-m", *options, "hydra/launcher=submitit_local", f"hydra.sweep.dir={sweep}")
+        table = sweep / "seed-1/metrics.csv"
+        wait_for(lambda: table.exists() and "val" in table.read_text(), process)
+        os.kill(_worker(str(sweep), "_0_log"), signal.SIGUSR2)  # as SLURM does before it takes the machine away
+        out, err = process.communicate(timeout=200)
+        assert process.returncode == 0, out + err
+        logs = "".join(path.read_text() for path in sweep.glob(".submitit/*/*_log.*"))
+        assert "Requeued job" in logs
+        assert results_of(sweep / "seed-1")["train"]["interruptions"] == 1
+        assert door("train", "-m", *options, "hydra.sweep.dir=whole").code == 0
+        for seed in (1, 2):
+            compare(in_tmp / f"whole/seed-{seed}", sweep / f"seed-{seed}")
+
+    def test_slurm_is_asked_for_what_the_run_needs_and_its_requeued_job_goes_on(
+        self, door: Door, options: list[str], in_tmp: Path
+    ) -> None:
+        """With a SLURM of shell scripts: sbatch starts the job, srun its command, scontrol starts it once more."""
+        tools = in_tmp / "tools"
+        tools.mkdir()
+        for name, text in SLURM.items():
+            (tools / name).write_text(text.replace("TOOLS", str(tools)))
+            (tools / name).chmod(0o755)
+        options = [*options, "trainer.max_epochs=60", "seed=1,2"]
+        sweep = in_tmp / "sweep"
+        environment = {"PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+        words = [
+            "-m",
+            *options,
+            "hydra/launcher=submitit_slurm",
+            "hydra.launcher.partition=p",
+            f"hydra.sweep.dir={sweep}",
+        ]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "src.train", *words],
+            cwd=in_tmp,
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        table = sweep / "seed-1/metrics.csv"
+        wait_for(lambda: table.exists() and "val" in table.read_text(), process)
+        os.kill(_worker(str(sweep), "SLURM_ARRAY_TASK_ID=0"), signal.SIGUSR2)
+        out, err = process.communicate(timeout=200)
+        logs = "".join(path.read_text() for path in [*sweep.glob(".submitit/*/*_log.*"), tools / "log"])
+        assert process.returncode == 0, out + err + logs
+        script = (tools / "job.sh").read_text()
+        for line in (
+            "--partition=p",
+            "--requeue",
+            "--nodes=1",
+            "--ntasks-per-node=1",
+            "--gpus-per-node=1",
+            "--signal=",
+        ):
+            assert f"#SBATCH {line}" in script, script
+        assert (tools / "requeued").read_text() == "requeue 900_0\n"
+        assert results_of(sweep / "seed-1")["train"]["interruptions"] == 1
+        assert door("train", "-m", *options, "hydra.sweep.dir=whole").code == 0
+        for seed in (1, 2):
+            compare(in_tmp / f"whole/seed-{seed}", sweep / f"seed-{seed}")
+
+
+SLURM = {
+    "sbatch": """#!/bin/bash
+cp "${@: -1}" TOOLS/job.sh
+for task in 0 1; do
+  SLURM_ARRAY_JOB_ID=900 SLURM_ARRAY_TASK_ID=$task SLURM_JOB_ID=$((900 + task)) SLURM_NTASKS=1 SLURM_PROCID=0 \\
+  SLURM_LOCALID=0 SLURM_NODEID=0 SLURM_JOB_NUM_NODES=1 SLURM_JOB_NODELIST=localhost SLURM_JOB_NAME=train \\
+    setsid bash TOOLS/job.sh >> TOOLS/log 2>&1 < /dev/null &
+done
+echo Submitted batch job 900
+""",
+    "srun": """#!/bin/bash
+while [[ $1 == -* ]]; do case $1 in --output|--error) shift 2;; *) shift;; esac; done
+"$@"
+[ -e TOOLS/again_$SLURM_ARRAY_TASK_ID ] && rm TOOLS/again_$SLURM_ARRAY_TASK_ID && "$@"
+""",
+    "scontrol": """#!/bin/bash
+echo "$@" >> TOOLS/requeued
+touch TOOLS/again_${2##*_}
+""",
+    "sacct": """#!/bin/bash
+printf 'JobID|State\\n900_0|RUNNING\\n900_1|RUNNING\\n'
+""",
+}
+
+
+def _worker(folder: str, mark: str) -> int:
+    """The process of a job that works in `folder`, with `mark` in its environment or the names of its files."""
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (path / "cmdline").read_bytes()
+            files = "".join(str(link.readlink()) for link in (path / "fd").iterdir())
+            traces = (path / "environ").read_bytes().decode() + files
+        except OSError:
+            continue
+        if b"submitit.core._submit" in command and folder.encode() in command and mark in traces:
+            return int(path.name)
+    raise AssertionError("there is no such process")
+
+
+def test_a_job_of_two_devices_in_a_sweep_does_not_sweep_again(options: list[str], in_tmp: Path) -> None:
+    process = start(
+        in_tmp, "-m", *options, "trainer=ddp", "trainer.max_epochs=1", "devices=2", "seed=1,2", "hydra.sweep.dir=s"
+    )
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert len(re.findall(r"^job \d of 2", out, re.MULTILINE)) == 2
+    assert [row["state"] for row in table(in_tmp / "s")] == ["finished"] * 2
+    assert out.count("test accuracy") == 2
+    assert not list((in_tmp / "s").glob("*/s")), "a sweep in a sweep"
+
+
+def test_a_stop_ends_the_whole_sweep(door: Door, options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    at_call(monkeypatch, "training_step", 3, send(signal.SIGTERM))
+    outcome = door("train", "-m", *options, "seed=1,2,3")
+    assert outcome.code == 143
+    assert "job 2" not in outcome.out

@@ -1,0 +1,257 @@
+"""Searches: spaces in Hydra's notation, totals, kills, sharing, pruning, what is found."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+from omegaconf import OmegaConf
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from src.config import UserError
+from src.space import Space
+from src.study import open_storage
+from tests.conftest import NARROW, Outcome, results_of
+from tests.test_resume import at_call, send
+from tests.test_sweeps import start, wait_for
+
+Door = Callable[..., Outcome]
+SEARCH = Path("logs/tune/s")
+
+
+@pytest.fixture
+def options(images_folder: Path) -> list[str]:
+    narrow = [text for text in NARROW if not text.startswith("batch_size")]
+    return ["dataset=image_folder", f"data_dir={images_folder}", *narrow, "trainer.max_epochs=2", "name=s"]
+
+
+def trials(in_tmp: Path) -> list[dict[str, str]]:
+    with (in_tmp / SEARCH / "trials.csv").open(newline="") as file:
+        return sorted(csv.DictReader(file), key=lambda row: int(row["trial"]))
+
+
+class TestSpace:
+    def test_hydras_notation(self) -> None:
+        texts = {
+            "a": "choice(adamw, sgd)",
+            "b": "interval(0.0, 0.5)",
+            "c": "tag(log, interval(1e-4, 1e-2))",
+            "d": "range(16, 65, 16)",
+            "e": "int(interval(1, 9))",
+            "f": "1,2.5,true",
+            "g": "choice([1,2],[3,4])",
+        }
+        assert Space(texts).distributions == {
+            "a": CategoricalDistribution(["adamw", "sgd"]),
+            "b": FloatDistribution(0.0, 0.5),
+            "c": FloatDistribution(1e-4, 1e-2, log=True),
+            "d": IntDistribution(16, 64, step=16),
+            "e": IntDistribution(1, 9),
+            "f": CategoricalDistribution([1, 2.5, True]),
+            "g": CategoricalDistribution(["[1,2]", "[3,4]"]),
+        }
+
+    def test_a_point_as_overrides(self) -> None:
+        space = Space(
+            {"optimizer": "choice(adamw, sgd)", "optimizer.lr": "interval(0.0, 1.0)", "compile": "choice(true,false)"}
+        )
+        point = {"optimizer": "sgd", "optimizer.lr": 0.25, "compile": True}
+        assert space.overrides(point) == ["optimizer=sgd", "++optimizer.lr=0.25", "++compile=True"]
+
+    @pytest.mark.parametrize(
+        "text", ["3", "choice()", "glob(*)", "interval(1", "range(5, 5)", "tag(log, interval(-1.0, 1.0))"]
+    )
+    def test_what_is_no_range_is_refused_by_its_key(self, text: str) -> None:
+        with pytest.raises(UserError, match=r"search\.seed="):
+            Space({"seed": text})
+
+    def test_unseen_points_until_there_are_none(self) -> None:
+        space = Space({"a": "1,2,3", "b": "range(0, 2)"})
+        taken: list[dict[str, object]] = []
+        while (point := space.fresh(taken, seed=len(taken))) is not None:
+            taken.append(point)
+        assert space.size == len(taken) == len({tuple(point.values()) for point in taken}) == 6
+
+
+class TestSearch:
+    def test_trials_are_runs_that_leave_the_test_set_alone_and_the_best_is_an_experiment(
+        self, door: Door, options: list[str], in_tmp: Path
+    ) -> None:
+        outcome = door("tune", *options, "n_trials=5", "batch_size=choice(4,8)", "optimizer=adamw,sgd")
+        assert outcome.code == 0, outcome.err
+        rows = trials(in_tmp)
+        assert len(rows) == 5
+        for row in rows:
+            run = in_tmp / SEARCH / f"trial-{int(row['trial']):03}"
+            config = OmegaConf.load(run / "config.yaml")
+            assert str(config.batch_size) == row["batch_size"]
+            assert str(config.optimizer.lr) == row["optimizer.lr"]
+            assert config.optimizer.name == row["optimizer"]
+            results = results_of(run)
+            assert results["test"] is None
+            assert str(results["val"]["accuracy"]) == row["val_accuracy"]
+        best = max(rows, key=lambda row: float(row["val_accuracy"]))
+        command = f"python -m src.train --config-dir {SEARCH} experiment=best"
+        assert f"train with the best: {command}" in outcome.out
+        again = door(
+            "train", "--config-dir", str(SEARCH), "experiment=best", options[1], "device=cpu", "hydra.run.dir=r"
+        )
+        assert again.code == 0, again.err
+        assert results_of(in_tmp / "r")["val"]["accuracy"] == float(best["val_accuracy"])
+        assert results_of(in_tmp / "r")["test"]["images"] == 6
+        for name in ("history", "importances", "parallel"):
+            if len({row["val_accuracy"] for row in rows}) > 1:
+                assert (in_tmp / SEARCH / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_an_experiment_is_the_base_of_another(self, door: Door, images_folder: Path, in_tmp: Path) -> None:
+        options = ["experiment=quick", *NARROW, "trainer.limit_train_batches=2", "trainer.limit_val_batches=2"]
+        short = ["trainer.max_epochs=1", "search=null", "model.dropout=interval(0.1,0.4)", "n_trials=1", "name=s"]
+        outcome = door("tune", *options, *short)
+        assert outcome.code == 0, outcome.err
+        limits = ["trainer.limit_test_batches=2", "device=cpu"]
+        outcome = door("train", "--config-dir", str(SEARCH), "experiment=best", *limits, "hydra.run.dir=r")
+        assert outcome.code == 0, outcome.err
+        found, wanted = (
+            OmegaConf.load(in_tmp / "r/config.yaml"),
+            OmegaConf.load(in_tmp / SEARCH / "trial-000/config.yaml"),
+        )
+        for config in (found, wanted):
+            config.test = config.trainer.limit_test_batches = None
+        assert found == wanted
+
+    def test_killed_at_any_trial_it_ends_with_the_trials_of_one_that_was_not(
+        self, door: Door, options: list[str], in_tmp: Path
+    ) -> None:
+        options = [*options, "trainer.max_epochs=25", "callbacks.checkpoint_steps=2", "n_trials=3", "pruner=null"]
+        process = start(in_tmp, *options, module="src.tune")
+        table = in_tmp / SEARCH / "trial-001/metrics.csv"
+        try:
+            wait_for(lambda: table.exists() and "val" in table.read_text(), process)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+        first = (in_tmp / SEARCH / "trial-000/results.json").stat().st_mtime_ns
+        outcome = door("tune", *options)
+        assert outcome.code == 0, outcome.err
+        assert (in_tmp / SEARCH / "trial-000/results.json").stat().st_mtime_ns == first, "it was repeated"
+        assert results_of(in_tmp / SEARCH / "trial-001")["train"]["interruptions"] == 1
+        killed = trials(in_tmp)
+        assert door("tune", *options).code == 0
+        assert trials(in_tmp) == killed, "n_trials is the total"
+        assert door("tune", *options, "name=whole").code == 0
+        (in_tmp / SEARCH).rename(in_tmp / "killed")
+        (in_tmp / "logs/tune/whole").rename(in_tmp / SEARCH)
+        whole = trials(in_tmp)
+        for row in (*killed, *whole):
+            row.pop("seconds")
+        assert killed == whole
+
+    def test_two_processes_share_the_trials(self, options: list[str], in_tmp: Path) -> None:
+        both = [start(in_tmp, *options, "n_trials=7", module="src.tune") for _ in range(2)]
+        said = [process.communicate(timeout=240) for process in both]
+        assert [process.returncode for process in both] == [0, 0], said
+        shares = [out.count("of the validation images\n") + out.count("pruned at epoch") for out, _ in said]
+        assert sum(shares) == 7
+        assert min(shares) > 0, "one has done all"
+        study = optuna.load_study(study_name="s", storage=open_storage(in_tmp / SEARCH, None))
+        points = [tuple(trial.params.values()) for trial in study.trials]
+        assert len(points) == len(set(points)) == 7
+
+    def test_no_point_is_repeated_and_a_small_space_ends(self, door: Door, options: list[str], in_tmp: Path) -> None:
+        small = ["search=null", "batch_size=4,8", "label_smoothing=0.0,0.1", "sampler=random"]
+        outcome = door("tune", *options, *small, "n_trials=9")
+        assert outcome.code == 0, outcome.err
+        points = {(row["batch_size"], row["label_smoothing"]) for row in trials(in_tmp)}
+        assert len(points) == len(trials(in_tmp)) == 4
+
+    def test_a_poor_trial_is_pruned_at_a_validation_and_its_weights_go(
+        self, door: Door, options: list[str], in_tmp: Path
+    ) -> None:
+        # the third trial's rate destroys the network; the first two set the median
+        rates = [
+            "search=null",
+            "optimizer.lr=1e-3,1.1e-3,3e3",
+            "pruner.n_startup_trials=2",
+            "on_nan=skip",
+            "batch_size=8",
+        ]
+        outcome = door(
+            "tune", *options, *rates, "n_trials=3", "trainer.max_epochs=6", "optimizer=sgd", "sampler.seed=1"
+        )
+        assert outcome.code == 0, outcome.err
+        pruned = [row for row in trials(in_tmp) if row["state"] == "pruned"]
+        assert pruned, outcome.out
+        for row in pruned:
+            assert int(row["epochs"]) < 6
+            assert not list((in_tmp / SEARCH / f"trial-{int(row['trial']):03}/checkpoints").glob("*"))
+
+    def test_a_failed_trial_is_told_and_the_others_go_on(self, door: Door, options: list[str], in_tmp: Path) -> None:
+        outcome = door("tune", *options, "search=null", "optimizer.lr=1e-3,1e30", "n_trials=2", "batch_size=8")
+        assert outcome.code == 0, outcome.err
+        assert sorted(row["state"] for row in trials(in_tmp)) == ["complete", "fail"]
+        assert "the loss is NaN or infinite" in next(row["error"] for row in trials(in_tmp) if row["state"] == "fail")
+        assert "the loss is NaN or infinite" in outcome.err
+
+    def test_a_signal_stops_it_and_says_how_to_go_on(
+        self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            at_call(patch, "training_step", 2, send(signal.SIGTERM))
+            outcome = door("tune", *options, "n_trials=1")
+        assert outcome.code == 143
+        assert "The same command goes on with the search" in outcome.err
+        assert door("tune", *options, "n_trials=1").code == 0
+        assert [row["state"] for row in trials(in_tmp)] == ["complete"]
+
+    def test_a_database_and_a_journal_cut_in_the_middle_of_a_line(
+        self, door: Door, options: list[str], in_tmp: Path
+    ) -> None:
+        for more in (["storage=sqlite:///trials.db"], []):
+            assert door("tune", *options, *more, "n_trials=1", f"name=n{len(more)}").code == 0
+        assert (in_tmp / "trials.db").exists()
+        journal = in_tmp / "logs/tune/n0/study.journal"
+        with journal.open("a") as file:
+            file.write('{"op_code": 4, "wor')  # as a kill leaves it
+        outcome = door("tune", *options, "n_trials=2", "name=n0")
+        assert outcome.code == 0, outcome.err
+        study = optuna.load_study(study_name="n0", storage=open_storage(journal.parent, None))
+        assert len(study.trials) == 2
+
+
+class TestWrong:
+    @pytest.mark.parametrize(
+        ("words", "sentence"),
+        [
+            (["n_trials=0"], "n_trials=0: expected"),
+            (["optimizer.rl=interval(0.1,0.2)"], "optimizer.rl: there is no such key"),
+            (["optimizer=adamw,adamm"], "optimizer=adamm: there is no such optimizer. Did you mean adam"),
+            (["search=fast"], "search=fast: there is no such search"),
+            (["sampler.seeds=3"], "sampler.seeds: there is no such key. Did you mean sampler.seed?"),
+            (["search=null"], "search: there is nothing to vary"),
+            (["devices=2"], "each trial of a search has one"),
+            (["storage=nothing://x"], "storage=nothing://x"),
+            (["name=a/b"], "name=a/b: expected"),
+            (["label_smoothing=interval(0.5,1.5)"], "label_smoothing=1.5: expected a number between 0 and 1"),
+            (["-m"], "src.tune takes KEY=VALUE"),
+        ],
+    )
+    def test_request(self, door: Door, options: list[str], in_tmp: Path, words: list[str], sentence: str) -> None:
+        outcome = door("tune", *options, *words)
+        assert outcome.code == 2
+        assert sentence in outcome.err
+        assert "Traceback" not in outcome.err
+        assert not list(in_tmp.glob("logs/tune/*/trial-*"))
+
+    def test_another_search_of_the_same_name(self, door: Door, options: list[str]) -> None:
+        assert door("tune", *options, "n_trials=1").code == 0
+        fixed = door("tune", *options, "n_trials=1", "model.dropout=0.1")
+        assert fixed.code == 2
+        assert "was begun with model.dropout=0.5, and this command says model.dropout=0.1" in fixed.err
+        space = door("tune", *options, "n_trials=1", "batch_size=4,8")
+        assert space.code == 2
+        assert "was begun with search.batch_size: choice(32, 64, 128), and this command says 4,8" in space.err
