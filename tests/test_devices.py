@@ -65,6 +65,7 @@ def test_scores_are_those_of_one_process(door: Door, options: list[str], in_tmp:
     assert "Initializing distributed" not in out + err
 
 
+@pytest.mark.slow
 def test_torchrun_leads_to_the_same_run_and_restarts_into_it(options: list[str], in_tmp: Path) -> None:
     """The second process fails once; torchrun starts both again, and they go on."""
     process = start(in_tmp, *options, "devices=2", "hydra.run.dir=whole")

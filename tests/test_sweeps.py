@@ -99,7 +99,7 @@ class TestGrid:
     def test_killed_it_goes_on_to_the_same_weights_and_repeats_nothing(
         self, door: Door, options: list[str], in_tmp: Path
     ) -> None:
-        options = [*options, "trainer.max_epochs=40", "callbacks.checkpoint_steps=2", "seed=1,2,3"]
+        options = [*options, "trainer.max_epochs=15", "callbacks.checkpoint_steps=2", "seed=1,2,3"]
         killed = in_tmp / "killed"
         process = start(in_tmp, "-m", *options, f"hydra.sweep.dir={killed}")
         second = killed / "seed-2"
@@ -182,6 +182,7 @@ class TestGrid:
         (in_tmp / "sweep.yaml").write_text("runs: 3")
         assert "sweep.yaml can't be read" in door("report", ".").err
 
+    @pytest.mark.slow
     @pytest.mark.skipif(
         not Path("/proc/self/status").exists(), reason="reads the memory of a process from Linux's /proc"
     )
@@ -262,7 +263,7 @@ class TestSubmitit:
     def test_local_jobs_run_and_preempted_ones_go_on_exactly(
         self, door: Door, options: list[str], in_tmp: Path
     ) -> None:
-        options = [*options, "trainer.max_epochs=60", "seed=1,2"]
+        options = [*options, "trainer.max_epochs=30", "seed=1,2"]
         sweep = in_tmp / "sweep"
         process = start(in_tmp, "-m", *options, "hydra/launcher=submitit_local", f"hydra.sweep.dir={sweep}")
         table = sweep / "seed-1/metrics.csv"
@@ -277,6 +278,7 @@ class TestSubmitit:
         for seed in (1, 2):
             compare(in_tmp / f"whole/seed-{seed}", sweep / f"seed-{seed}")
 
+    @pytest.mark.slow
     def test_slurm_is_asked_for_what_the_run_needs_and_its_requeued_job_goes_on(
         self, door: Door, options: list[str], in_tmp: Path
     ) -> None:
@@ -286,7 +288,7 @@ class TestSubmitit:
         for name, text in SLURM.items():
             (tools / name).write_text(text.replace("TOOLS", str(tools)))
             (tools / name).chmod(0o755)
-        options = [*options, "trainer.max_epochs=60", "seed=1,2"]
+        options = [*options, "trainer.max_epochs=30", "seed=1,2"]
         sweep = in_tmp / "sweep"
         environment = {"PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
         words = [

@@ -127,7 +127,7 @@ class TestSearch:
     def test_killed_at_any_trial_it_ends_with_the_trials_of_one_that_was_not(
         self, door: Door, options: list[str], in_tmp: Path
     ) -> None:
-        options = [*options, "trainer.max_epochs=25", "callbacks.checkpoint_steps=2", "n_trials=3", "pruner=null"]
+        options = [*options, "trainer.max_epochs=15", "callbacks.checkpoint_steps=2", "n_trials=3", "pruner=null"]
         process = start(in_tmp, *options, module="src.tune")
         table = in_tmp / SEARCH / "trial-001/metrics.csv"
         try:
