@@ -17,6 +17,8 @@ def main() -> None:
     try:
         if not folder.is_dir():
             raise UserError(f"{folder}: there is no such folder.")
+        if (folder / "trials.csv").exists():
+            raise UserError(f"{folder} is a search: its table is in summary.md and trials.csv.")
         if not (folder / sweeps.DEFINITION).exists():
             raise UserError(f"{folder} holds no sweep, for there is no {sweeps.DEFINITION}. Name one, logs/sweep/NAME.")
         sweeps.end(folder)

@@ -154,7 +154,7 @@ class _KernelLock(JournalFileOpenLock):
     """A lock that a killed process does not leave behind; a line that it has left unfinished is cut off."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._held = path, FileLock(f"{path}.lock")
+        self._path, self._held = path, FileLock(path.with_name(".journal.lock"))  # Optuna's own has another name
 
     def acquire(self) -> bool:
         self._held.acquire()

@@ -17,7 +17,7 @@ from src.cli import end, importing
 from src.config import RunError, Stopped, TrainConfig, TuneConfig, UserError
 from src.help import help_text
 from src.train import train
-from src.validation import check, flat
+from src.validation import check, flat, keys, nearest
 
 TUNES = runs.RUNS / "tune"
 
@@ -43,6 +43,9 @@ def read_request(args: Namespace) -> Request:
         key = override.key_or_group
         if key.partition(".")[0] in TuneConfig.model_fields:
             own.append(f"~{key}" if override.value() is None and key in ("search", "pruner") else text)
+        elif not compose.is_group(key) and key.partition(".")[0] not in (*TrainConfig.model_fields, "hydra"):
+            near = nearest(key, [*TuneConfig.model_fields, *keys(TrainConfig)])
+            raise UserError(f"{key}: there is no such key.{near}")
         elif override.is_sweep_override():
             varied[key] = text.partition("=")[2]
         else:

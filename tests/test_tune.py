@@ -219,6 +219,7 @@ class TestWrong:
         ("words", "sentence"),
         [
             (["n_trials=0"], "n_trials=0: expected"),
+            (["n_trails=3"], "n_trails: there is no such key. Did you mean n_trials?"),
             (["optimizer.rl=interval(0.1,0.2)"], "optimizer.rl: there is no such key"),
             (["optimizer=adamw,adamm"], "optimizer=adamm: there is no such optimizer. Did you mean adam"),
             (["search=fast"], "search=fast: there is no such search"),
