@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import os
 import shlex
 import sys
@@ -71,8 +72,11 @@ def launch(door: str, schema: type[Checked], task: Task[Checked]) -> None:
         print("stopped by SIGINT.", file=sys.stderr)
         raise SystemExit(130) from None
     if sweep and held:
+        for path in sweep.folder.glob(".slot-*.lock"):
+            path.unlink(missing_ok=True)
+        finished = sweeps.show(sweep.folder)
         held.release()
-        raise SystemExit(0 if sweeps.end(sweep.folder) else 1)
+        raise SystemExit(0 if finished else 1)
 
 
 def prepare(door: str, schema: type[Section], args: Namespace) -> sweeps.Sweep | None:
@@ -87,15 +91,15 @@ def prepare(door: str, schema: type[Section], args: Namespace) -> sweeps.Sweep |
     _refuse(args)
     training = schema is TrainConfig and not (args.cfg or args.info)
     flags = [text for text in sys.argv[1:] if text not in args.overrides]
-    asked, earlier = sweeps.chosen(args.overrides, args.multirun)
+    asked, earlier = sweeps.chosen(args.overrides, args.multirun, flags)
+    config_dir = flags[flags.index("--config-dir") + 1] if "--config-dir" in flags else args.config_dir
     overrides = compose.declared(asked)
     if args.multirun and training:
         overrides += [sweeps.naming(overrides)]
         if earlier:
             overrides = compose.put(overrides, "hydra.sweep.dir", earlier)
     composed = [
-        compose.compose(args.config_name or door, args.config_dir, job)
-        for job in compose.jobs(overrides, args.multirun)
+        compose.compose(args.config_name or door, config_dir, job) for job in compose.jobs(overrides, args.multirun)
     ]
     checked = [check(config, schema) for config in composed]
     sweep = None
@@ -105,8 +109,12 @@ def prepare(door: str, schema: type[Section], args: Namespace) -> sweeps.Sweep |
             raise UserError(
                 "resume: a sweep (-m) goes on where it stopped when it is started again in its hydra.sweep.dir."
             )
-        folder = Path(composed[0].hydra.sweep.dir)
-        sweep = sweeps.plan(folder, asked, found, shlex.join(["python", "-m", f"src.{door}", *flags, *asked]))
+        if any(one.devices > 1 for _, one in found) and "JoblibLauncher" in str(composed[0].hydra.launcher["_target_"]):
+            raise UserError("devices: hydra/launcher=joblib gives each run one device. Leave out one of the two.")
+        folder = _folder_of(composed[0], overrides)
+        sweep = sweeps.plan(
+            folder, asked, found, shlex.join(["python", "-m", f"src.{door}", *flags, *asked]), config_dir
+        )
         overrides = compose.put(overrides, "hydra.sweep.dir", folder)
     elif training and isinstance(checked[0], TrainConfig):
         overrides = _continued(overrides, checked[0])
@@ -114,11 +122,22 @@ def prepare(door: str, schema: type[Section], args: Namespace) -> sweeps.Sweep |
     return sweep
 
 
+def _folder_of(first: DictConfig, overrides: list[str]) -> Path:
+    """A sweep's folder. One that SLURM may start again is told from others of its job by all of its overrides."""
+    folder = Path(first.hydra.sweep.dir)
+    named = any(text.startswith("hydra.sweep.dir=") for text in overrides)
+    if named or cluster.launch() is None:
+        return folder
+    return folder.with_name(f"{cluster.launch()}_{hashlib.md5(' '.join(sorted(overrides)).encode()).hexdigest()[:6]}")
+
+
 def _refuse(args: Namespace) -> None:
     if args.config_path:
         raise UserError("--config-path would hide the project's configs; --config-dir adds a folder to them.")
     if args.config_dir and not Path(args.config_dir).is_dir():
         raise UserError(f"--config-dir {args.config_dir}: there is no such folder.")
+    if any(text.lstrip("+").startswith(("hydra.mode=", "hydra.sweeper")) for text in args.overrides):
+        raise UserError("hydra.mode and hydra.sweeper are not for users here: -m runs a sweep over KEY=A,B.")
     if args.multirun and (args.cfg or args.info):
         raise UserError("--cfg and --info show one run's config. Leave out -m, and name one value of each key.")
     if args.multirun and (cluster.world_size() or 1) > 1:

@@ -62,7 +62,8 @@ def declared(overrides: list[str]) -> list[str]:
 def put(overrides: list[str], key: str, path: Path) -> list[str]:
     """The overrides with `key` set to a path, and to nothing else."""
     kept = [text for text in overrides if text.lstrip("+").partition("=")[0] != key]
-    return [*kept, quote_path(f"{'' if key.startswith('hydra.') else '++'}{key}={path}")]
+    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return [*kept, f"{'' if key.startswith('hydra.') else '++'}{key}='{escaped}'"]
 
 
 def quote_path(text: str) -> str:

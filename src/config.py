@@ -163,7 +163,7 @@ class TuneConfig(Section):
     search: dict[str, Any] = Field({}, description="key: choice(a, b), range(1, 9), interval(0.0, 1.0) ...")
     sampler: Component
     pruner: Component | None = None
-    name: str | None = Field(pattern=r"^[\w.-]+$", description="its folder; null: data set, network and search")
+    name: str | None = Field(pattern=r"^\w[\w.-]*$", description="its folder; null: data set, network and search")
     n_trials: PositiveInt = Field(description="trials in all, of all processes and starts")
     storage: str | None = Field(min_length=1, description="a database, as sqlite:///FILE; null: a file in its folder")
 

@@ -67,6 +67,8 @@ def explain(error: BaseException, config: TrainConfig, folder: Path) -> str | No
         number = next((part.errno for part in _chain(error) if isinstance(part, OSError) and part.errno), None)
         reason = _DISK.get(number or 0, _first_sentence(text)) if folder.exists() else _DISK[errno.ENOENT]
         return f"{folder} can't be written to: {reason}."
+    if "EADDRINUSE" in text:
+        return "another program took the port that the processes of this run were to meet at. Start it again."
     if any(word in text for word in ("Connection closed by peer", "Connection reset by peer", "NCCL", "gloo")):
         return f"another process of this run died: {_first_sentence(text)}"
     return None

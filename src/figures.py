@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,7 @@ def save_sweep(summary: Summary) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    temporary = path.with_name(f".{path.stem}.part.png")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part.png")
     figure.savefig(temporary)
     temporary.replace(path)
 

@@ -13,18 +13,21 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from src import cluster, runs, sweeps
+from src import cluster, compose, runs, sweeps
 from src.config import RunError, Stopped, TrainConfig, UserError
 from src.interrupts import Interrupts
 from src.validation import check
 
 Task = Callable[[TrainConfig, Path], float | None]
 OUTPUT = "output.txt"
+# by a job of one device with trainer=ddp; the next one's processes would take it for their own
+_LEFT_BY_LIGHTNING = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _held: list[FileLock] = []  # for as long as this process lives
 
 
@@ -39,7 +42,7 @@ def run(command: str, total: int, config: DictConfig, task: Task) -> float | Non
     title = f"job {hydra.job.num + 1} of {total}"
     leads = not runs.is_child()
     if leads:
-        (folder / sweeps.ERROR).unlink(missing_ok=True)
+        (folder / runs.ERROR).unlink(missing_ok=True)
         print(f"{title}: {command}", flush=True)
     try:
         checked = check(config, TrainConfig)
@@ -111,8 +114,10 @@ def _in_a_process(config: TrainConfig, folder: Path) -> float | None:
     hydra = HydraConfig.get()
     sources = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
     words = [sys.executable, "-m", "src.train", *(word for path in sources for word in ("--config-dir", path))]
-    words += [*hydra.overrides.task, f"hydra.run.dir='{folder.absolute()}'"]
-    with Interrupts(), subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as child:
+    words += compose.put(list(hydra.overrides.task), "hydra.run.dir", folder.absolute())
+    environment = {name: value for name, value in os.environ.items() if name not in _LEFT_BY_LIGHTNING}
+    options: Any = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True, "env": environment}
+    with Interrupts() as interrupts, subprocess.Popen(words, **options) as child:
         assert child.stderr is not None
         said = []
         try:
@@ -121,8 +126,9 @@ def _in_a_process(config: TrainConfig, folder: Path) -> float | None:
                 said += [line.removeprefix("error: ").strip()] if line.startswith("error: ") else []
             code = child.wait()
         except Stopped as stop:
-            child.send_signal(stop.number or signal.SIGTERM)
-            child.wait()
+            child.send_signal(signal.SIGTERM)
+            child.communicate()
+            interrupts.hand_on(stop.number)
             raise
     if code == 0:
         return None

@@ -21,9 +21,11 @@ def main() -> None:
             raise UserError(f"{folder} is a search: its table is in summary.md and trials.csv.")
         if not (folder / sweeps.DEFINITION).exists():
             raise UserError(f"{folder} holds no sweep, for there is no {sweeps.DEFINITION}. Name one, logs/sweep/NAME.")
-        sweeps.end(folder)
+        sweeps.show(folder)
     except UserError as error:
         end(error, 2)
+    except OSError as error:
+        end(UserError(f"{folder}: {error}."), 2)
 
 
 if __name__ == "__main__":

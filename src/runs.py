@@ -22,6 +22,7 @@ from src.validation import check, flat, plain
 
 RUNS = Path("logs")
 LOCK = ".lock"
+ERROR = "error.txt"  # what a run of a sweep ended with
 
 # what may differ between a run and its continuation; all else would make it another run
 FREE = {
@@ -97,6 +98,7 @@ def lock(run: Run) -> Iterator[None]:
     except Timeout as error:
         raise UserError(f"{run.folder}: another process works on this run. Wait for it, or stop it.") from error
     try:
+        (run.folder / ERROR).unlink(missing_ok=True)
         yield
     finally:
         with suppress(OSError):  # the folder may be gone or read-only; Windows removes no file that is open

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from src import runs
 from src.files import write_text
-from src.sweeps import ERROR, read_definition, values_of
+from src.sweeps import read_definition, values_of
 
 STATES = ("finished", "failed", "running", "interrupted", "waiting")
 Setting = tuple[str, ...]
@@ -171,22 +171,17 @@ class Summary:
 def _row(folder: Path, options: dict[str, str]) -> Row:
     if runs.is_alive(folder):
         return Row(folder, options, "running")
-    if (folder / ERROR).exists():
-        return Row(folder, options, "failed", error=" ".join((folder / ERROR).read_text(encoding="utf-8").split()))
+    if (folder / runs.ERROR).exists():
+        return Row(folder, options, "failed", error=" ".join((folder / runs.ERROR).read_text(encoding="utf-8").split()))
     if not runs.is_finished(folder):
         return Row(folder, options, "interrupted" if (folder / "config.yaml").exists() else "waiting")
-    found: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    test = found["test"]
-    return Row(
-        folder,
-        options,
-        "finished",
-        found["val"]["accuracy"],
-        test and test["accuracy"],
-        found["train"]["epochs"],
-        found["train"]["seconds"],
-        found["command"],
-    )
+    try:
+        found: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        test, train = found["test"], found["train"]
+        scores = (found["val"]["accuracy"], test and test["accuracy"])
+        return Row(folder, options, "finished", *scores, train["epochs"], train["seconds"], found["command"])
+    except (ValueError, KeyError, TypeError) as error:
+        return Row(folder, options, "failed", error=f"results.json can't be read: {error!r}")
 
 
 def spread(scores: list[float]) -> str:

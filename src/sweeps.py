@@ -18,7 +18,6 @@ from src.files import write_text
 
 SWEEPS = runs.RUNS / "sweep"
 DEFINITION = "sweep.yaml"
-ERROR = "error.txt"
 
 
 @dataclass(frozen=True)
@@ -33,13 +32,14 @@ class Sweep:
     overrides: list[str]
     runs: dict[str, list[str]]
     command: str
+    config_dir: str | None = None
     notes: list[str] = field(default_factory=list)
 
 
-def chosen(overrides: list[str], multirun: bool) -> tuple[list[str], Path | None]:
+def chosen(overrides: list[str], multirun: bool, flags: list[str]) -> tuple[list[str], Path | None]:
     """The overrides without `sweep=`, and the earlier sweep that it names.
 
-    Alone, it stands for the whole command that the sweep was begun with.
+    Alone, it stands for the whole command that the sweep was begun with, and its --config-dir joins the `flags`.
 
     Raises:
         UserError: there is no such sweep.
@@ -60,7 +60,12 @@ def chosen(overrides: list[str], multirun: bool) -> tuple[list[str], Path | None
         folder = Path(value)
         if not (folder / DEFINITION).exists():
             raise UserError(f"sweep={value}: that folder holds no sweep, for there is no {DEFINITION}.")
-    return rest or list(read_definition(folder)["overrides"]), folder
+    if not rest:
+        definition = read_definition(folder)
+        if extra := definition.get("config_dir"):
+            flags += ["--config-dir", extra]
+        rest = list(definition["overrides"])
+    return rest, folder
 
 
 def read_definition(folder: Path) -> dict[str, Any]:
@@ -86,7 +91,13 @@ def naming(overrides: list[str]) -> str:
     return f"hydra.job.config.override_dirname.exclude_keys=[{','.join(same)}]"
 
 
-def plan(folder: Path, overrides: list[str], jobs: list[tuple[DictConfig, TrainConfig]], command: str) -> Sweep:
+def plan(
+    folder: Path,
+    overrides: list[str],
+    jobs: list[tuple[DictConfig, TrainConfig]],
+    command: str,
+    config_dir: str | None,
+) -> Sweep:
     """The sweep in `folder`, new or begun before.
 
     Args:
@@ -102,7 +113,7 @@ def plan(folder: Path, overrides: list[str], jobs: list[tuple[DictConfig, TrainC
         raise UserError(f"two runs of this sweep would write to {name}. A value is named twice.")
     texts = [[text.removeprefix("++") for text in config.hydra.overrides.task] for config, _ in jobs]
     asked = [text.removeprefix("++") for text in overrides]
-    sweep = Sweep(folder, asked, dict(zip(names, texts, strict=True)), command)
+    sweep = Sweep(folder, asked, dict(zip(names, texts, strict=True)), command, config_dir)
     if not (folder / DEFINITION).exists():
         return sweep
     sweep.notes.extend(_changes(folder, sweep))
@@ -121,7 +132,13 @@ def begin(sweep: Sweep) -> FileLock:
     except Timeout as error:
         raise UserError(f"{sweep.folder}: another process works on this sweep. Wait for it, or stop it.") from error
     earlier = read_definition(sweep.folder)["runs"] if (sweep.folder / DEFINITION).exists() else {}
-    content = {"command": sweep.command, "overrides": sweep.overrides, "runs": {**earlier, **sweep.runs}}
+    content: dict[str, Any] = {
+        "command": sweep.command,
+        "overrides": sweep.overrides,
+        "runs": {**earlier, **sweep.runs},
+    }
+    if sweep.config_dir:
+        content["config_dir"] = sweep.config_dir
     write_text(sweep.folder / DEFINITION, yaml.safe_dump(content, sort_keys=False, width=1000))
     for note in sweep.notes:
         print(note)
@@ -132,8 +149,9 @@ def fail(folder: Path, message: str) -> None:
     """Say what a run of a sweep ended with, on stderr and in its folder: the others go on."""
     for line in message.splitlines():
         print(f"error: {line}", file=sys.stderr, flush=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / ERROR, message.rstrip() + "\n")
+    if not runs.is_alive(folder):  # else it is another process's run
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / runs.ERROR, message.rstrip() + "\n")
 
 
 def _changes(folder: Path, sweep: Sweep) -> list[str]:
@@ -161,15 +179,13 @@ def _changes(folder: Path, sweep: Sweep) -> list[str]:
     return notes
 
 
-def end(folder: Path) -> bool:
-    """Write and show the table of a sweep; whether all of its runs are finished."""
+def show(folder: Path) -> bool:
+    """Write and show the table of a sweep, at its end or before; whether all of its runs are finished."""
     from src.summary import Summary
 
     summary = Summary(folder)
     summary.save()
     summary.show()
-    for path in folder.glob(".slot-*.lock"):
-        path.unlink(missing_ok=True)
     return all(row.state == "finished" for row in summary.rows)
 
 

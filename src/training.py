@@ -108,6 +108,8 @@ class Session:
         """Bring the folder to the moment from which this session goes on."""
         if resumed is not None:
             resumed.make_last(self.checkpoints.last, self.checkpoints.best)
+        if not self.checkpoints.end_at_once:  # a finished run that is to have more epochs is unfinished from here on
+            (self.folder / "results.json").unlink(missing_ok=True)
         write_config(self.folder / "config.yaml", self.config)
         self.logs.cut()
 

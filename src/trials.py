@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import shlex
 import warnings
 from pathlib import Path
@@ -40,6 +41,8 @@ class Findings:
     def __init__(self, folder: Path, study: optuna.Study) -> None:
         self.folder, self.study = folder, study
         self.trials = sorted(real_trials(study), key=lambda trial: (-_score(trial), trial.number))
+        saved = study.user_attrs.get("config", {}).get("data_dir", "data")
+        self.places = [] if saved == "data" else [f"data_dir={saved}"]
         self.best = next((trial for trial in self.trials if trial.state is TrialState.COMPLETE), None)
 
     def save(self, fixed: list[str], space: Space) -> None:
@@ -56,7 +59,8 @@ class Findings:
     @property
     def command(self) -> str:
         """The command that trains with the best options, and tests."""
-        return f"python -m src.train --config-dir {shlex.quote(str(self.folder))} experiment=best"
+        words = ["python", "-m", "src.train", "--config-dir", str(self.folder), "experiment=best", *self.places]
+        return shlex.join(words)
 
     def show(self, wanted: int) -> None:
         """Print the best trials and the command that trains with their options."""
@@ -138,7 +142,7 @@ class Findings:
             axes = getattr(plots, PICTURES[name])(self.study)
             figure = axes.figure
             figure.set_size_inches(9, 4.5)
-            temporary = self.folder / f".{name}.part.png"
+            temporary = self.folder / f".{name}.{os.getpid()}.part.png"
             figure.savefig(temporary, dpi=110, bbox_inches="tight")
             pyplot.close(figure)
         temporary.replace(self.folder / f"{name}.png")

@@ -67,7 +67,10 @@ def door(
             code = int(exit_.code or 0)
         return Outcome(code, *capfd.readouterr())
 
+    before = dict(os.environ)
     yield call
+    os.environ.clear()  # of what Lightning leaves there after trainer=ddp
+    os.environ.update(before)
     GlobalHydra.instance().clear()
     ConfigStore.instance().repo.pop("model", None)
 

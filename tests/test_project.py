@@ -109,7 +109,13 @@ def test_commands_of_the_readme_are_accepted(door: Callable[..., Outcome]) -> No
         if command.startswith("--"):
             continue
         outcome = door("train", *shlex.split(command, comments=True), "batch_size=0")
-        assert outcome.err == "error: batch_size=0: expected a number greater than 0.\n", command
+        wrong = "sweep=last: there is no sweep below" if "sweep=last" in command else "batch_size=0: expected a number"
+        assert outcome.err.startswith(f"error: {wrong}"), command
+    searches = re.findall(r"^    python -m src\.tune (.*)$", README, re.MULTILINE)
+    assert len(searches) >= 3
+    for command in searches:
+        outcome = door("tune", *shlex.split(command, comments=True), "batch_size=0")
+        assert outcome.err.startswith("error: batch_size=0: expected a number"), command
 
 
 def test_no_source_file_outgrows_a_sitting() -> None:

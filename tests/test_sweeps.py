@@ -172,6 +172,34 @@ class TestGrid:
         assert outcome.code == 2
         assert "another process works on this sweep" in outcome.err
 
+    def test_a_run_that_is_finished_by_hand_is_failed_no_more(
+        self, door: Door, options: list[str], in_tmp: Path
+    ) -> None:
+        assert door("train", "-m", *options, "seed=1,2", "hydra.sweep.dir=s").code == 0
+        (in_tmp / "s/seed-1/results.json").write_text("{}")
+        assert door("report", "s").code == 0
+        assert "results.json can't be read" in table(in_tmp / "s")[0]["error"]
+        (in_tmp / "s/seed-1/results.json").unlink()
+        (in_tmp / "s/seed-1/error.txt").write_text("the disk is full")
+        assert door("report", "s").code == 0
+        assert [row["state"] for row in table(in_tmp / "s")] == ["failed", "finished"]
+        assert door("train", "resume=s/seed-1").code == 0
+        assert door("report", "s").code == 0
+        assert [row["state"] for row in table(in_tmp / "s")] == ["finished", "finished"]
+
+    def test_paths_with_commas_and_quotes_and_another_config_dir(
+        self, door: Door, options: list[str], in_tmp: Path
+    ) -> None:
+        (in_tmp / "mine/optimizer").mkdir(parents=True)
+        (in_tmp / "mine/optimizer/own.yaml").write_text("name: own\n_target_: torch.optim.SGD\nlr: 0.01\n")
+        place = 'hydra.sweep.dir="it\'s, mine"'
+        outcome = door("train", "-m", "--config-dir", "mine", *options, "optimizer=own", "seed=1,2", place)
+        assert outcome.code == 0, outcome.err
+        assert {row["state"] for row in table(in_tmp / "it's, mine")} == {"finished"}
+        again = door("train", "-m", "sweep=it's, mine")
+        assert again.code == 0, again.err
+        assert again.out.count("This run is finished") == 2
+
     @pytest.mark.parametrize("folder", ["nowhere", "."])
     def test_report_of_something_else(self, door: Door, in_tmp: Path, folder: str) -> None:
         outcome = door("report", folder)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -54,7 +56,8 @@ def _abandoned() -> list[Path]:
     if not Path("/proc/self").exists():
         return []
     files = Path(tempfile.gettempdir()).glob("images-*-*.*")
-    return [file for file in files if not Path("/proc", file.name.split("-")[1]).exists()]
+    ours = (re.fullmatch(r"images-(\d+)-.+\.(pt|part|lock)", file.name) for file in files)
+    return [Path(tempfile.gettempdir(), one[0]) for one in ours if one and not Path("/proc", one[1]).exists()]
 
 
 def _as_dict(source: Source) -> dict[str, Any]:
@@ -63,4 +66,5 @@ def _as_dict(source: Source) -> dict[str, Any]:
 
 def _remove(*files: Path) -> None:
     for file in files:
-        file.unlink(missing_ok=True)
+        with suppress(OSError):  # another user's, which only he can remove
+            file.unlink()
