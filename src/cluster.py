@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 
@@ -30,7 +31,10 @@ def launch() -> str | None:
     if (number := job()) is not None:
         return f"job{number}"
     run = os.environ.get("TORCHELASTIC_RUN_ID")
-    return None if run is None else f"torchrun-{run[:20]}"
+    if run is None:
+        return None
+    short = run if len(run) <= 20 else f"{run[:12]}-{hashlib.md5(run.encode()).hexdigest()[:6]}"
+    return f"torchrun-{short}"
 
 
 def unnamed() -> bool:

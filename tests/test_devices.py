@@ -87,10 +87,13 @@ def test_torchrun_leads_to_the_same_run_and_restarts_into_it(options: list[str],
 FAIL_ONCE = """
 import os, sys
 if os.environ.get("RANK") == "1" and os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0":
+    calls = []
     def failing(frame, event, argument):
-        if event == "call" and frame.f_code.co_name == "on_validation_start" and "src" in frame.f_code.co_filename:
-            open("failed", "w").close()
-            os._exit(1)
+        if event == "call" and frame.f_code.co_name == "validation_step" and "src" in frame.f_code.co_filename:
+            calls.append(event)
+            if len(calls) == 2:  # in the second epoch
+                open("failed", "w").close()
+                os._exit(1)
     sys.setprofile(failing)
 """
 
