@@ -117,6 +117,7 @@ def prepare(door: str, schema: type[Section], args: Namespace) -> sweeps.Sweep |
         )
         overrides = compose.put(overrides, "hydra.sweep.dir", folder)
     elif training and isinstance(checked[0], TrainConfig):
+        cluster.check_processes(checked[0])
         overrides = _continued(overrides, checked[0])
     sys.argv[1:] = [*flags, *overrides]
     return sweep
