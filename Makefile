@@ -6,7 +6,7 @@ READY := $(VENV)/.installed-from-lock
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-all crash-test lint bench bench-table tensorboard lock clean
+.PHONY: help train test test-all crash-test lint bench bench-table tensorboard demo lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,8 +37,11 @@ bench-table: $(READY)  ## write the README's table of benchmarks/results
 tensorboard: $(READY)  ## look at the runs in logs/
 	$(BIN)/tensorboard --logdir logs
 
+demo: $(READY)  ## draw a digit and read the answer: the newest run, on a page of this machine
+	$(BIN)/python -m src.demo $(ARGS)
+
 lock: $(VENV)/.uv  ## write requirements.lock from pyproject.toml; ARGS=--upgrade takes newer versions
-	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 --generate-hashes \
 	    --no-annotate $(ARGS) --custom-compile-command "make lock" --output-file requirements.lock
 
 clean:  ## remove the environment and the caches; data/ and logs/ stay
