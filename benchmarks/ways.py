@@ -41,7 +41,7 @@ def ours(case: Case, data: str, device_name: str, turns: Turns, overrides: tuple
 
     with importing():
         from src import training
-        from src.callbacks.confusion import Confusion
+        from src.callbacks.answers import RecordAnswers
         from src.hardware import pick_hardware
     training.Session = watched(training.Session)  # type: ignore[assignment,misc]
     src.train.command_line = lambda door: "benchmark"  # there is no command line of Hydra's here
@@ -50,7 +50,7 @@ def ours(case: Case, data: str, device_name: str, turns: Turns, overrides: tuple
         with suppress(PhaseOver):
             src.train.train(config, Path(folder))
         fitted = kept[0]
-        scorer: Any = training.build_scorer(pick_hardware(config.device, config.precision), Confusion(10))
+        scorer: Any = training.build_scorer(pick_hardware(config.device, config.precision), RecordAnswers())
         scorer.callbacks.append(gate)
         with suppress(PhaseOver):
             turns.begin()

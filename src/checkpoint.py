@@ -31,6 +31,8 @@ class About(Section):
     config: dict[str, Any]
     classes: list[str] = Field(min_length=2)
     channels: PositiveInt
+    size: list[PositiveInt] = Field(min_length=2, max_length=2)
+    dark_background: bool
     images: dict[str, int | str]
     precision: Literal["32-true", "16-mixed", "bf16-mixed"]
     dataset: str

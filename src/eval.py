@@ -21,7 +21,7 @@ def _evaluate(config: EvalConfig, interrupts: Interrupts) -> float:
     # a config that was refused must not wait for torch
     with importing(), interrupts.waiting():
         from src import checkpoint, experiment, screen, training
-        from src.callbacks.confusion import Confusion
+        from src.callbacks.answers import RecordAnswers
         from src.data.images import split
         from src.hardware import pick_hardware
 
@@ -34,12 +34,12 @@ def _evaluate(config: EvalConfig, interrupts: Interrupts) -> float:
 
     datamodule = experiment.build_datamodule(run, splits, scored=config.split)
     classifier = experiment.build_classifier(run, hardware, saved.about)
-    experiment.load_weights(classifier, saved)
-    confusion = Confusion(len(splits.classes))
-    trainer = training.build_scorer(hardware, confusion)
+    experiment.load_weights(classifier.network, saved)
+    recorder = RecordAnswers()
+    trainer = training.build_scorer(hardware, recorder)
     scores = trainer.test(classifier, datamodule, verbose=False)[0]
-    assert confusion.matrix is not None
-    screen.show_scores(config, run, splits, hardware, scores, confusion.matrix)
+    assert recorder.answers is not None
+    screen.show_scores(config, run, splits, hardware, scores, recorder.answers.matrix)
     return scores["test/acc"]
 
 

@@ -15,10 +15,11 @@ from torch import nn
 from src.checkpoint import Checkpoint
 from src.config import Component, DatasetConfig, OptimizerConfig, TrainConfig, UserError
 from src.data.datamodule import DataModule, measure
-from src.data.images import Source, Splits
+from src.data.images import Source, Splits, checksum, split
 from src.data.shared import read_once
 from src.hardware import Hardware
 from src.model.classifier import Classifier
+from src.runs import without_strange_mirrors
 
 T = TypeVar("T")
 
@@ -35,6 +36,23 @@ def read_images(dataset: DatasetConfig, data_dir: str, shared: bool = False) -> 
         return read_once(read) if shared else cast(Source, read())
     except OSError as error:
         raise UserError(f"data_dir={data_dir}: {error}.") from error
+
+
+def images_of(saved: Checkpoint, data_dir: str | None = None) -> Splits:
+    """The images that a checkpoint was trained on, cut as they were then; `data_dir` says where they lie now.
+
+    Raises:
+        UserError: they are not there, or others than then.
+    """
+    config, about = saved.config, saved.about
+    dataset = without_strange_mirrors(config.dataset)
+    splits = split(read_images(dataset, data_dir or config.data_dir), dataset.valid_fraction, config.seed)
+    if checksum(splits) != about["images"]["sha256"]:
+        raise UserError(
+            f"data_dir={data_dir or config.data_dir}: these are not the images of {about['dataset']} that {saved.path} "
+            "was trained on. Set data_dir to where they lie."
+        )
+    return splits
 
 
 def with_found(dataset: DatasetConfig, splits: Splits) -> DatasetConfig:
@@ -144,10 +162,10 @@ def summarize(classifier: Classifier, num_classes: int) -> ModelSummary:
     return summary
 
 
-def load_weights(classifier: Classifier, saved: Checkpoint) -> None:
-    """Put a checkpoint's weights into the network; raises UserError if they are another network's."""
+def load_weights(network: nn.Module, saved: Checkpoint) -> None:
+    """Put a checkpoint's weights into its network; raises UserError if they are another network's."""
     try:
-        classifier.network.load_state_dict(saved.state_dict)
+        network.load_state_dict(saved.state_dict)
     except RuntimeError as error:
         raise UserError(
             f"checkpoint={saved.path}: its weights are not those of {saved.config.model.target} as it is now. "

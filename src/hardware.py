@@ -24,6 +24,15 @@ class Hardware:
     note: str | None = None
     gpu: int | None = None
 
+    @property
+    def torch_device(self) -> torch.device:
+        return torch.device(self.accelerator if self.gpu is None else f"{self.accelerator}:{self.gpu}")
+
+    def autocast(self) -> torch.autocast:
+        """What Lightning computes a step in; without effect in 32-true."""
+        kind = torch.float16 if self.precision == "16-mixed" else torch.bfloat16
+        return torch.autocast(self.accelerator, kind, enabled=self.precision != "32-true", cache_enabled=False)
+
     def devices(self, number: int) -> int | list[int]:
         """What a run of `number` devices tells Lightning."""
         return number if self.gpu is None or number > 1 else [self.gpu]

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 
 from src.config import TrainConfig
-from src.data.images import Splits, checksum
+from src.data.images import Splits, checksum, has_dark_background
 from src.validation import plain
 
-FORMAT = 2  # of what a checkpoint says about itself
+FORMAT = 3  # of what a checkpoint says about itself
 PACKAGES = ("torch", "lightning", "torchmetrics", "hydra-core")
 
 
@@ -28,6 +28,8 @@ def describe(config: TrainConfig, splits: Splits, precision: str, command: str) 
         "config": plain(config),
         "classes": splits.classes,
         "channels": splits.train.shape[1],
+        "size": list(splits.train.shape[2:]),  # height, width
+        "dark_background": has_dark_background(splits.train),
         "images": {
             "train": len(splits.train),
             "val": len(splits.valid),

@@ -99,7 +99,7 @@ class Summary:
         write_text(self.folder / "summary.csv", self._csv())
         write_text(self.folder / "summary.md", self._markdown())
         if any(row.state != "waiting" for row in self.rows):
-            from src import figures  # draws with matplotlib
+            from src.figures import sweeps as figures  # draws with matplotlib
 
             figures.save_sweep(self)
 

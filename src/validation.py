@@ -96,7 +96,7 @@ def check(config: DictConfig | dict[str, Any], base: type[Checked]) -> Checked:
         own = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
         plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
-        raise UserError(f"{str(error).rpartition(' ')[2]}: a value is needed.") from error
+        raise UserError(f"{error.full_key}: a value is needed.") from error
     except OmegaConfBaseException as error:
         raise UserError(str(error).splitlines()[0]) from error
     assert isinstance(plain, dict)

@@ -7,6 +7,8 @@ import json
 import os
 import pickle
 import struct
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,12 +19,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
-NARROW = ["model.widths=[4,4,4,4,4]", "model.hidden=16", "batch_size=8", "device=cpu"]
+NARROW = ["model.widths=[4,4,4,4,4]", "model.hidden=16", "batch_size=8", "device=cpu", "report=false", "dashboard=none"]
 SHORT = ["trainer.max_epochs=1", *NARROW]
 
 
@@ -49,12 +52,15 @@ def door(
     in_tmp: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., Outcome]]:
     """`door("train", "seed=3")` does what `python -m src.train seed=3` does."""
+    import src.demo
     import src.eval
+    import src.export
+    import src.predict
     import src.report
     import src.train
     import src.tune
 
-    doors = (src.train, src.eval, src.tune, src.report)
+    doors = (src.train, src.eval, src.demo, src.export, src.tune, src.report, src.predict)
     mains = {module.__name__.rpartition(".")[2]: module.main for module in doors}
 
     def call(name: str, *arguments: str) -> Outcome:
@@ -78,6 +84,22 @@ def door(
 @pytest.fixture
 def images_folder(tmp_path: Path) -> Path:
     return write_folder(tmp_path / "images", classes=2, count=30)
+
+
+QUICK = ["experiment=quick", "trainer.max_epochs=1", "model.widths=[8,16,24,16,16]", "model.hidden=64", "device=cpu"]
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The folder of a finished run on the packaged digits that got most of them right; not to be written to."""
+    base = tmp_path_factory.getbasetemp()
+    root = base if worker_id == "master" else base.parent  # one for all processes of the tests
+    run = root / "trained" / "logs" / "run"
+    with FileLock(root / "trained.lock"):
+        if not (run / "results.json").exists():
+            command = [sys.executable, "-m", "src.train", *QUICK, f"hydra.run.dir={run}", f"data_dir={root}"]
+            subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+    return run
 
 
 def only_run(folder: Path) -> Path:

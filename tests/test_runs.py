@@ -34,7 +34,7 @@ def folder_run(folder: Path, *more: str) -> list[str]:
 
 @pytest.fixture
 def run(door: Door, in_tmp: Path, images_folder: Path) -> Path:
-    outcome = door("train", *folder_run(images_folder, "seed=3", "trainer.max_epochs=2"))
+    outcome = door("train", *folder_run(images_folder, "seed=3", "trainer.max_epochs=2", "report=true"))
     assert outcome.code == 0, outcome.err
     return only_run(in_tmp)
 
@@ -45,6 +45,8 @@ class TestWhatARunLeaves:
             "checkpoints",
             "config.yaml",
             "metrics.csv",
+            "report",
+            "report.html",
             "results.json",
             "summary.png",
             "tensorboard",
@@ -400,8 +402,9 @@ OPTIONS = [(group, file.stem) for group in GROUPS for file in sorted((CONFIGS / 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_of_every_group_trains(
-    door: Door, in_tmp: Path, images_folder: Path, group: str, option: str
+    door: Door, in_tmp: Path, images_folder: Path, group: str, option: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
     outcome = door("train", *folder_run(images_folder), f"{group}={option}", "trainer.max_steps=2", "batch_size=4")
     assert outcome.code == 0, outcome.err
     assert results_of(only_run(in_tmp))["test"]["images"] == 6

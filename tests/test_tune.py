@@ -121,7 +121,7 @@ class TestSearch:
             OmegaConf.load(in_tmp / SEARCH / "trial-000/config.yaml"),
         )
         for config in (found, wanted):
-            config.test = config.trainer.limit_test_batches = None
+            config.test = config.report = config.trainer.limit_test_batches = None
         assert found == wanted
 
     def test_killed_at_any_trial_it_ends_with_the_trials_of_one_that_was_not(

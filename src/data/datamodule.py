@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader
 
 from src.config import AugmentationConfig
 from src.data.images import ImageSet, Splits
+from src.data.preparation import Preparation
 from src.data.sampling import Batch, Batches, BatchOrder, step_seed
-from src.data.transforms import batch_affine, batch_crop, batch_flip, batch_normalize, batch_resize
+from src.data.transforms import batch_affine, batch_crop, batch_flip
 
 
 class DataModule(L.LightningDataModule):
@@ -46,11 +47,10 @@ class DataModule(L.LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
-        self.mean, self.std = torch.tensor(mean), torch.tensor(std)
-        self.image_size = image_size
+        self.preparation = Preparation(mean, std, image_size)
         self.augmentation = augmentation
         self._placed = splits  # where batches are fetched from
-        self._scored, self._start = scored, start
+        self.scored, self._start = scored, start
 
     def setup(self, stage: str) -> None:
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
@@ -64,8 +64,12 @@ class DataModule(L.LightningDataModule):
         return self._loader(self._placed.valid, None)
 
     def test_dataloader(self) -> DataLoader:
-        placed = self._placed
-        return self._loader({"train": placed.train, "val": placed.valid, "test": placed.test}[self._scored], None)
+        return self._loader(self._placed.named(self.scored), None)
+
+    @property
+    def scored_images(self) -> ImageSet:
+        """Those that a test runs on."""
+        return self.splits.named(self.scored)
 
     def _loader(self, images: ImageSet, seed: int | None) -> DataLoader:
         rank, replicas = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -99,16 +103,12 @@ class DataModule(L.LightningDataModule):
             images = batch_flip(images, generator)
         if generator is not None and augmentation.crop:
             images = batch_crop(images, augmentation.crop, generator)
-        images = images.float().contiguous()
         if generator is not None and (augmentation.degrees or augmentation.translate or augmentation.scale):
             amounts = augmentation.degrees, augmentation.translate, augmentation.scale
-            images = batch_affine(images, *amounts, generator)
-        if self.mean.device != images.device:
-            self.mean, self.std = self.mean.to(images.device), self.std.to(images.device)
-        # both are linear, so their order is free: normalized at native size, pixels are few, and of NCHW images
-        # torch resizes three channels five times as fast as of channels_last
-        images = batch_resize(batch_normalize(images, self.mean, self.std), self.image_size)
-        return images.contiguous(memory_format=torch.channels_last)
+            images = batch_affine(images.float().contiguous(), *amounts, generator)
+        if self.preparation.mean.device != images.device:
+            self.preparation.to(images.device)
+        return self.preparation(images).contiguous(memory_format=torch.channels_last)
 
 
 def fits(nbytes: int, device: torch.device) -> bool:

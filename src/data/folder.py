@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from src.config import PathBelow, PositiveInt, UserError
+from src.data.decode import MODES, open_image, read_image
 from src.data.images import ImageSet, Source
 
 _SPLITS = {"train": ("train",), "valid": ("val", "valid", "validation"), "test": ("test",)}
 LARGEST_SIDE = 256  # pixels; the network sees 227, and all images are held in memory
-_MODES = {1: "L", 3: "RGB"}
 
 
 def read_folder(data_dir: Path, source: str, folder: PathBelow = ".", channels: PositiveInt = 3) -> Source:
@@ -33,7 +32,7 @@ def read_folder(data_dir: Path, source: str, folder: PathBelow = ".", channels: 
     root = data_dir / folder
     if source == "sample":
         raise UserError("dataset.source=sample: a folder of images has no packaged sample. Use auto or full.")
-    if channels not in _MODES:
+    if channels not in MODES:
         raise UserError(f"dataset.channels={channels}: expected 1 (grey) or 3 (colour).")
     if not root.is_dir():
         raise UserError(f"{root}: there is no such folder. Set data_dir to a folder with one sub-folder a class.")
@@ -84,7 +83,7 @@ def _side(paths: list[Path]) -> tuple[int, int]:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    with _open(path) as image:
+    with open_image(path) as image:
         return image.size
 
 
@@ -93,40 +92,8 @@ def _load(files: list[tuple[Path, int]], channels: int, size: tuple[int, int]) -
     pixels = np.empty((len(files), channels, height, width), np.uint8)
 
     def decode(number: int) -> None:
-        path = files[number][0]
-        with _open(path) as image:
-            try:
-                whole = _eight_bits(ImageOps.exif_transpose(image), path).convert(_MODES[channels])
-            except (OSError, ValueError, SyntaxError) as error:
-                raise UserError(f"{path} is a broken image: {error}. Replace or remove it.") from error
-        if whole.size != size:
-            whole = _square(whole, size)
-        pixels[number] = np.asarray(whole).reshape(height, width, channels).transpose(2, 0, 1)
+        pixels[number] = read_image(files[number][0], channels, size)
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(decode, range(len(files))))
     return ImageSet(torch.from_numpy(pixels), torch.tensor([label for _, label in files]))
-
-
-def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
-    """Pillow cuts deeper pixels off at 255; these are brought to 8 bits by their scale."""
-    if image.mode == "F":
-        raise UserError(f"{path}: its pixels are decimal numbers, whose range nobody knows. Save it with 8 or 16 bits.")
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
-    return image
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        return Image.open(path)
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        reason = "no image that can be read" if isinstance(error, UnidentifiedImageError) else error
-        raise UserError(f"{path}: {reason}. Replace or remove it.") from error
-
-
-def _square(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    box = (left, top, left + side, top + side)
-    return image.resize(size, Image.Resampling.BILINEAR, box)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -72,6 +73,9 @@ class Splits:
     classes: list[str]
     origin: str
 
+    def named(self, split: Literal["train", "val", "test"]) -> ImageSet:
+        return {"train": self.train, "val": self.valid, "test": self.test}[split]
+
     @property
     def nbytes(self) -> int:
         """Of all stores, each counted once."""
@@ -89,6 +93,15 @@ class Splits:
             return ImageSet(store, part.labels.to(device), places)
 
         return Splits(move(self.train), move(self.valid), move(self.test), self.classes, self.origin)
+
+
+def has_dark_background(images: ImageSet) -> bool:
+    """Whether nearly all images are grey with an edge that is black, as MNIST's and Fashion-MNIST's are."""
+    if images.shape[1] != 1:
+        return False
+    few = images[torch.linspace(0, len(images) - 1, min(len(images), 500)).round().long()].images[:, 0]
+    edges = torch.cat([few[:, 0], few[:, -1], few[:, :, 0], few[:, :, -1]], dim=1)  # (N, pixels)
+    return float((edges.median(1).values < 32).float().mean()) > 0.9
 
 
 def checksum(splits: Splits) -> str:

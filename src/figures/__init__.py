@@ -1,0 +1,1 @@
+"""Every picture, drawn once: for summaries, reports, TensorBoard and notebooks."""

@@ -1,0 +1,94 @@
+"""What is read off a network's answers, and that every process's answers are there once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from src.answers import Answers
+from src.config import UserError
+from src.data.images import ImageSet, has_dark_background
+from src.data.sample import read_mnist_sample
+from src.predictor import Predictor
+
+
+def made(labels: list[int], probabilities: list[list[float]]) -> Answers:
+    images = torch.zeros(len(labels), 1, 4, 4, dtype=torch.uint8)
+    names = ["a", "b", "c"]
+    return Answers(ImageSet(images, torch.tensor(labels)), torch.tensor(probabilities), names, "test")
+
+
+@pytest.fixture
+def four() -> Answers:
+    """Two right, two wrong; class c is never answered."""
+    return made([0, 0, 1, 2], [[0.9, 0.1, 0.0], [0.2, 0.7, 0.1], [0.1, 0.6, 0.3], [0.95, 0.05, 0.0]])
+
+
+class TestAnswers:
+    def test_matrix_has_a_row_for_each_true_class(self, four: Answers) -> None:
+        assert four.matrix.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
+        assert four.accuracy == 0.5
+
+    def test_mistakes_come_with_the_most_confident_first(self, four: Answers) -> None:
+        assert four.mistakes(5).tolist() == [3, 1]
+        assert four.mistakes(1).tolist() == [3]
+        assert four.successes(1).tolist() == [0]
+
+    def test_scores_of_a_class(self, four: Answers) -> None:
+        first, second, third = four.per_class()
+        assert (first.images, first.precision, first.recall, first.f1) == (2, 0.5, 0.5, 0.5)
+        assert (second.precision, second.recall) == (0.5, 1.0)
+        assert (third.precision, third.recall) == (None, 0.0)
+
+    def test_calibration_error_is_the_mean_distance(self, four: Answers) -> None:
+        found = four.calibration(bins=10)
+        # 0.9 and 0.95 share a bin (half right), 0.7 is wrong, 0.6 is right; each of the four answers counts the same
+        assert found.error == pytest.approx((2 * abs(0.925 - 0.5) + 0.7 + 0.4) / 4, abs=1e-6)
+        assert int(found.counts.sum()) == 4
+
+    def test_a_network_as_sure_as_right_is_calibrated(self) -> None:
+        answers = made([0] * 8 + [1] * 2, [[0.8, 0.2, 0.0]] * 10)
+        assert answers.calibration().error == pytest.approx(0, abs=1e-6)
+
+
+class TestPredictor:
+    def test_answers_what_the_test_of_the_run_was_answered(self, trained: Path) -> None:
+        import json
+
+        results = json.loads((trained / "results.json").read_text())
+        sample = read_mnist_sample()
+        assert sample.test is not None
+        answers = Predictor.load(trained / "checkpoints" / "best.ckpt").answer(sample.test, "test", 64)
+        assert answers.accuracy == pytest.approx(results["test"]["accuracy"])
+        assert answers.probabilities.sum(1) == pytest.approx(1)
+
+    def test_saliency_lies_on_the_digit(self, trained: Path) -> None:
+        predictor = Predictor.load(trained / "checkpoints" / "best.ckpt")
+        sample = read_mnist_sample()
+        images = sample.train.images[::200]
+        maps = predictor.saliency(images, sample.train.labels[::200])
+        assert maps is not None
+        assert maps.shape == (len(images), 28, 28)
+        assert 0 <= float(maps.min()) <= float(maps.max()) <= 1
+        middle = maps[:, 4:24, 4:24].mean()
+        assert middle > 1.3 * maps.mean()  # where MNIST's digits are
+
+    def test_refuses_images_of_other_channels(self, trained: Path) -> None:
+        predictor = Predictor.load(trained / "checkpoints" / "best.ckpt")
+        with pytest.raises(UserError, match="3 channels"):
+            predictor(torch.zeros(1, 3, 28, 28, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(("level", "channels", "dark"), [(0, 1, True), (255, 1, False), (128, 1, False), (0, 3, False)])
+def test_background_is_what_lies_at_the_edge(level: int, channels: int, dark: bool) -> None:
+    pixels = np.full((40, channels, 28, 28), level, np.uint8)
+    pixels[:, :, 6:22, 6:22] = 255 - level
+    images = ImageSet(torch.from_numpy(pixels), torch.zeros(40, dtype=torch.int64))
+    assert has_dark_background(images) is dark
+
+
+def test_genuine_digits_have_a_dark_background() -> None:
+    assert has_dark_background(read_mnist_sample().train)
