@@ -18,7 +18,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from src import cluster, compose, jobs, runs, sweeps
+from src import cluster, compose, extras, jobs, runs, sweeps
 from src.config import CONFIGS, RunError, Section, Stopped, TrainConfig, UserError
 from src.help import help_text
 from src.validation import Checked, check
@@ -93,7 +93,7 @@ def prepare(door: str, schema: type[Section], args: Namespace) -> sweeps.Sweep |
     flags = [text for text in sys.argv[1:] if text not in args.overrides]
     asked, earlier = sweeps.chosen(args.overrides, args.multirun, flags)
     config_dir = flags[flags.index("--config-dir") + 1] if "--config-dir" in flags else args.config_dir
-    overrides = compose.declared(asked)
+    overrides = compose.declared(asked, args.multirun)
     if args.multirun and training:
         overrides += [sweeps.naming(overrides)]
         if earlier:
@@ -102,6 +102,9 @@ def prepare(door: str, schema: type[Section], args: Namespace) -> sweeps.Sweep |
         compose.compose(args.config_name or door, config_dir, job) for job in compose.jobs(overrides, args.multirun)
     ]
     checked = [check(config, schema) for config in composed]
+    for one in checked:
+        if training and isinstance(one, TrainConfig):
+            extras.need_loggers(one.logger)
     sweep = None
     if training and args.multirun:
         found = [(config, one) for config, one in zip(composed, checked, strict=True) if isinstance(one, TrainConfig)]

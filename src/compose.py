@@ -42,15 +42,15 @@ def parse(overrides: list[str]) -> list[Override]:
         raise UserError(f"{_first_line(error)} Options are written KEY=VALUE.") from error
 
 
-PATHS = ("data_dir", "checkpoint", "resume", "hydra.run.dir", "hydra.sweep.dir")
+PATHS = ("data_dir", "checkpoint", "resume", "input", "output", "sheet", "hydra.run.dir", "hydra.sweep.dir")
 
 
-def declared(overrides: list[str]) -> list[str]:
+def declared(overrides: list[str], multirun: bool = True) -> list[str]:
     """Let `key=value` set any declared key, listed in the YAML or not: the schema judges it, not Hydra.
 
     Paths are quoted where Hydra's grammar would stumble over a character of theirs.
     """
-    quoted = [quote_path(text) for text in overrides]
+    quoted = [quote_path(text, multirun) for text in overrides]
     rewritten = []
     for text, override in zip(quoted, parse(quoted), strict=True):
         key = override.key_or_group
@@ -66,9 +66,10 @@ def put(overrides: list[str], key: str, path: Path) -> list[str]:
     return [*kept, f"{'' if key.startswith('hydra.') else '++'}{key}='{escaped}'"]
 
 
-def quote_path(text: str) -> str:
+def quote_path(text: str, multirun: bool = True) -> str:
     key, _, value = text.partition("=")
-    plain = re.fullmatch(r"[\w./:~-]*|\".*\"|'.*'|.*(\$\{|,).*", value)  # a comma is a sweep's
+    apart = r"\$\{|," if multirun else r"\$\{"  # a comma is a sweep's
+    plain = re.fullmatch(rf"[\w./:~-]*|\".*\"|'.*'|.*({apart}).*", value)
     if key.lstrip("+") not in PATHS or plain:
         return text
     escaped = value.replace("'", "\\'")

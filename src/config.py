@@ -131,6 +131,18 @@ class CallbacksConfig(Section):
 
 class LoggerConfig(Section):
     tensorboard: bool
+    wandb: bool = Field(False, description="Weights & Biases, set by its own WANDB_MODE, WANDB_PROJECT, ...")
+    mlflow: bool = Field(False, description="MLflow, set by its own MLFLOW_TRACKING_URI, ...")
+
+
+class DashboardConfig(Section):
+    gradient_norm: bool = Field(True, description="of all weights together, in the logs")
+    confusion: bool = Field(True, description="confusion matrix of each validation, in TensorBoard")
+    mistakes: int = Field(16, ge=0, le=64, description="most confident wrong answers of each validation")
+    filters: bool = Field(True, description="the first layer's, at each validation")
+    samples: int = Field(16, ge=0, le=64, description="training images as the network sees them, augmented")
+    embeddings: int = Field(1000, ge=0, le=10_000, description="test images in the projector")
+    precision_recall: bool = Field(True, description="curves of each class, of the test")
 
 
 Precision = Literal["auto", "32-true", "16-mixed", "bf16-mixed"]
@@ -145,6 +157,7 @@ class TrainConfig(Section):
     trainer: TrainerConfig
     callbacks: CallbacksConfig
     logger: LoggerConfig
+    dashboard: DashboardConfig = DashboardConfig()
     seed: int = Field(ge=0, le=LARGEST_SEED, description="of everything random in the run")
     batch_size: PositiveInt = Field(description="images a step, on each device")
     num_workers: NonNegativeInt = Field(description="processes that fetch batches; 0 is fastest here")
@@ -156,6 +169,7 @@ class TrainConfig(Section):
     label_smoothing: Fraction = Field(description="of the training loss")
     on_nan: Literal["stop", "skip"] = Field(description="when the loss is not finite: end the run, or skip the step")
     test: bool = Field(True, description="score the best checkpoint on the test set at the end")
+    report: bool = Field(True, description="write report.html and summary.png at the end")
     resume: str | None = Field(min_length=1, description="a run to go on with: its folder, a checkpoint in it, or last")
 
 
@@ -177,3 +191,31 @@ class EvalConfig(Section):
     num_workers: NonNegativeInt = Field(description="processes that fetch batches")
     precision: Precision | None = Field(description="null: as in training")
     device: Device = Field(description="auto takes the best there is")
+
+
+class PredictConfig(Section):
+    checkpoint: str = Field(min_length=1, description="the .ckpt file")
+    input: str = Field(min_length=1, description="an image, a folder of images, or a pattern such as 'scans/*.png'")
+    output: str | None = Field(min_length=1, description="a .csv or .json file for all answers")
+    sheet: str | None = Field(min_length=1, description="a .png file for a contact sheet of some images")
+    top_k: PositiveInt = Field(description="classes named for each image")
+    invert: bool | None = Field(description="dark on light for light on dark; null: where an image's edge says so")
+    batch_size: PositiveInt = Field(description="images at a time")
+    precision: Precision | None = Field(description="null: as in training")
+    device: Device = Field(description="auto takes the best there is")
+
+
+class DemoConfig(Section):
+    checkpoint: str | None = Field(min_length=1, description="the .ckpt file; null: of the newest finished run")
+    data_dir: str | None = Field(description="where the images lie; null: where they were in training")
+    device: Device = Field(description="auto takes the best there is")
+    port: int = Field(ge=1024, le=65535, description="of this machine, where the page is served")
+    open_browser: bool = Field(description="show the page at once")
+
+
+class ExportConfig(Section):
+    checkpoint: str = Field(min_length=1, description="the .ckpt file")
+    output: str = Field(min_length=1, description="the file to write, .onnx or .pt2")
+    format: Literal["onnx", "torch_export"] = Field(description="onnx, or torch_export for torch.export.load")
+    int8: bool = Field(description="onnx in 8 bits, and what they cost")
+    data_dir: str | None = Field(description="where int8's images lie; null: as in training")

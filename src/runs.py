@@ -17,23 +17,26 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import AliasEvent, YAMLError
 
 from src import cluster
-from src.config import CONFIGS, DatasetConfig, Stopped, TrainConfig, UserError
+from src.config import CONFIGS, DashboardConfig, DatasetConfig, LoggerConfig, Stopped, TrainConfig, UserError
 from src.validation import check, flat, plain
 
 RUNS = Path("logs")
 LOCK = ".lock"
+BEST = Path("checkpoints", "best.ckpt")
 ERROR = "error.txt"  # what a run of a sweep ended with
 
 # what may differ between a run and its continuation; all else would make it another run
 FREE = {
     "callbacks.checkpoint_minutes",
     "callbacks.checkpoint_steps",
+    *(f"dashboard.{key}" for key in DashboardConfig.model_fields),
     "data_dir",
     "device",
-    "logger.tensorboard",
+    *(f"logger.{key}" for key in LoggerConfig.model_fields),
     "num_workers",
     "on_nan",
     "resume",
+    "report",
     "trainer.enable_progress_bar",
     "trainer.log_every_n_steps",
     "trainer.max_epochs",
@@ -157,6 +160,18 @@ def folder_to_resume(resume: str) -> Path:
     return folder
 
 
+def newest_checkpoint() -> Path:
+    """The best one of the run that was finished last.
+
+    Raises:
+        UserError: there is none.
+    """
+    finished = [folder for folder in _runs(RUNS) if is_finished(folder) and (folder / BEST).exists()]
+    if not finished:
+        raise UserError(f"checkpoint: there is no finished run below {RUNS}/. Train one, or name a .ckpt file.")
+    return max(finished, key=lambda folder: (folder / "results.json").stat().st_mtime) / BEST
+
+
 def settle(folder: Path, config: TrainConfig, overrides: list[str]) -> Run:
     """What a command comes to in `folder`.
 
@@ -183,7 +198,8 @@ def settle(folder: Path, config: TrainConfig, overrides: list[str]) -> Run:
     by_name = {text.partition("=")[0].lstrip("+") for text in overrides}
     for key, value in flat(plain(config)).items():
         # a group or a recipe that is named again, as trainer=debug, changes nothing that was said since
-        if key in FREE and (not config.resume or key in by_name or (key.startswith("logger.") and named(key))):
+        by_group = key.startswith(("logger.", "dashboard.")) and named(key)
+        if key in FREE and (not config.resume or key in by_name or by_group):
             _put(values, key, value)
     values["resume"] = None
     path = Path(config.resume) if config.resume and Path(config.resume).is_file() else None
@@ -235,7 +251,8 @@ def without_strange_mirrors(dataset: DatasetConfig) -> DatasetConfig:
 
 
 def _runs(root: Path) -> Iterable[Path]:
-    return (path.parent for path in root.glob("**/config.yaml"))
+    found = (path.parent for path in root.glob("**/config.yaml"))
+    return (folder for folder in found if folder.parent.parent.name != "wandb")  # W&B writes files of that name
 
 
 def _named(overrides: list[str]) -> Callable[[str], bool]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from src import cluster, runs
+from src import cluster, extras, runs
 from src.cli import command_line, importing, launch, task_overrides
 from src.config import Stopped, TrainConfig
 from src.interrupts import Interrupts
@@ -27,6 +27,7 @@ def train(config: TrainConfig, folder: Path, callbacks: Sequence[Callback] = ())
     """
     run = runs.settle(folder, config, task_overrides())
     cluster.check_processes(run.config)
+    extras.need_loggers(run.config.logger)
     if run.finished:
         return runs.show_finished(run)
     with Interrupts() as interrupts, runs.lock(run):
@@ -47,6 +48,7 @@ def _train(run: runs.Run, interrupts: Interrupts, callbacks: Sequence[Callback])
         from src import checkpoint, experiment, failures, results, screen, training
         from src.data.images import split
         from src.hardware import pick_hardware
+        from src.trackers import Trackers
 
     config, folder = run.config, run.folder
     hardware = pick_hardware(config.device, config.precision, cluster.slot())
@@ -60,7 +62,7 @@ def _train(run: runs.Run, interrupts: Interrupts, callbacks: Sequence[Callback])
         about, notes = checkpoint.continued(resumed, about)
         hardware = hardware.noting(notes)
 
-    with failures.explained(config, folder):
+    with failures.explained(config, folder), Trackers(config, folder) as trackers:
         L.seed_everything(config.seed, verbose=False)
         start = (resumed.position.epoch, resumed.position.batch) if resumed else (0, 0)
         datamodule = experiment.build_datamodule(config, splits, start=start)
@@ -68,7 +70,7 @@ def _train(run: runs.Run, interrupts: Interrupts, callbacks: Sequence[Callback])
         summary = experiment.summarize(classifier, len(splits.classes))
         if config.compile:
             experiment.compile_network(classifier, hardware)
-        session = training.Session(config, hardware, folder, len(splits.classes), interrupts, resumed, callbacks)
+        session = training.Session(config, hardware, folder, interrupts, trackers, resumed, callbacks)
         trainer = session.trainer
         position, path = (resumed.position, resumed.path) if resumed else (None, None)
         if trainer.is_global_zero:
@@ -78,16 +80,20 @@ def _train(run: runs.Run, interrupts: Interrupts, callbacks: Sequence[Callback])
 
         trainer.fit(classifier, datamodule, ckpt_path=path, weights_only=True)
         best = session.best_checkpoint()
-        experiment.load_weights(classifier, checkpoint.load(best))
+        experiment.load_weights(classifier.network, checkpoint.load(best))
         scores = trainer.test(classifier, datamodule, verbose=False)[0] if config.test else None
         outcome = results.collect(about, scores, session.measured(classifier), best)
         if trainer.is_global_zero:
             session.record(outcome)
-            from src import figures  # draws with matplotlib, for which the first step need not wait
+            if config.report:
+                from src import report_page  # draws with matplotlib, for which the first step need not wait
+                from src.predictor import Predictor
 
-            figures.save_summary(folder, classifier, datamodule, outcome)
+                predictor = Predictor(classifier.network, config, about, hardware)
+                answers = session.answers or predictor.answer(splits.valid, "validation", config.batch_size)
+                report_page.save(folder, predictor, answers, outcome)
             session.end(outcome)
-            screen.show_end(outcome, folder)
+            screen.show_end(outcome, folder, trackers.links)
     return outcome["val"]["accuracy"]
 
 

@@ -13,13 +13,15 @@ from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
 from torch import Tensor
 
 from src import speed
+from src.answers import Answers
+from src.callbacks.answers import RecordAnswers
 from src.callbacks.checkpoints import Checkpoints
 from src.callbacks.config_text import ConfigText
-from src.callbacks.confusion import Confusion
+from src.callbacks.dashboard import Dashboard
 from src.callbacks.epoch_metrics import EpochMetrics
 from src.callbacks.finite import FiniteLoss
-from src.callbacks.learning_rate import LearningRate
 from src.callbacks.progress import ProgressBar, progress_callback
+from src.callbacks.step_metrics import StepMetrics
 from src.callbacks.stopping import Stopping
 from src.callbacks.throughput import Throughput
 from src.callbacks.trace import Trace
@@ -30,7 +32,8 @@ from src.hardware import Hardware, keep_freed_memory
 from src.interrupts import Interrupts
 from src.loggers import RunLogs
 from src.model.classifier import Classifier
-from src.validation import as_yaml, flat, plain
+from src.trackers import Trackers, hyperparameters
+from src.validation import as_yaml
 from src.writer import Writer, previous
 
 
@@ -42,19 +45,20 @@ class Session:
         config: TrainConfig,
         hardware: Hardware,
         folder: Path,
-        num_classes: int,
         interrupts: Interrupts,
+        trackers: Trackers,
         resumed: Resumed | None = None,
         more: Sequence[L.Callback] = (),
     ) -> None:
-        self.config, self.folder = config, folder
+        self.config, self.folder, self.trackers = config, folder, trackers
         self._precision = hardware.precision
         place = resumed.place if resumed else None
         self.logs = RunLogs(folder, config.logger.tensorboard, place)
         writer = Writer(resumed.content if resumed else None)
         self.checkpoints = Checkpoints(folder / "checkpoints", config.callbacks, writer, self.logs)
         self.checkpoints.end_at_once = bool(resumed and resumed.finished(config))
-        self.throughput, self.confusion = Throughput(), Confusion(num_classes)
+        self.throughput = Throughput()
+        self.recorder = RecordAnswers(config.dashboard.embeddings if self.logs.tensorboard else 0)
         callbacks = [*self._callbacks(interrupts, first=resumed is None), *more]
         options = config.trainer.model_dump(exclude_none=True)
         options.pop("max_time", None)  # Lightning's own timer counts from the first start on, and then tests
@@ -84,10 +88,11 @@ class Session:
         callbacks: list[L.Callback] = [
             Stopping(interrupts, self.checkpoints, config.trainer.max_time),
             self.checkpoints,
+            self.recorder,
+            *([Dashboard(config, self.recorder, self.logs.tensorboard)] if self.logs.tensorboard else []),
             self.throughput,
-            LearningRate(),
+            StepMetrics(config.dashboard.gradient_norm),
             EpochMetrics(),
-            self.confusion,
         ]
         if config.on_nan == "stop":
             callbacks.append(FiniteLoss(self.checkpoints.last))
@@ -105,7 +110,12 @@ class Session:
         return callbacks
 
     def begin(self, resumed: Resumed | None) -> None:
-        """Bring the folder to the moment from which this session goes on."""
+        """Bring the folder to the moment from which this session goes on.
+
+        Raises:
+            UserError: a tracker can't be reached; nothing was changed.
+        """
+        self.trainer.loggers = [*self.logs.loggers, *self.trackers.open()]
         if resumed is not None:
             resumed.make_last(self.checkpoints.last, self.checkpoints.best)
         if not self.checkpoints.end_at_once:  # a finished run that is to have more epochs is unfinished from here on
@@ -121,12 +131,17 @@ class Session:
             return self.checkpoints.last
         return self.checkpoints.best
 
+    @property
+    def answers(self) -> Answers | None:
+        """What the test set was answered, if there was a test."""
+        found = self.recorder.answers
+        return found if found and found.split == "test" else None
+
     def measured(self, classifier: Classifier) -> dict[str, Any]:
         """What only the trainer knows of a finished run; see results.collect."""
         rate = self.throughput.rate
         flops = speed.flops_per_image(classifier.network, cast(Tensor, classifier.example_input_array))
         peak = speed.matmul_rate(self.trainer.strategy.root_device, self._precision) * self.trainer.world_size
-        matrix = self.confusion.matrix
         return {
             "device": type(self.trainer.accelerator).__name__.removesuffix("Accelerator").lower(),
             "parameters": sum(weight.numel() for weight in classifier.network.parameters()),
@@ -139,17 +154,18 @@ class Session:
             "flops_per_image": flops,
             "share_of_peak": None if rate is None or flops is None else round(rate * flops / peak, 4),
             "val_accuracy": self.checkpoints.best_score,
-            "test_images": None if matrix is None else int(matrix.sum()),
+            "test_images": len(self.answers) if self.answers else None,
         }
 
     def record(self, outcome: dict[str, Any]) -> None:
-        """Tell TensorBoard the hyperparameters with what they led to."""
+        """Tell TensorBoard and the trackers the hyperparameters with what they led to."""
+        scores = {"val/acc": outcome["val"]["accuracy"] or 0.0}
+        if outcome["test"]:
+            scores |= {"test/acc": outcome["test"]["accuracy"], "test/loss": outcome["test"]["loss"]}
+        final = {f"final/{name}": score for name, score in scores.items()}
+        self.trackers.record(final)
         if self.logs.tensorboard is not None:
-            words = {key: value for key, value in flat(plain(self.config)).items() if _short(value)}
-            scores = {"val/acc": outcome["val"]["accuracy"] or 0.0}
-            if outcome["test"]:
-                scores |= {"test/acc": outcome["test"]["accuracy"], "test/loss": outcome["test"]["loss"]}
-            self.logs.tensorboard.log_hyperparams(words, {f"final/{name}": score for name, score in scores.items()})
+            self.logs.tensorboard.log_hyperparams(hyperparameters(self.config), final)
             self.logs.tensorboard.save()
 
     def end(self, outcome: dict[str, Any]) -> None:
@@ -159,7 +175,7 @@ class Session:
             previous(path).unlink(missing_ok=True)
 
 
-def build_scorer(hardware: Hardware, confusion: Confusion) -> L.Trainer:
+def build_scorer(hardware: Hardware, recorder: RecordAnswers) -> L.Trainer:
     """A trainer that only evaluates and leaves nothing behind."""
     if hardware.accelerator == "cpu":
         keep_freed_memory()
@@ -167,15 +183,11 @@ def build_scorer(hardware: Hardware, confusion: Confusion) -> L.Trainer:
         accelerator=hardware.accelerator,
         devices=1,
         precision=hardware.precision,
-        callbacks=[confusion],
+        callbacks=[recorder],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
     )
-
-
-def _short(value: Any) -> bool:
-    return isinstance(value, int | float | str | bool)
 
 
 def _quiet_trainer(**options: Any) -> L.Trainer:

@@ -32,7 +32,7 @@ PICTURES = {  # name -> Optuna's function
     "parallel": "plot_parallel_coordinate",
 }
 # of the machine or of the search, not of what was found
-_LEFT_OUT = (FREE - {"trainer.max_epochs"}) | {"test"}
+_LEFT_OUT = (FREE - {"trainer.max_epochs"}) | {"test", "report"}
 
 
 class Findings:

@@ -12,7 +12,7 @@ from typing import Any
 
 from hydra._internal.utils import get_args_parser
 
-from src import compose, jobs, runs
+from src import compose, extras, jobs, runs
 from src.cli import end, importing
 from src.config import RunError, Stopped, TrainConfig, TuneConfig, UserError
 from src.help import help_text
@@ -38,7 +38,7 @@ class Request:
 
 def read_request(args: Namespace) -> Request:
     """Raises UserError if something of it can't be served."""
-    own, fixed, varied = [], ["++test=false"], {}  # a search must not choose by the test set
+    own, fixed, varied = [], ["++test=false", "++report=false"], {}  # it must not choose by the test set
     for text, override in zip(args.overrides, compose.parse(args.overrides), strict=True):
         key = override.key_or_group
         if key.partition(".")[0] in TuneConfig.model_fields:
@@ -56,6 +56,7 @@ def read_request(args: Namespace) -> Request:
     chosen = {key: str(text) for key, text in flat(config.search).items() if key not in named}
     base = compose.declared(fixed)
     trained = check(compose.compose("train", args.config_dir, base), TrainConfig)
+    extras.need_loggers(trained.logger)
     if trained.devices > 1:
         raise UserError("devices: each trial of a search has one. Start the same command once for each device.")
     if config.name is None:

@@ -1,0 +1,178 @@
+"""TensorBoard: what a run writes, read back from its files."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from src.callbacks.dashboard import principal_components
+from tests.browser import free_port, opened
+from tests.conftest import NARROW, ROOT, Outcome, only_run
+
+PICTURES = {
+    "confusion matrix of validation",
+    "filters of the first convolution",
+    "most confident mistakes in validation",
+    "training images, augmented",
+}
+QUICK = [*(text for text in NARROW if not text.startswith("dashboard")), "experiment=quick", "batch_size=64"]
+LIMITS = ["trainer.limit_train_batches=4", "trainer.limit_val_batches=2", "trainer.limit_test_batches=2"]
+
+
+def events(run: Path) -> EventAccumulator:
+    found = EventAccumulator(str(run / "tensorboard"), {"images": 0, "tensors": 0, "scalars": 0})
+    found.Reload()
+    return found
+
+
+def pictures(run: Path, tag: str) -> list[tuple[int, Image.Image]]:
+    return [(event.step, Image.open(io.BytesIO(event.encoded_image_string))) for event in events(run).Images(tag)]
+
+
+class TestARun:
+    def test_has_every_picture_at_each_validation(self, trained: Path) -> None:
+        assert set(events(trained).Tags()["images"]) == PICTURES
+        steps = {tag: [step for step, _ in pictures(trained, tag)] for tag in PICTURES}
+        assert steps.pop("training images, augmented") == [0]
+        assert all(found == [62] for found in steps.values()), steps
+
+    def test_pictures_are_bounded(self, trained: Path) -> None:
+        for tag in PICTURES:
+            for _, picture in pictures(trained, tag):
+                assert max(picture.size) <= 1000, tag
+
+    def test_samples_are_what_the_network_was_given(self, trained: Path) -> None:
+        ((_, picture),) = pictures(trained, "training images, augmented")
+        pixels = torch.tensor(list(picture.convert("L").getdata()), dtype=torch.float32)
+        assert picture.size == (8 * 96, 2 * 96)
+        assert 15 < pixels.mean() < 60  # genuine digits have a mean of 33 of 255
+        assert (pixels < 10).float().mean() > 0.6
+
+    def test_scalars_learning_rate_gradient_and_speed(self, trained: Path) -> None:
+        found = events(trained)
+        wanted = {"train/loss", "val/loss", "train/acc", "val/acc", "train/learning_rate", "train/gradient_norm"}
+        assert wanted | {"train/images_per_second"} <= set(found.Tags()["scalars"])
+        assert all(0 < event.value < 1000 for event in found.Scalars("train/gradient_norm"))
+
+    def test_precision_and_recall_of_each_class(self, trained: Path) -> None:
+        found = events(trained)
+        names = {tag for tag in found.Tags()["tensors"] if tag.startswith("precision and recall")}
+        assert names == {f"precision and recall/{digit}" for digit in range(10)}
+        (event,) = found.Tensors("precision and recall/0")
+        counts = event.tensor_proto
+        assert [dimension.size for dimension in counts.tensor_shape.dim] == [6, 127]
+
+    def test_hyperparameters_stand_beside_the_final_scores(self, trained: Path) -> None:
+        text = b"".join(path.read_bytes() for path in (trained / "tensorboard").glob("events*"))
+        assert b"final/test/acc" in text
+        assert b"optimizer.lr" in text
+
+    def test_projector_has_the_test_images_with_sprites(self, trained: Path) -> None:
+        folder = trained / "tensorboard" / "embeddings" / "test images"
+        vectors = [line.split("\t") for line in (folder / "tensors.tsv").read_text().splitlines()]
+        assert (len(vectors), len(vectors[0])) == (500, 50)
+        header, *lines = (folder / "metadata.tsv").read_text().splitlines()
+        assert header == "true\tanswered"
+        assert [line.split("\t")[0] for line in lines] == [str(digit) for digit in range(10) for _ in range(50)]
+        share = sum(line.split("\t")[0] == line.split("\t")[1] for line in lines) / 500
+        assert share > 0.7  # what the network answered, and not another order
+        assert Image.open(folder / "sprite.png").size == (23 * 28, 23 * 28)
+
+
+@pytest.mark.parametrize(
+    ("option", "gone"),
+    [
+        ("dashboard.confusion=false", "confusion matrix of validation"),
+        ("dashboard.mistakes=0", "most confident mistakes in validation"),
+        ("dashboard.filters=false", "filters of the first convolution"),
+        ("dashboard.samples=0", "training images, augmented"),
+    ],
+)
+def test_each_picture_can_be_switched_off(door: Callable[..., Outcome], in_tmp: Path, option: str, gone: str) -> None:
+    assert door("train", *QUICK, *LIMITS, "trainer.max_epochs=1", option).code == 0
+    assert set(events(only_run(in_tmp)).Tags()["images"]) == PICTURES - {gone}
+
+
+def test_the_rest_can_be_switched_off(door: Callable[..., Outcome], in_tmp: Path) -> None:
+    off = ["dashboard.gradient_norm=false", "dashboard.embeddings=0", "dashboard.precision_recall=false"]
+    assert door("train", *QUICK, *LIMITS, "trainer.max_epochs=1", "trainer.log_every_n_steps=1", *off).code == 0
+    found = events(only_run(in_tmp))
+    assert "train/learning_rate" in found.Tags()["scalars"]
+    assert "train/gradient_norm" not in found.Tags()["scalars"]
+    assert not any(tag.startswith("precision") for tag in found.Tags()["tensors"])
+    assert not (only_run(in_tmp) / "tensorboard" / "embeddings").exists()
+
+
+def test_gradient_norm_is_that_of_all_weights_before_clipping(door: Callable[..., Outcome], in_tmp: Path) -> None:
+    options = [*QUICK, *LIMITS, "trainer.max_epochs=1", "trainer.log_every_n_steps=1", "precision=32-true"]
+    assert door("train", *options, "hydra.run.dir=logs/a").code == 0
+    assert door("train", *options, "hydra.run.dir=logs/b", "trainer.gradient_clip_val=0.01").code == 0
+    first, second = (events(Path("logs", run)).Scalars("train/gradient_norm") for run in "ab")
+    assert [event.step for event in first] == [0, 1, 2, 3]
+    assert first[0].value == second[0].value > 0.01
+
+
+def test_fewer_test_images_than_wanted_are_taken_from_all_over(door: Callable[..., Outcome], in_tmp: Path) -> None:
+    options = [*QUICK, "trainer.limit_train_batches=1", "trainer.limit_val_batches=1", "trainer.max_epochs=1"]
+    assert door("train", *options, "dashboard.embeddings=40").code == 0
+    lines = (only_run(in_tmp) / "tensorboard/embeddings/test images/metadata.tsv").read_text().splitlines()[1:]
+    assert [line.split("\t")[0] for line in lines] == [str(digit) for digit in range(10) for _ in range(4)]
+
+
+def test_a_run_that_goes_on_shows_each_validation_once(door: Callable[..., Outcome], in_tmp: Path) -> None:
+    options = [*QUICK, *LIMITS, "hydra.run.dir=logs/run"]
+    assert door("train", *options, "trainer.max_epochs=2").code == 0
+    assert door("train", *options, "trainer.max_epochs=3").code == 0
+    steps = [step for step, _ in pictures(in_tmp / "logs/run", "confusion matrix of validation")]
+    assert steps == [3, 7, 11]
+    config = (in_tmp / "logs/run/tensorboard/projector_config.pbtxt").read_text()
+    assert config.count("embeddings {") == 1
+
+
+def test_principal_components_keep_the_distances() -> None:
+    points = torch.randn(30, 200, generator=torch.Generator().manual_seed(0))
+    found = principal_components(points, 30)
+    assert torch.cdist(found, found) == pytest.approx(torch.cdist(points, points), abs=1e-3)
+    assert principal_components(points, 5).shape == (30, 5)
+
+
+@pytest.fixture
+def tensorboard(trained: Path) -> Iterator[str]:
+    port = free_port()
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(trained.parent), "--port", str(port)]
+    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    address = f"http://localhost:{port}"
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(address)
+                break
+            except OSError:
+                time.sleep(0.25)
+        yield address
+    finally:
+        os.kill(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def test_pages_in_a_browser(tensorboard: str) -> None:
+    with opened(f"{tensorboard}/#images") as page:
+        for tag in PICTURES:
+            page.get_by_text(tag, exact=True).first.wait_for(timeout=60_000)
+        page.locator("img[src*='individualImage']").first.wait_for(timeout=60_000)
+        page.goto(f"{tensorboard}/#pr_curves")
+        page.get_by_text("precision and recall", exact=True).first.wait_for(timeout=60_000)
+        page.goto(f"{tensorboard}/#projector")
+        page.get_by_text("Points: 500").first.wait_for(timeout=60_000)
