@@ -1,31 +1,82 @@
-"""The table of a sweep, finished or not, with its pictures: python -m src.report logs/sweep/NAME"""
+"""A run as a page, or a sweep as a table, with their pictures: python -m src.report FOLDER"""
 
 from __future__ import annotations
 
+import json
+import sys
 from argparse import ArgumentParser
 from pathlib import Path
+from typing import Any
 
-from src import sweeps
-from src.cli import end
+from src import runs, sweeps
+from src.cli import end, importing
 from src.config import UserError
+
+RESULTS = "results.json"
+
+
+def report(folder: Path, data_dir: str | None = None) -> None:
+    """Write what `folder` needs to be looked at: a sweep's table and pictures, or a run's page.
+
+    Raises:
+        UserError: it is neither, or the run's images are not to be had.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such folder.")
+    if (folder / "trials.csv").exists():
+        raise UserError(f"{folder} is a search: its table is in summary.md, and each trial in it is a run.")
+    if (folder / sweeps.DEFINITION).exists():
+        sweeps.show(folder)
+    elif runs.is_finished(folder):
+        report_run(folder, data_dir)
+    elif (folder / "config.yaml").exists():
+        raise UserError(f"{folder}: this run is unfinished, for there is no {RESULTS}. Finish it with resume={folder}.")
+    else:
+        raise UserError(f"{folder} holds no run and no sweep. Name one, such as logs/NAME or logs/sweep/NAME.")
+
+
+def report_run(folder: Path, data_dir: str | None) -> None:
+    """Have the run's best checkpoint answer the images again that it was scored on, and write the page."""
+    outcome = _read(folder / RESULTS)
+    with importing():
+        from src import checkpoint, experiment, report_page
+        from src.predictor import Predictor
+
+    saved = checkpoint.load(folder / "checkpoints" / Path(outcome["checkpoint"]).name)
+    predictor = Predictor.of(saved)
+    splits = experiment.images_of(saved, data_dir)
+    images, name = (splits.test, "test") if outcome["test"] else (splits.valid, "validation")
+    if outcome["test"] and outcome["test"]["images"] < len(images):  # trainer.limit_test_batches
+        images = images[list(range(outcome["test"]["images"]))]
+    answers = predictor.answer(images, name, saved.config.batch_size)
+    report_page.save(folder, predictor, answers, outcome)
+    print(folder / report_page.NAME)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        outcome = json.loads(path.read_text(encoding="utf-8"))
+        if not {"checkpoint", "dataset", "test", "val", "train", "machine"} <= outcome.keys():
+            raise ValueError("something is missing")
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is no record of a run: {error}.") from error
+    return outcome
 
 
 def main() -> None:
     parser = ArgumentParser("python -m src.report", description=__doc__)
-    parser.add_argument("folder", type=Path, help="a sweep's folder")
-    folder = parser.parse_args().folder
+    parser.add_argument("folder", type=Path, help="of a finished run, or of a sweep")
+    parser.add_argument("--data-dir", help="where a run's images lie now, if not where they were in training")
+    arguments = parser.parse_args()
     try:
-        if not folder.is_dir():
-            raise UserError(f"{folder}: there is no such folder.")
-        if (folder / "trials.csv").exists():
-            raise UserError(f"{folder} is a search: its table is in summary.md and trials.csv.")
-        if not (folder / sweeps.DEFINITION).exists():
-            raise UserError(f"{folder} holds no sweep, for there is no {sweeps.DEFINITION}. Name one, logs/sweep/NAME.")
-        sweeps.show(folder)
+        report(arguments.folder, arguments.data_dir)
     except UserError as error:
         end(error, 2)
     except OSError as error:
-        end(UserError(f"{folder}: {error}."), 2)
+        end(UserError(f"{arguments.folder}: {error}."), 2)
+    except KeyboardInterrupt:
+        print("stopped by SIGINT.", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

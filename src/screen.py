@@ -11,10 +11,11 @@ from typing import Any
 from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from src.config import EvalConfig, TrainConfig
+from src.config import EvalConfig, ExportConfig, TrainConfig
 from src.data.images import Splits
 from src.hardware import Hardware
 from src.position import Position
@@ -46,7 +47,7 @@ def show_start(
     if hardware.note:
         out.print(f"[bold yellow]NOTE[/]   {hardware.note}")
     count, channels, height, width = splits.train.shape
-    table = _table(show_header=False)
+    table = data_table(show_header=False)
     table.add_row(
         "data",
         f"{name}, {len(splits.classes)} classes, {channels}x{height}x{width} resized to {size}x{size}",
@@ -58,7 +59,7 @@ def show_start(
         where = f"epoch {position.epoch + 1}, batch {position.batch + 1}" if not position.finished else "its end"
         table.add_row("goes on at", f"step {position.steps:,}, {where}")
     out.print(table)
-    layers = _table("layer", "output shape", "parameters")
+    layers = data_table("layer", "output shape", "parameters")
     layers.columns[2].justify = "right"
     rows = zip(summary.layer_names, summary.layer_types, summary.out_sizes, summary.param_nums, strict=True)
     names = summary.layer_names
@@ -71,10 +72,10 @@ def show_start(
     out.print(layers)
 
 
-def show_end(results: dict[str, Any], folder: Path) -> None:
-    """The table that a run ends with."""
+def show_end(results: dict[str, Any], folder: Path, links: Mapping[str, str]) -> None:
+    """The table that a run ends with; `links` say where its logs are besides."""
     test, train, dataset = results["test"], results["train"], results["dataset"]
-    table = _table(show_header=False, title="Result")
+    table = data_table(show_header=False, title="Result")
     if test:
         table.add_row("test accuracy", f"[bold]{test['accuracy']:.2%}[/]")
         table.add_row("test loss", f"{test['loss']:.4f}")
@@ -90,11 +91,17 @@ def show_end(results: dict[str, Any], folder: Path) -> None:
     out = console()
     out.print(table)
     where = shlex.quote(str(near(folder)))
-    out.print(f"  look at it:     {near(folder) / 'summary.png'}")
-    out.print(f"  curves:         tensorboard --logdir {where}")
+    if (folder / "report.html").exists():
+        out.print(f"  look at it:     {near(folder) / 'report.html'}")
+    if (folder / "tensorboard").exists():
+        out.print(f"  curves:         tensorboard --logdir {where}")
+    for name, link in links.items():
+        out.print(f"  {name + ':':<15} {link}", markup=False, soft_wrap=True)
     if (folder / "profile").exists():
         out.print(f"  profile:        {near(folder) / 'profile'}, trace.json opens in https://ui.perfetto.dev")
-    out.print(f"  score it again: python -m src.eval checkpoint={shlex.quote(str(near(Path(results['checkpoint']))))}")
+    checkpoint = shlex.quote(str(near(Path(results["checkpoint"]))))
+    out.print(f"  score it again: python -m src.eval checkpoint={checkpoint}")
+    out.print(f"  draw on it:     python -m src.demo checkpoint={checkpoint}")
 
 
 def show_scores(
@@ -110,7 +117,7 @@ def show_scores(
     if hardware.note:
         out.print(f"[bold yellow]NOTE[/] {hardware.note}")
     whose = describe_origin(run.dataset.name, splits.origin)
-    table = _table(show_header=False)
+    table = data_table(show_header=False)
     table.add_row("scored on", f"{config.split} split, {int(matrix.sum()):,} {whose}")
     table.add_row("accuracy", f"[bold]{scores['test/acc']}[/]")
     table.add_row("loss", f"{scores['test/loss']}")
@@ -120,7 +127,7 @@ def show_scores(
         return
     width = max(len(f"{int(matrix.max())}"), 3)
     # one narrow column a class, so that ten classes fit into 80 columns
-    table = _table(
+    table = data_table(
         "true",
         "accuracy",
         *[name[:width] for name in classes],
@@ -140,6 +147,28 @@ def show_scores(
     out.print(table)
 
 
+def show_export(config: ExportConfig, about: Mapping[str, Any]) -> None:
+    """What is in an exported file, how it was verified, and what its 8 bits cost."""
+    file, classes, given = Path(config.output), about["classes"], about["preprocessing"]
+    verified, reduced = about["verification"], about.get("int8")
+    named = ", ".join(classes) if len(classes) <= CONFUSION_CLASSES else f"{', '.join(classes[:3])} ... {classes[-1]}"
+    table = data_table(show_header=False)
+    table.add_row("file", f"{escape(str(near(file)))}, {_size(file.stat().st_size)}")
+    table.add_row("format", f"{config.format}, {'int8' if reduced else 'float32'}")
+    table.add_row("input", given["input"])
+    table.add_row("inside", given["inside"])
+    table.add_row("output", given["output"])
+    table.add_row("classes", f"{len(classes)}: {escape(named)}")
+    largest = f"largest difference of a logit {verified['largest_difference']:.2g}"
+    table.add_row("verified", f"{'float32 graph: ' if reduced else ''}{largest}, by {verified['by']}")
+    if reduced:
+        right, before = reduced["accuracy"], reduced["float32_accuracy"]
+        table.add_row("accuracy", f"[bold]{right:.2%}[/] in int8, {before:.2%} in float32: {right - before:+.2%}")
+        table.add_row("measured on", f"{reduced['measured_on']}; calibrated on {reduced['calibrated_on']}")
+        table.add_row("float32", f"{_size(reduced['float32_bytes'])} would be the file's size")
+    console().print(table)
+
+
 def near(path: Path) -> Path:
     """The path as seen from here, where it lies below."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
@@ -150,11 +179,16 @@ def describe_origin(name: str, origin: str) -> str:
     return f"packaged {name} digits, not the official test set" if origin == "sample" else f"images of {name}"
 
 
+def _size(number: int) -> str:
+    """Of so many bytes."""
+    return f"{number / 1e6:,.1f} MB" if number >= 1e6 else f"{number / 1e3:,.0f} kB"
+
+
 def _percent(results: dict[str, Any]) -> str:
     value = results["val"]["accuracy"]
     return "none measured" if value is None else f"{value:.2%}"
 
 
-def _table(*columns: str, **options: Any) -> Table:
+def data_table(*columns: str, **options: Any) -> Table:
     style = box.SIMPLE_HEAD if sys.stdout.isatty() else None
     return Table(*columns, box=style, pad_edge=True, title_justify="left", **options)

@@ -1,0 +1,170 @@
+"""The page of a run: what it says, that it needs nothing else, and how it lies on a phone and on paper."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.browser import opened
+from tests.conftest import NARROW, Outcome, only_run, results_of, write_folder
+
+PICTURES = {"curves", "confusion", "calibration", "mistakes", "seen_right", "seen_wrong", "filters"}
+REPORTED = [text for text in NARROW if not text.startswith("report")]
+
+
+class Page(HTMLParser):
+    """The text of a page, the addresses that it would fetch, and the words for its pictures."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.text = ""
+        self.addresses: list[str] = []
+        self.alts: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.addresses += [values[name] or "" for name in ("src", "href", "srcset", "action") if name in values]
+        if tag == "img":
+            self.alts.append(values.get("alt") or "")
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the trained run, in another place."""
+    return shutil.copytree(trained, tmp_path / "moved" / "run")
+
+
+class TestPage:
+    def test_training_leaves_it_with_its_pictures(self, trained: Path) -> None:
+        assert {path.stem for path in (trained / "report").iterdir()} == PICTURES
+        assert (trained / "summary.png").exists()
+        for path in (trained / "report").iterdir():
+            with Image.open(path) as picture:
+                assert min(picture.size) > 50
+                assert len(set(picture.convert("L").resize((64, 64)).getdata())) > 10, f"{path} is nearly empty"
+
+    def test_needs_no_network(self, trained: Path) -> None:
+        page = Page(trained / "report.html")
+        assert len(page.addresses) == len(PICTURES)
+        assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
+        assert not re.search(r"@import|url\(|<script|<link", (trained / "report.html").read_text())
+
+    def test_says_the_numbers_and_how_they_came_about(self, trained: Path) -> None:
+        page, results = Page(trained / "report.html"), results_of(trained)
+        assert f"{results['test']['accuracy']:.2%}" in page.text
+        assert f"{results['test']['loss']:.4f}" in page.text
+        for words in (results["command"], results["versions"]["torch"], "this is no MNIST score", "optimizer:"):
+            assert words in page.text
+        assert "500 packaged mnist digits, not the official test set" in page.text
+        assert page.text.count("50\n") + len(re.findall(r">50<", (trained / "report.html").read_text())) >= 10
+
+    def test_says_each_picture_in_words(self, trained: Path) -> None:
+        assert all(len(alt) > 20 for alt in Page(trained / "report.html").alts)
+
+    def test_again_from_the_checkpoint_it_says_the_same(self, run: Path, door: Callable[..., Outcome]) -> None:
+        before = Page(run / "report.html")
+        (run / "report.html").unlink()
+        shutil.rmtree(run / "report")
+        outcome = door("report", str(run))
+        assert outcome.code == 0, outcome.err
+        after = Page(run / "report.html")
+        assert after.text == before.text
+        assert {path.stem for path in (run / "report").iterdir()} == PICTURES
+
+    def test_names_of_classes_are_text(self, door: Callable[..., Outcome], in_tmp: Path) -> None:
+        folder = write_folder(in_tmp / "images", classes=2, count=20)
+        (folder / "class0").rename(folder / "<b>bold & $x_1$")
+        options = [*REPORTED, "dataset=image_folder", f"data_dir={folder}", "trainer.max_epochs=1"]
+        assert door("train", *options).code == 0
+        page = only_run(in_tmp) / "report.html"
+        assert "<b>bold &" in Page(page).text
+        assert "<b>bold" not in page.read_text()
+
+    def test_without_a_test_it_shows_validation(self, door: Callable[..., Outcome], in_tmp: Path) -> None:
+        options = [*REPORTED, "experiment=quick", "test=false", "trainer.limit_train_batches=2", "trainer.max_epochs=1"]
+        assert door("train", *options).code == 0
+        page, results = Page(only_run(in_tmp) / "report.html"), results_of(only_run(in_tmp))
+        assert "Scored on the validation split" in page.text
+        assert f"{results['val']['accuracy']:.2%}" in page.text
+        assert "test accuracy" not in page.text
+
+    def test_report_false_leaves_no_picture(self, door: Callable[..., Outcome], in_tmp: Path) -> None:
+        limits = ["trainer.limit_train_batches=1", "trainer.limit_test_batches=1", "trainer.max_epochs=1"]
+        assert door("train", *NARROW, "experiment=quick", *limits).code == 0
+        names = {path.name for path in only_run(in_tmp).iterdir()}
+        assert not names & {"report.html", "report", "summary.png"}
+
+
+class TestBrowser:
+    def test_a_phone_shows_all_of_it(self, trained: Path) -> None:
+        with opened(f"file://{trained}/report.html", width=360, height=740) as page:
+            assert page.evaluate("document.documentElement.scrollWidth") <= 360
+            widths = page.evaluate("[...document.images].map(image => image.complete && image.naturalWidth)")
+            assert len(widths) == len(PICTURES)
+            assert all(width > 300 for width in widths)
+            sizes = page.evaluate(
+                "[...document.querySelectorAll('td, p')].map(e => parseFloat(getComputedStyle(e).fontSize))"
+            )
+            assert min(sizes) >= 12
+            assert page.requested == [page.url, *[one for one in page.requested if one.startswith("data:")]]
+
+    def test_paper_has_the_whole_config(self, trained: Path) -> None:
+        with opened(f"file://{trained}/report.html", width=740) as page:
+            page.emulate_media(media="print")
+            hidden = page.evaluate("(e => e.scrollHeight - e.clientHeight)(document.querySelector('pre'))")
+            assert hidden <= 0
+
+
+class TestRefusal:
+    @pytest.mark.parametrize(
+        ("make", "said"),
+        [
+            (lambda folder: None, "there is no such folder"),
+            (lambda folder: folder.mkdir(), "holds no run and no sweep"),
+            (lambda folder: (folder.mkdir(), (folder / "config.yaml").touch()), "this run is unfinished"),
+            (lambda folder: (folder.mkdir(), (folder / "results.json").write_text("{")), "is no record of a run"),
+        ],
+    )
+    def test_what_is_no_finished_run(
+        self, door: Callable[..., Outcome], in_tmp: Path, make: Callable[[Path], object], said: str
+    ) -> None:
+        make(in_tmp / "it")
+        outcome = door("report", "it")
+        assert outcome.code == 2
+        assert outcome.err.startswith("error: it")
+        assert said in outcome.err
+        assert len(outcome.err.splitlines()) == 1
+
+    def test_images_that_are_not_those_of_the_run(self, door: Callable[..., Outcome], in_tmp: Path) -> None:
+        folder = write_folder(in_tmp / "images", classes=2, count=20)
+        options = [*NARROW, "dataset=image_folder", f"data_dir={folder}", "trainer.max_epochs=1"]
+        assert door("train", *options).code == 0
+        (folder / "class0" / "000.png").unlink()
+        outcome = door("report", str(only_run(in_tmp)))
+        assert outcome.code == 2
+        assert "these are not the images of image_folder" in outcome.err
+        assert not (only_run(in_tmp) / "report.html").exists()
+
+    def test_checkpoint_of_another_kind(self, run: Path, door: Callable[..., Outcome]) -> None:
+        (run / "checkpoints" / "best.ckpt").write_bytes(b"PK\3\4 no checkpoint")
+        outcome = door("report", str(run))
+        assert outcome.code == 2
+        assert "damaged or no checkpoint" in outcome.err
+
+    def test_a_checkpoint_elsewhere_is_not_read(self, run: Path, door: Callable[..., Outcome]) -> None:
+        results = results_of(run)
+        (run / "results.json").write_text(json.dumps({**results, "checkpoint": "/etc/hostname"}))
+        outcome = door("report", str(run))
+        assert outcome.code == 2
+        assert f"{run}/checkpoints/hostname" in outcome.err
