@@ -28,6 +28,20 @@ EXAMPLES = {
         "python -m src.eval checkpoint=best.ckpt split=val device=cpu",
         "python -m src.eval checkpoint=best.ckpt dataset=fashion_mnist",
     ],
+    "predict": [
+        "python -m src.predict checkpoint=best.ckpt input=digit.png",
+        "python -m src.predict checkpoint=best.ckpt input=photos output=answers.csv top_k=3",
+        "python -m src.predict checkpoint=best.ckpt input='scans/**/*.jpg' sheet=sheet.png",
+    ],
+    "demo": [
+        "python -m src.demo                       # the newest finished run below logs/",
+        "python -m src.demo checkpoint=logs/RUN/checkpoints/best.ckpt port=8000",
+    ],
+    "export": [
+        "python -m src.export checkpoint=best.ckpt output=mnist.onnx",
+        "python -m src.export checkpoint=best.ckpt output=mnist.onnx int8=true",
+        "python -m src.export checkpoint=best.ckpt output=mnist.pt2 format=torch_export",
+    ],
     "tune": [
         "python -m src.tune experiment=quick n_trials=20",
         "python -m src.tune dataset=cifar10 search=network pruner=hyperband name=mine",
@@ -60,10 +74,10 @@ def groups() -> list[str]:
 
 def help_text(door: str, schema: type[Section]) -> str:
     """Groups, options and examples, at most 80 columns wide where the words allow."""
-    lines = [f"usage: python -m src.{door} {'' if door == 'tune' else '[-m] '}[KEY=VALUE ...]", ""]
-    wanted = {"train": set(groups()) - SEARCHES, "eval": {"dataset"}, "tune": set(groups())}[door]
+    lines = [f"usage: python -m src.{door} {'' if door in ('tune', 'demo') else '[-m] '}[KEY=VALUE ...]"]
+    wanted = {"train": set(groups()) - SEARCHES, "eval": {"dataset"}, "tune": set(groups())}.get(door, set())
     if chosen := [group for group in groups() if group in wanted]:
-        lines += ["Groups, each a choice of a file in configs/:"]
+        lines += ["", "Groups, each a choice of a file in configs/:"]
         lines += [f"  {group + '=':<22} {', '.join(options(group))}" for group in chosen]
     lines += ["", "Options:", *_described(schema, OmegaConf.load(CONFIGS / f"{door}.yaml"))]
     if door == "train":
@@ -79,7 +93,8 @@ def help_text(door: str, schema: type[Section]) -> str:
         lines += ["several values. Each trial is a run with its own folder."]
     lines += ["", "Examples:", *(f"  {example}" for example in EXAMPLES[door])]
     if door != "tune":
-        lines += ["", "--cfg job prints the config, -m runs a sweep over KEY=A,B."]
+        sweeps = "" if door == "demo" else ", -m runs a sweep over KEY=A,B"
+        lines += ["", f"--cfg job prints the config{sweeps}."]
     lines += ["", "HYDRA_FULL_ERROR=1 shows where an error was raised."]
     return "\n".join(lines)
 

@@ -1,0 +1,229 @@
+"""Prediction: any image, prepared as in training; tables, files and refusals."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from src.data.sample import read_mnist_sample
+from src.predictions import find_images
+from src.predictor import Predictor
+from tests.conftest import NARROW, Outcome, only_run, write_folder
+
+
+@pytest.fixture
+def checkpoint(trained: Path) -> str:
+    return f"checkpoint={trained / 'checkpoints' / 'best.ckpt'}"
+
+
+@pytest.fixture(scope="module")
+def predictor(trained: Path) -> Predictor:
+    return Predictor.load(trained / "checkpoints" / "best.ckpt")
+
+
+@pytest.fixture(scope="module")
+def digits(predictor: Predictor) -> list[tuple[Image.Image, str]]:
+    """One genuine test digit of each class that the network is sure of and right about, with the class."""
+    sample = read_mnist_sample()
+    assert sample.test is not None
+    answers = predictor.answer(sample.test, "test")
+    found = []
+    for digit in range(10):
+        sure = (answers.right & (answers.labels == digit)) * answers.confidence
+        found.append((Image.fromarray(sample.test.images[int(sure.argmax()), 0].numpy()), str(digit)))
+    return found
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+class TestImages:
+    @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "webp", "gif"])
+    def test_any_format(
+        self,
+        door: Callable[..., Outcome],
+        in_tmp: Path,
+        checkpoint: str,
+        digits: list[tuple[Image.Image, str]],
+        suffix: str,
+    ) -> None:
+        for image, digit in digits:
+            image.save(in_tmp / f"{digit}.{suffix}", quality=95)
+        outcome = door("predict", checkpoint, f"input=*.{suffix}", "output=o.csv", "top_k=1")
+        assert outcome.code == 0, outcome.err
+        rows = read(in_tmp / "o.csv")
+        assert [row["predicted"] for row in rows] == [Path(row["file"]).stem for row in rows] == list("0123456789")
+
+    @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I"])
+    def test_any_mode(
+        self, in_tmp: Path, predictor: Predictor, digits: list[tuple[Image.Image, str]], mode: str
+    ) -> None:
+        from src.data.decode import read_image
+
+        image, digit = digits[3]
+        if mode in ("I", "I;16"):
+            converted = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+            converted = converted.convert("I") if mode == "I" else converted
+        else:
+            converted = image.convert(mode)
+        path = in_tmp / ("a.tif" if mode in ("CMYK", "I", "I;16") else "a.png")
+        converted.save(path)
+        pixels = read_image(path, 1, (28, 28))
+        assert np.abs(pixels[0].astype(int) - np.asarray(image)).mean() < 20
+        assert predictor.classes[int(predictor(torch.from_numpy(pixels.copy())[None]).argmax())] == digit
+
+    def test_bytes_of_native_size_reach_the_network_unchanged(
+        self, in_tmp: Path, predictor: Predictor, digits: list[tuple[Image.Image, str]]
+    ) -> None:
+        from src.data.decode import read_image
+
+        digits[5][0].save(in_tmp / "a.png")
+        assert (read_image(in_tmp / "a.png", 1, (28, 28))[0] == np.asarray(digits[5][0])).all()
+
+    def test_any_size_and_orientation(
+        self, door: Callable[..., Outcome], in_tmp: Path, checkpoint: str, digits: list[tuple[Image.Image, str]]
+    ) -> None:
+        image, digit = digits[4]
+        wide = Image.new("L", (900, 500))
+        wide.paste(image.resize((500, 500)), (200, 0))  # what lies left and right of the square is cut off
+        exif = Image.Exif()
+        exif[0x0112] = 6  # to be turned by 90 degrees to the right
+        wide.rotate(90, expand=True).save(in_tmp / "photo.jpg", exif=exif)
+        image.resize((7, 7)).resize((28, 28)).save(in_tmp / "tiny.png")
+        assert door("predict", checkpoint, "input=photo.jpg", "output=o.json").code == 0
+        (row,) = json.loads((in_tmp / "o.json").read_text())["predictions"]
+        assert row["predicted"] == digit
+
+    def test_dark_on_light_is_inverted_and_said(
+        self, door: Callable[..., Outcome], in_tmp: Path, checkpoint: str, digits: list[tuple[Image.Image, str]]
+    ) -> None:
+        for image, digit in digits[:3]:
+            ImageOps.invert(image).save(in_tmp / f"{digit}.png")
+        digits[3][0].save(in_tmp / "3.png")
+        ink = Image.new("RGBA", (28, 28))  # black strokes on nothing
+        ink.putalpha(digits[4][0])
+        ink.save(in_tmp / "4.png")
+        outcome = door("predict", checkpoint, "input=*.png", "output=o.csv")
+        assert "4 images were dark on light and inverted" in outcome.out
+        rows = read(in_tmp / "o.csv")
+        assert [row["predicted"] for row in rows] == list("01234")
+        assert [row["inverted"] for row in rows] == ["true", "true", "true", "false", "true"]
+        as_they_are = door("predict", checkpoint, "input=*.png", "output=o.csv", "invert=false")
+        assert "inverted" not in as_they_are.out
+        assert [row["inverted"] for row in read(in_tmp / "o.csv")] == ["false"] * 5
+
+    def test_photos_are_never_inverted(self, door: Callable[..., Outcome], in_tmp: Path, images_folder: Path) -> None:
+        options = [*NARROW, "dataset=image_folder", f"data_dir={images_folder}", "trainer.max_epochs=1"]
+        assert door("train", *options).code == 0
+        best = only_run(in_tmp) / "checkpoints" / "best.ckpt"
+        Image.new("RGB", (64, 48), "white").save(in_tmp / "white.png")
+        outcome = door("predict", f"checkpoint={best}", "input=white.png", "output=o.csv")
+        assert outcome.code == 0, outcome.err
+        assert [row["inverted"] for row in read(in_tmp / "o.csv")] == ["false"]
+
+    def test_folder_names_are_the_truth_where_they_are_classes(
+        self, door: Callable[..., Outcome], in_tmp: Path, checkpoint: str
+    ) -> None:
+        sample = read_mnist_sample()
+        assert sample.test is not None
+        for number in range(0, 500, 5):
+            place = in_tmp / "digits" / str(int(sample.test.labels[number]))
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(sample.test.images[number, 0].numpy()).save(place / f"{number}.png")
+        outcome = door("predict", checkpoint, "input=digits", "output=o.csv", "sheet=sheet.png", "batch_size=32")
+        assert outcome.code == 0, outcome.err
+        rows = read(in_tmp / "o.csv")
+        assert len(rows) == 100
+        right = sum(row["predicted"] == row["true"] for row in rows)
+        assert f"{right} of 100 right" in outcome.out
+        assert "and 80 more" in outcome.out
+        answers = Predictor.load(checkpoint.partition("=")[2]).answer(sample.test[torch.arange(0, 500, 5)], "test")
+        assert right == int(answers.right.sum())  # what scoring the same images in memory gives
+        with Image.open(in_tmp / "sheet.png") as sheet:
+            assert sheet.width == 1080
+            assert sheet.height > 1000
+
+    def test_output_has_the_best_k(
+        self, door: Callable[..., Outcome], in_tmp: Path, checkpoint: str, digits: list[tuple[Image.Image, str]]
+    ) -> None:
+        digits[7][0].save(in_tmp / "a, b.png")
+        assert door("predict", checkpoint, "input=a, b.png", "output=o.csv", "top_k=99").code == 0
+        (row,) = read(in_tmp / "o.csv")
+        assert list(row)[:3] == ["file", "predicted", "probability"]
+        assert (row["file"], row["predicted"]) == ("a, b.png", "7")
+        shares = [float(value) for name, value in row.items() if name.startswith("probability")]
+        assert len(shares) == 10
+        assert shares == sorted(shares, reverse=True)
+        assert sum(shares) == pytest.approx(1, abs=1e-4)
+
+    def test_the_screen_is_80_columns_wide(
+        self, door: Callable[..., Outcome], in_tmp: Path, checkpoint: str, digits: list[tuple[Image.Image, str]]
+    ) -> None:
+        digits[1][0].save(in_tmp / "one.png")
+        outcome = door("predict", checkpoint, "input=one.png")
+        assert max(map(len, outcome.out.splitlines())) <= 80
+
+
+class TestRefusal:
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            (["input=nothing.png"], "input=nothing.png: there is no such file or folder."),
+            (["input=*.jpeg"], "input=*.jpeg: no file has a name of that pattern."),
+            (["input=empty"], "input=empty: that folder holds no images."),
+            (["input=text.png"], "text.png: no image that can be read. Replace or remove it."),
+            (["input=good.png", "output=o.xlsx"], "output=o.xlsx: expected a file that ends in .csv or .json."),
+            (["input=good.png", "output=no/o.csv"], "output=no/o.csv: there is no folder no. Make it first."),
+            (["input=good.png", "sheet=s.jpg"], "sheet=s.jpg: expected a file that ends in .png."),
+            (["input=good.png", "top_k=0"], "top_k=0: expected a number greater than 0."),
+            (["input=good.png", "topk=2"], "topk: there is no such key. Did you mean top_k?"),
+        ],
+    )
+    def test_wrong_requests(
+        self, door: Callable[..., Outcome], in_tmp: Path, checkpoint: str, options: list[str], said: str
+    ) -> None:
+        (in_tmp / "empty").mkdir()
+        (in_tmp / "empty" / "notes.txt").write_text("none")
+        (in_tmp / "text.png").write_text("none")
+        Image.new("L", (28, 28)).save(in_tmp / "good.png")
+        before = sorted(path.name for path in in_tmp.iterdir())
+        outcome = door("predict", checkpoint, *options)
+        assert (outcome.code, outcome.err) == (2, f"error: {said}\n")
+        assert sorted(path.name for path in in_tmp.iterdir()) == before
+
+    def test_a_checkpoint_of_another_kind(self, door: Callable[..., Outcome], in_tmp: Path) -> None:
+        torch.save({"state_dict": {}}, in_tmp / "other.ckpt")
+        Image.new("L", (28, 28)).save(in_tmp / "good.png")
+        outcome = door("predict", "checkpoint=other.ckpt", "input=good.png")
+        assert outcome.code == 2
+        assert "another program wrote it" in outcome.err
+
+    def test_broken_images_among_good_ones_are_left_out_and_named(
+        self, door: Callable[..., Outcome], in_tmp: Path, checkpoint: str
+    ) -> None:
+        folder = write_folder(in_tmp / "images", classes=1, count=5) / "class0"
+        whole = (folder / "002.png").read_bytes()
+        (folder / "002.png").write_bytes(whole[: len(whole) // 2])
+        outcome = door("predict", checkpoint, "input=images", "output=o.csv", "batch_size=2")
+        assert outcome.code == 1
+        assert "002.png is a broken image" in outcome.err
+        assert "1 of 5 left out" in outcome.err
+        assert len(read(in_tmp / "o.csv")) == 4
+
+
+def test_find_images_takes_what_pillow_can_read(in_tmp: Path) -> None:
+    for name in ("b/2.png", "b/a/1.JPG", "b/.hidden.png", "b/notes.txt"):
+        (in_tmp / name).parent.mkdir(parents=True, exist_ok=True)
+        (in_tmp / name).touch()
+    assert [str(path) for path in find_images("b")] == ["b/2.png", "b/a/1.JPG"]
+    assert [str(path) for path in find_images("b/**/*.JPG")] == ["b/a/1.JPG"]
+    assert [str(path) for path in find_images("b/notes.txt")] == ["b/notes.txt"]
