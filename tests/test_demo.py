@@ -1,0 +1,317 @@
+"""The demo: its page in a real browser, and what it says where there is nothing to show."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from src.data.drawing import centre
+from tests.conftest import ROOT, Outcome, write_folder
+
+Door = Callable[..., Outcome]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+# every address that the server connects to, or asks the name of
+WATCH = """
+import os, sys
+
+def hook(event, details):
+    if event in ("socket.connect", "socket.getaddrinfo"):
+        address = details[1] if event == "socket.connect" else details[:1]
+        host = address[0] if isinstance(address, tuple) else address
+        with open(os.environ["WATCHED"], "a") as file:
+            file.write(f"{host}\\n")
+
+sys.addaudithook(hook)
+"""
+HOME = {"127.0.0.1", "localhost", "None", ""}
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def address(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of a demo that runs beside the tests. At the end: it called nobody, and Ctrl-C ends it without a word more."""
+    pytest.importorskip("gradio")
+    folder = tmp_path_factory.mktemp("demo")
+    (folder / "sitecustomize.py").write_text(WATCH)
+    port = free_port()
+    command = [sys.executable, "-m", "src.demo", f"port={port}", "device=cpu"]
+    environment = os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "WATCHED": str(folder / "watched")}
+    with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
+        # its working folder is the one that has logs/ in it
+        process = subprocess.Popen(command, cwd=trained.parent.parent, env=environment, stdout=out, stderr=err)
+    try:
+        deadline = time.monotonic() + 200
+        while "Open http" not in (folder / "out").read_text():
+            assert process.poll() is None, (folder / "err").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        said = (folder / "out").read_text()
+        assert "checkpoint: logs/run/checkpoints/best.ckpt, the newest finished run\n" in said
+        assert f"Open http://127.0.0.1:{port} in a browser; Ctrl-C ends it.\n" in said
+        yield f"http://127.0.0.1:{port}/"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        assert (folder / "err").read_text() == "stopped by SIGINT.\n"
+        assert set((folder / "watched").read_text().split("\n")) <= HOME
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None or find_spec("playwright") is None:
+        pytest.skip("no chromium, or no playwright")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Any]:
+    """The page as it was opened; at the end: it asked this machine only."""
+    hosts = set()
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.on("request", lambda request: hosts.add(request.url.split("/")[2].split(":")[0]) if ":/" in request.url else 0)
+    page.goto(address)
+    page.get_by_text("Draw something large").wait_for()
+    yield page
+    page.close()
+    assert hosts == {"127.0.0.1"}
+
+
+def stroke(page: Any, *points: tuple[float, float]) -> None:
+    """With the mouse; the points are parts of the sheet's side."""
+    sheet = page.locator("#pad canvas").bounding_box()
+    for number, (x, y) in enumerate(points):
+        page.mouse.move(sheet["x"] + x * sheet["width"], sheet["y"] + y * sheet["height"], steps=5)
+        if not number:
+            page.mouse.down()
+    page.mouse.up()
+
+
+def answer(page: Any) -> list[str]:
+    """The class answered, then the percentages, once they are others than the page had."""
+    known = getattr(page, "known_answer", "")
+    page.wait_for_function("known => ![known, ''].includes(document.querySelector('#seen img')?.src ?? '')", arg=known)
+    page.known_answer = page.locator("#seen img").first.get_attribute("src")
+    page.locator("#answer h2").wait_for()
+    return [page.locator("#answer h2").inner_text().strip(), *page.locator("#answer .confidence").all_inner_texts()]
+
+
+class TestPage:
+    def test_a_drawing_is_answered_when_the_pen_is_lifted(self, page: Any) -> None:
+        stroke(page, (0.5, 0.15), (0.5, 0.85))
+        one = answer(page)
+        assert one[0] == "1", "a vertical stroke"
+        assert len(one) == 6
+        assert all(text.endswith("%") for text in one[1:])
+        assert page.get_by_text("inverted").is_visible()
+        assert page.locator("#seen img").count() == 2
+        stroke(page, (0.5, 0.15), (0.2, 0.5), (0.5, 0.85), (0.8, 0.5), (0.5, 0.15))
+        assert answer(page) != one
+        page.click("[name=undo]")
+        assert answer(page) == one
+        page.click("[name=clear]")
+        page.get_by_text("Draw something large").wait_for()
+        assert not page.locator("#answer").is_visible()
+
+    def test_an_example_is_shown_and_answered(self, page: Any) -> None:
+        assert page.locator("button:has(img)").all_inner_texts() == [str(digit) for digit in range(10)]
+        page.click("button:has(img) >> nth=0")
+        assert answer(page)[0] == "0"
+        assert page.locator("#picture img").is_visible()
+        assert not page.get_by_text("inverted").is_visible()
+        page.get_by_role("tab", name="Draw").click()
+        page.get_by_text("Draw something large").wait_for()
+
+    def test_an_upload_that_is_no_image_is_named(self, page: Any, tmp_path: Path) -> None:
+        page.get_by_role("tab", name="Image").click()
+        (tmp_path / "notes.png").write_text("no image")
+        page.set_input_files("#picture input[type=file]", tmp_path / "notes.png")
+        page.get_by_text("notes.png: no image that can be read.").wait_for()
+
+    def test_it_says_whose_network_it_is(self, page: Any) -> None:
+        assert page.title() == page.locator("h1").inner_text() == "alexnet on mnist"
+        assert "500 packaged mnist digits, not the official test set" in page.locator(".aside").first.inner_text()
+        assert "logs/run/checkpoints/best.ckpt, the newest finished run" in page.locator(".aside").first.inner_text()
+
+    def test_it_fits_a_phone(self, page: Any) -> None:
+        page.set_viewport_size({"width": 390, "height": 844})
+        stroke(page, (0.5, 0.15), (0.5, 0.85))
+        answer(page)
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        assert page.locator("#pad canvas").bounding_box()["width"] > 340
+
+
+class TestRequests:
+    def test_port_in_use(self, door: Door) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            outcome = door("demo", f"port={port}")
+        assert outcome.code == 2
+        assert outcome.err.startswith(f"error: port={port} is in use")
+        assert "port=80: expected a number between 1024 and 65535." in door("demo", "port=80").err
+
+    def test_no_gradio(self, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "gradio", None)
+        outcome = door("demo")
+        assert outcome.code == 2
+        assert outcome.err.startswith("error: src.demo needs gradio, which is not installed: pip install")
+
+    def test_no_finished_run(self, door: Door, in_tmp: Path) -> None:
+        (in_tmp / "logs" / "unfinished" / "checkpoints").mkdir(parents=True)
+        (in_tmp / "logs" / "unfinished" / "config.yaml").touch()
+        (in_tmp / "logs" / "unfinished" / "checkpoints" / "best.ckpt").touch()
+        outcome = door("demo", f"port={free_port()}")
+        assert outcome.code == 2
+        assert outcome.err == (
+            "error: checkpoint: there is no finished run below logs/. Train one, or name a .ckpt file.\n"
+        )
+
+    def test_the_newest_finished_run_is_taken(self, in_tmp: Path) -> None:
+        from src.runs import newest_checkpoint
+
+        for age, name in enumerate(["b", "sweep/a", "c", "without_checkpoint"]):
+            run = in_tmp / "logs" / name
+            (run / "checkpoints").mkdir(parents=True)
+            (run / "config.yaml").touch()
+            (run / "results.json").touch()
+            os.utime(run / "results.json", (1e9 - age, 1e9 - age))
+            if name != "without_checkpoint":
+                (run / "checkpoints" / "best.ckpt").touch()
+        assert newest_checkpoint() == Path("logs/b/checkpoints/best.ckpt")
+        os.utime("logs/sweep/a/results.json", (2e9, 2e9))
+        assert newest_checkpoint() == Path("logs/sweep/a/checkpoints/best.ckpt")
+
+    def test_a_checkpoint_that_is_none(self, door: Door, in_tmp: Path) -> None:
+        (in_tmp / "mine.ckpt").write_text("nothing")
+        outcome = door("demo", "checkpoint=mine.ckpt", f"port={free_port()}")
+        assert outcome.code == 2
+        assert "mine.ckpt" in outcome.err
+
+
+class TestExamples:
+    def test_they_are_test_images_of_each_class(self, trained: Path, tmp_path: Path) -> None:
+        from src.demo import find_examples
+        from src.predictor import Predictor
+
+        predictor = Predictor.load(trained / "checkpoints" / "best.ckpt", "cpu")
+        found = find_examples(predictor, "nowhere", tmp_path)
+        assert [example.label for example in found] == predictor.classes
+        assert {Image.open(example.path).size for example in found} == {(28, 28)}
+
+    def test_other_images_are_refused_and_none_downloaded(self, trained: Path, tmp_path: Path) -> None:
+        from src.config import UserError
+        from src.demo import find_examples
+        from src.predictor import Predictor
+
+        predictor = Predictor.load(trained / "checkpoints" / "best.ckpt", "cpu")
+        dataset = predictor.config.dataset.model_copy(update={"source": "full"})
+        predictor.config = predictor.config.model_copy(update={"dataset": dataset})
+        with pytest.raises(UserError, match="no mirror is named"):
+            find_examples(predictor, str(tmp_path), tmp_path)
+        predictor.classes = ["other"]
+        predictor.config = predictor.config.model_copy(
+            update={"dataset": dataset.model_copy(update={"source": "sample"})}
+        )
+        with pytest.raises(UserError, match="not those that the network was trained on"):
+            find_examples(predictor, str(tmp_path), tmp_path)
+
+
+class TestCentring:
+    @pytest.mark.parametrize("box", [(10, 20, 60, 220), (300, 5, 330, 15), (0, 0, 380, 380)])
+    def test_the_longer_side_fills_20_of_28(self, box: tuple[int, int, int, int]) -> None:
+        drawing = Image.new("L", (380, 380), 255)
+        ImageDraw.Draw(drawing).rectangle((box[0], box[1], box[2] - 1, box[3] - 1), fill=0)
+        image = centre(drawing)
+        assert image is not None
+        rows, columns = np.nonzero(np.asarray(image) < 128)
+        longer = max(np.ptp(rows), np.ptp(columns)) + 1
+        assert image.width == image.height == round(longer * 28 / 20)
+        assert longer == max(box[2] - box[0], box[3] - box[1])
+        assert abs(rows.mean() + 0.5 - image.height / 2) <= 1
+        assert abs(columns.mean() + 0.5 - image.width / 2) <= 1
+
+    def test_the_middle_is_that_of_the_ink_and_nothing_is_cut_off(self) -> None:
+        drawing = Image.new("L", (380, 380), 255)
+        pen = ImageDraw.Draw(drawing)
+        pen.rectangle((140, 100, 199, 109), fill=0)  # the upper stroke of a 7
+        pen.rectangle((190, 100, 199, 299), fill=0)
+        image = centre(drawing)
+        assert image is not None
+        ink = 255 - np.asarray(image).astype(int)
+        assert ink.sum() == (255 - np.asarray(drawing).astype(int)).sum()
+        assert abs(np.average(np.arange(image.height) + 0.5, weights=ink.sum(1)) - image.height / 2) <= 0.5
+        heavy = Image.new("L", (380, 380), 255)
+        pen = ImageDraw.Draw(heavy)
+        pen.rectangle((0, 0, 199, 39), fill=0)
+        pen.line((100, 39, 100, 199), fill=0)
+        cut = centre(heavy)
+        assert cut is not None
+        assert (np.asarray(cut) < 128).sum() == (np.asarray(heavy) < 128).sum()
+
+    def test_an_empty_sheet_has_nothing_to_centre(self) -> None:
+        assert centre(Image.new("L", (380, 380), 255)) is None
+        assert centre(Image.new("RGBA", (380, 380), (0, 0, 0, 0))) is None
+
+    def test_ink_on_transparent_paper_is_found(self) -> None:
+        drawing = Image.new("RGBA", (380, 380), (0, 0, 0, 0))
+        ImageDraw.Draw(drawing).rectangle((50, 50, 99, 249), fill=(0, 0, 0, 255))
+        image = centre(drawing)
+        assert image is not None
+        assert image.size == (280, 280)
+
+    def test_what_the_page_sends_becomes_a_drawing(self) -> None:
+        pytest.importorskip("gradio")
+        from src.pad import as_image
+
+        file = io.BytesIO()
+        Image.new("L", (8, 8), 7).save(file, "png")
+        image = as_image(f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}")
+        assert image is not None
+        assert image.size == (8, 8)
+        assert as_image("") is as_image(None) is None
+
+
+def test_photos_have_no_sheet_to_draw_on(door: Door, in_tmp: Path) -> None:
+    pytest.importorskip("gradio")
+    from src import page
+    from src.predictor import Predictor
+    from tests.conftest import SHORT
+
+    images = write_folder(in_tmp / "images", classes=2, count=10)
+    options = ["dataset=image_folder", f"data_dir={images}", *SHORT, "hydra.run.dir=run"]
+    assert door("train", *options).code == 0
+    predictor = Predictor.load("run/checkpoints/best.ckpt", "cpu")
+    predictor.dark_background = False
+    blocks = page.build(predictor, "title", "about", [])
+    assert [block.label for block in blocks.blocks.values() if isinstance(block, page.gr.Tab)] == ["Image"]
+    path = next(images.glob("class1/*.png"))
+    found = page.answer_file(predictor, str(path))
+    assert found.probabilities is not None
+    assert set(found.probabilities) == {"class0", "class1"}
+    assert "inverted" not in found.seen
