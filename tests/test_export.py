@@ -1,0 +1,300 @@
+"""Exported files: they answer as the checkpoint does, say what they are, and are whole or not there."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from src import checkpoint, experiment, extras, graphs
+from src.config import RunError, UserError
+from src.data.images import Splits
+from src.data.sample import read_mnist_sample
+from src.files import whole
+from src.predictor import Predictor
+from tests.conftest import ROOT, SHORT, Outcome, write_folder
+
+Door = Callable[..., Outcome]
+FORMATS = {"onnx": "graph.onnx", "torch_export": "graph.pt2"}
+
+
+@pytest.fixture(scope="module")
+def grey(trained: Path) -> Path:
+    """A checkpoint of alexnet on packaged digits, 28 pixels resized to 227."""
+    return trained / "checkpoints" / "best.ckpt"
+
+
+@pytest.fixture(scope="module")
+def colour(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of alexnet_bn on colour images of 240 pixels, which shrink to 227."""
+    root = tmp_path_factory.mktemp("colour")
+    data = write_folder(root / "images", classes=2, count=15, size=240)
+    options = ["dataset=image_folder", f"data_dir={data}", "model=alexnet_bn", *SHORT, f"hydra.run.dir={root}/run"]
+    subprocess.run([sys.executable, "-m", "src.train", *options], check=True, cwd=ROOT, capture_output=True)
+    return root / "run" / "checkpoints" / "best.ckpt"
+
+
+@pytest.fixture(params=["grey", "colour"])
+def saved(request: pytest.FixtureRequest) -> Path:
+    return request.getfixturevalue(request.param)
+
+
+def genuine(path: Path, number: int) -> Tensor:
+    """Images that the checkpoint was not trained on."""
+    if "colour" in str(path):
+        return experiment.images_of(checkpoint.load(path)).test.images.repeat(3, 1, 1, 1)[:number]
+    sample = read_mnist_sample().test
+    assert sample is not None
+    return sample.images[::17][:number]
+
+
+def session(path: Path) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+def answers(path: Path, images: Tensor) -> Tensor:
+    """The logits of a file, as any reader gets them."""
+    if path.suffix == ".onnx":
+        return torch.from_numpy(session(path).run(["logits"], {"images": images.numpy()})[0])
+    return torch.export.load(path).module()(images)
+
+
+def said(path: Path) -> dict[str, Any]:
+    """What a file says of itself."""
+    if path.suffix == ".onnx":
+        found = session(path).get_modelmeta().custom_metadata_map
+    else:
+        found = dict.fromkeys(("classes", "preprocessing", "dataset", "training", "verification"), "")
+        torch.export.load(path, extra_files=found)
+    return {key: json.loads(text) for key, text in found.items()}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_file_answers_as_the_checkpoint_and_says_what_it_is(door: Door, in_tmp: Path, saved: Path, format: str) -> None:
+    file = in_tmp / FORMATS[format]
+    outcome = door("export", f"checkpoint={saved}", f"format={format}", f"output={file.name}")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert [path.name for path in in_tmp.iterdir()] == [file.name], "one file, with all weights in it"
+    assert f"{file.name}, " in outcome.out
+    assert "largest difference of a logit" in outcome.out
+    assert max(map(len, outcome.out.splitlines())) <= 80
+
+    predictor = Predictor.load(saved, "cpu", "32-true")
+    for number in (1, 7):
+        images = genuine(saved, number)
+        assert images.shape == (number, predictor.channels, predictor.height, predictor.width)
+        logits = answers(file, images)
+        assert logits.dtype == torch.float32
+        torch.testing.assert_close(logits, predictor.logits(images), atol=1e-4, rtol=0)
+
+    about, trained_as = said(file), checkpoint.load(saved)
+    given = about["preprocessing"]
+    assert about["classes"] == predictor.classes
+    assert (given["channels"], given["size"]) == (predictor.channels, [predictor.height, predictor.width])
+    assert (given["mean"], given["std"]) == (trained_as.config.dataset.mean, trained_as.config.dataset.std)
+    assert (given["resized_to"], given["dark_background"]) == ([227, 227], predictor.channels == 1)
+    assert ("antialiasing" in given["inside"]) == (predictor.height > 227)
+    assert about["training"]["command"] == trained_as.about["command"]
+    assert about["training"]["versions"] == trained_as.about["versions"]
+    assert about["dataset"]["name"] == trained_as.about["dataset"]
+    assert 0 <= about["verification"]["largest_difference"] <= about["verification"]["limit"] == 1e-4
+    assert 1 in about["verification"]["batches"]
+    assert str(ROOT).encode() not in file.read_bytes(), "no path of the machine that it was made on"
+    if format == "onnx":
+        onnx.checker.check_model(file, full_check=True)
+        [images_in], [logits_out] = session(file).get_inputs(), session(file).get_outputs()
+        size = [predictor.channels, predictor.height, predictor.width]
+        assert (images_in.name, images_in.type, images_in.shape) == ("images", "tensor(uint8)", ["batch", *size])
+        assert (logits_out.name, logits_out.type, logits_out.shape) == (
+            "logits",
+            "tensor(float)",
+            ["batch", len(predictor.classes)],
+        )
+
+
+def test_int8_is_small_and_its_cost_is_measured_on_validation_images(
+    door: Door, in_tmp: Path, grey: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splits = experiment.images_of(checkpoint.load(grey))
+
+    def without_test(*arguments: Any) -> Splits:
+        return dataclasses.replace(splits, test=None)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(experiment, "images_of", without_test)  # the official test set is scored once, by the run
+    monkeypatch.setattr("src.int8.MEASURED_ON", 100)
+    monkeypatch.setattr("src.int8.CALIBRATED_ON", 40)
+    outcome = door("export", f"checkpoint={grey}", "output=small.onnx", "int8=true")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert [path.name for path in in_tmp.iterdir()] == ["small.onnx"]
+    cost = said(in_tmp / "small.onnx")["int8"]
+    assert cost["measured_on"] == "100 validation images"
+    assert cost["calibrated_on"] == "40 training images"
+    assert cost["bytes"] < 0.5 * cost["float32_bytes"]
+    assert (in_tmp / "small.onnx").stat().st_size < 0.5 * cost["float32_bytes"]
+    assert f"{cost['accuracy']:.2%} in int8, {cost['float32_accuracy']:.2%} in float32" in outcome.out
+
+    scored = splits.valid[torch.linspace(0, len(splits.valid) - 1, 100).round().long()]
+    right = answers(in_tmp / "small.onnx", scored.images).argmax(1) == scored.labels
+    assert float(right.float().mean()) == pytest.approx(cost["accuracy"])
+    whole_right = Predictor.load(grey, "cpu", "32-true").logits(scored.images).argmax(1) == scored.labels
+    assert float(whole_right.float().mean()) == pytest.approx(cost["float32_accuracy"])
+    assert cost["accuracy"] >= cost["float32_accuracy"] - 0.05
+    weights = {item.name: item.data_type for item in onnx.load(in_tmp / "small.onnx").graph.initializer}
+    assert onnx.TensorProto.INT8 in weights.values()
+
+
+def test_int8_without_its_images_says_where_it_looked(door: Door, in_tmp: Path, colour: Path) -> None:
+    outcome = door("export", f"checkpoint={colour}", "output=small.onnx", "int8=true", "data_dir=nowhere")
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert outcome.err.startswith("error: nowhere: there is no such folder.")
+    assert not list(in_tmp.iterdir())
+
+
+@pytest.mark.parametrize(("format", "wrong", "shown"), [("onnx", 1e-3, "0.001"), ("torch_export", float("nan"), "nan")])
+def test_file_that_answers_otherwise_is_refused_and_the_one_before_it_stays(
+    door: Door, in_tmp: Path, grey: Path, monkeypatch: pytest.MonkeyPatch, format: str, wrong: float, shown: str
+) -> None:
+    logits = Predictor.logits
+    monkeypatch.setattr(Predictor, "logits", lambda self, images: logits(self, images) + wrong)
+    file = in_tmp / FORMATS[format]
+    file.write_text("an earlier one")
+    outcome = door("export", f"checkpoint={grey}", f"format={format}", f"output={file}")
+    assert outcome.code == 1
+    assert outcome.err.startswith(f"error: the graph's logits differ from the checkpoint's by up to {shown}")
+    assert outcome.err.count("\n") == 1
+    assert [path.name for path in in_tmp.iterdir()] == [file.name]
+    assert file.read_text() == "an earlier one"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_nothing_is_left_of_a_file_that_was_broken_off(tmp_path: Path, error: type[BaseException]) -> None:
+    def broken_off() -> None:
+        with whole(tmp_path / "file") as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        broken_off()
+    assert not list(tmp_path.iterdir())
+
+
+def test_full_disk_is_an_error_in_words(door: Door, in_tmp: Path, grey: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(graphs, "save", full)
+    outcome = door("export", f"checkpoint={grey}", "output=graph.pt2", "format=torch_export")
+    assert (outcome.code, outcome.err) == (1, "error: output=graph.pt2: [Errno 28] No space left on device.\n")
+    assert not list(in_tmp.iterdir())
+
+
+REQUESTS = {
+    "no folder": (["output=none/graph.onnx"], "output=none/graph.onnx: there is no folder none. Make it first."),
+    "a folder": (["output=folder.onnx"], "output=folder.onnx: that is a folder. Name a file in it."),
+    "another name": (["output=graph.pt2"], "output=graph.pt2: expected a file that ends in .onnx."),
+    "no output": ([], "output: a value is needed."),
+    "another format": (["output=graph.onnx", "format=tflite"], "format=tflite: expected"),
+    "int8": (["output=graph.pt2", "format=torch_export", "int8=true"], "int8=true: format=torch_export has no 8-bit"),
+    "no checkpoint": (["output=graph.onnx"], "checkpoint=nothing.ckpt: it does not exist"),
+}
+
+
+@pytest.mark.parametrize("what", REQUESTS)
+def test_wrong_request_is_refused_in_a_sentence(door: Door, in_tmp: Path, what: str) -> None:
+    (in_tmp / "folder.onnx").mkdir()
+    given, sentence = REQUESTS[what]
+    outcome = door("export", "checkpoint=nothing.ckpt", *given)
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"error: {sentence}")
+    assert outcome.err.count("\n") == 1
+    assert [path.name for path in in_tmp.iterdir()] == ["folder.onnx"]
+
+
+def test_read_only_folder_is_refused(door: Door, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    access = os.access
+    (in_tmp / "shut").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "shut" and access(path, mode))
+    outcome = door("export", "checkpoint=nothing.ckpt", "output=shut/graph.onnx")
+    assert (outcome.code, outcome.err) == (2, "error: output=shut/graph.onnx: the folder shut is read-only.\n")
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])
+def test_missing_package_is_named_before_the_checkpoint_is_read(
+    door: Door, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == package else object())
+    outcome = door("export", "checkpoint=nothing.ckpt", "output=graph.onnx")
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"error: format=onnx needs {package}, which is not installed: pip install")
+    assert "[export]" in outcome.err
+    by_torch = door("export", "checkpoint=nothing.ckpt", "output=graph.pt2", "format=torch_export")
+    assert "checkpoint=nothing.ckpt" in by_torch.err, "which needs none of them"
+
+
+class Undecided(nn.Module):
+    """Takes another way by what it sees."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = images.mean((2, 3)).expand(-1, 10)
+        return logits * 2 if logits.mean() > 0 else logits
+
+
+class Pooled(nn.Module):
+    """Has a layer that torch.onnx doesn't know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool, self.linear = nn.AdaptiveMaxPool2d((5, 2)), nn.Linear(10, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.linear(self.pool(images).flatten(1))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_network_that_is_no_graph_is_refused_in_a_sentence(
+    grey: Path, capfd: pytest.CaptureFixture[str], format: Any
+) -> None:
+    predictor = Predictor.load(grey, "cpu", "32-true")
+    predictor.network = Undecided()
+    capfd.readouterr()
+    with pytest.raises(RunError, match=f"format={format}: this network can't be exported: Could not guard") as found:
+        graphs.build(predictor, format)
+    assert "\n" not in str(found.value)
+    assert capfd.readouterr() == ("", ""), "and without the exporter's pages"
+
+
+def test_adaptive_max_pooling_can_be_exported(grey: Path, tmp_path: Path) -> None:
+    predictor = Predictor.load(grey, "cpu", "32-true")
+    predictor.network = Pooled().eval()
+    graph = graphs.build(predictor, "onnx")
+    assert graphs.verify(graph, tmp_path / "graph.onnx", predictor)["largest_difference"] < 1e-4
+
+
+@pytest.mark.parametrize(("side", "size"), [((28, 28), [8, 8]), ((5, 7), [3, 7]), ((4, 4), [1, 6])])
+def test_adaptive_max_pooling_by_slices_is_torchs(side: tuple[int, int], size: list[int]) -> None:
+    images = torch.randn(2, 3, *side)
+    assert torch.equal(graphs.adaptive_max_pool(images, size)[0], functional.adaptive_max_pool2d(images, size))
+
+
+def test_network_too_large_for_one_onnx_file_is_refused(grey: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "LARGEST", 2**20)
+    with pytest.raises(UserError, match=r"format=onnx: .* Use format=torch_export\."):
+        graphs.build(Predictor.load(grey, "cpu", "32-true"), "onnx")
+
+
+def test_help_names_its_options(door: Door) -> None:
+    text = door("export", "--help").out
+    assert all(f"  {key} " in text for key in ("checkpoint", "output", "format", "int8", "data_dir"))
+    assert max(map(len, text.splitlines())) <= 80
