@@ -16,6 +16,7 @@ from tests.conftest import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SMALL = "experiment=quick trainer.max_epochs=1 model.widths=[8,16,24,16,16] model.hidden=64 device=cpu"
+SMALL += " trainer.limit_train_batches=20"
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_quickstart(project: Path) -> None:
 
 
 def test_inside_alexnet(project: Path) -> None:
-    cells = execute(project, "inside_alexnet.ipynb", f"{SMALL} trainer.limit_train_batches=20")
+    cells = execute(project, "inside_alexnet.ipynb", SMALL)
     assert pictures(cells) >= 4
     assert "256 x 6 x 6" in text(cells)
     assert "37,752,832" in text(cells)  # weights of the first linear layer
