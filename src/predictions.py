@@ -170,7 +170,7 @@ class Predictions:
         from src.figures import canvas, images
 
         rows, shown = zip(*self._pictures, strict=True)
-        titles = [(row.predicted, row.true if row.true != row.predicted else None) for row in rows]
-        figure = canvas.blank(9, 1.35 * -(-len(rows) // 8), 120)
-        images.draw_contact_sheet(figure, shown, titles)
+        captions = [images.Caption(row.predicted, row.true if row.true != row.predicted else None) for row in rows]
+        figure = canvas.blank(9, 1.45 * -(-len(rows) // 8), 120)
+        images.draw_tiles(figure, [images.as_rows(torch.from_numpy(one.copy())) for one in shown], captions, 8)
         canvas.save(figure, path)

@@ -20,7 +20,7 @@ from src.validation import as_yaml
 
 NAME, PICTURES = "report.html", "report"
 DPI = 150
-MISTAKES = 24
+MISTAKES = 20
 LOOKED_INTO = 6  # right answers, and as many wrong ones
 
 
@@ -100,16 +100,16 @@ def draw(folder: Path, predictor: Predictor, answers: Answers) -> list[Picture]:
     scores.draw_calibration(drawn[-1].figure, answers)
     if len(wrong):
         alt = "Wrong answers with their probabilities, the most confident first."
-        rows = -(-len(wrong) // 6)
-        drawn.append(Picture("mistakes", "The most confident mistakes", alt, canvas.blank(5, 1.2 * rows, DPI)))
-        images.draw_answers(drawn[-1].figure, answers, wrong, columns=6, sure=True)
+        rows = -(-len(wrong) // 5)
+        drawn.append(Picture("mistakes", "The most confident mistakes", alt, canvas.blank(5, 1.3 * rows, DPI)))
+        images.draw_answers(drawn[-1].figure, answers, wrong, columns=5, sure=True)
     for name, title, places in (
         ("seen_right", "What spoke for its answer when it was right", right),
         ("seen_wrong", "What spoke for its answer when it was wrong", wrong[:LOOKED_INTO]),
     ):
         if len(places) and filters is not None:
             alt = "Images beside the same with the places that spoke for the answer (Grad-CAM) lit up."
-            drawn.append(Picture(name, title, alt, canvas.blank(5, 1.05 * -(-len(places) // 2), DPI)))
+            drawn.append(Picture(name, title, alt, canvas.blank(5, 1.58 * -(-len(places) // 2), DPI)))
             images.draw_saliency(drawn[-1].figure, predictor, answers, places)
     if filters is not None:
         alt = "The kernels of the first convolution."

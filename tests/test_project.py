@@ -99,7 +99,7 @@ def test_tree_names_every_source_file_and_no_other() -> None:
     named = set(re.findall(r"(\w+\.py) ", tree))
     there = {path.name for path in (ROOT / "src").rglob("*.py") if path.name != "__init__.py"}
     assert named >= there
-    assert {name for name in named if not name.startswith(("test_", "conftest"))} == there
+    assert {name for name in named if not name.startswith(("test_", "conftest", "browser"))} == there
 
 
 def test_commands_of_the_readme_are_accepted(door: Callable[..., Outcome]) -> None:

@@ -55,8 +55,8 @@ class Dashboard(L.Callback):
             writer.add_image("confusion matrix of validation", canvas.pixels(figure), step, dataformats="HWC")
         places = answers.mistakes(self._shown.mistakes)
         if len(places):
-            figure = canvas.blank(6, 1.1 * -(-len(places) // 8) + 0.1, dpi=90)
-            images.draw_answers(figure, answers, places, sure=True)
+            figure = canvas.blank(6, 1.35 * -(-len(places) // 6), dpi=90)
+            images.draw_answers(figure, answers, places, columns=6, sure=True)
             writer.add_image("most confident mistakes in validation", canvas.pixels(figure), step, dataformats="HWC")
         if self._shown.filters and (filters := first_filters(pl_module)) is not None:
             pictures = torch.stack([images.to_unit(kernel) for kernel in filters[:96]])

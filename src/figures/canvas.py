@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 
@@ -37,15 +36,6 @@ def pixels(figure: Figure) -> np.ndarray:
     assert isinstance(figure.canvas, FigureCanvasAgg)
     figure.canvas.draw()
     return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
-
-
-def grid(figure: Drawing, count: int, columns: int) -> list[Axes]:
-    """`count` places for images, row by row, without frames."""
-    rows = max(-(-count // columns), 1)
-    places = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes in places:
-        axes.axis("off")
-    return places[:count]
 
 
 def shorten(text: str, length: int = 18) -> str:
