@@ -140,7 +140,8 @@ def make_read_only(run: Path) -> None:
     while not (run / "checkpoints/last.previous.ckpt").exists():
         time.sleep(0.05)
     subprocess.run(["mount", "--bind", run, run], check=True)
-    subprocess.run(["mount", "-o", "remount,bind,ro", run], check=True)
+    while subprocess.run(["mount", "-o", "remount,bind,ro", run], capture_output=True).returncode:
+        time.sleep(0.01)  # a file was open there for writing
 
 
 class TestMachine:
