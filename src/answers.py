@@ -101,7 +101,7 @@ class Answers:
 
     def calibration(self, bins: int = 10) -> Calibration:
         """By equally wide bins of confidence."""
-        place = (self.confidence * bins).long().clamp(max=bins - 1)
+        place = (self.confidence * bins).long().clamp(0, bins - 1)  # NaN comes out negative
         counts = torch.bincount(place, minlength=bins)
         confidence = torch.bincount(place, self.confidence.double(), bins) / counts
         accuracy = torch.bincount(place, self.right.double(), bins) / counts

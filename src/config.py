@@ -137,11 +137,12 @@ class LoggerConfig(Section):
 
 class DashboardConfig(Section):
     gradient_norm: bool = Field(True, description="of all weights together, in the logs")
+    share: Share = Field(0.01, description="of the run's time that pictures of validations may take")
     confusion: bool = Field(True, description="confusion matrix of each validation, in TensorBoard")
     mistakes: int = Field(16, ge=0, le=64, description="most confident wrong answers of each validation")
     filters: bool = Field(True, description="the first layer's, at each validation")
     samples: int = Field(16, ge=0, le=64, description="training images as the network sees them, augmented")
-    embeddings: int = Field(1000, ge=0, le=10_000, description="test images in the projector")
+    embeddings: int = Field(1000, ge=0, le=5000, description="test images in the projector")
     precision_recall: bool = Field(True, description="curves of each class, of the test")
 
 

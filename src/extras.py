@@ -17,7 +17,8 @@ def need(package: str, extra: str, what: str) -> None:
     Raises:
         UserError: it is not installed.
     """
-    if find_spec(package) is None:
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:  # a folder of that name, as W&B leaves one, is no package
         raise UserError(
             f'{what} needs {package}, which is not installed: pip install "alexnet-template[{extra}]", '
             f"or in a clone .venv/bin/uv pip install -r pyproject.toml --extra {extra}."

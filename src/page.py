@@ -30,6 +30,7 @@ CSS = f"""
 .gradio-container .app {{ padding: 12px !important; }}
 .tabitem {{ padding: 12px 0 0 !important; }}
 .html-container {{ padding: 0 !important; }}
+#title h1 {{ font-size: 28px; font-weight: 600; margin: 0; }}
 .aside, .aside * {{ color: #555 !important; }}
 #picture {{ max-width: {SIDE}px; margin-left: 0 !important; }}
 #picture img {{ width: 100%; height: 100%; object-fit: contain; }}
@@ -130,8 +131,9 @@ def _image(rows: np.ndarray) -> str:
 
 def build(predictor: Predictor, title: str, about: str, examples: Sequence[Example]) -> gr.Blocks:
     with gr.Blocks(title=title, analytics_enabled=False) as page:
-        gr.Markdown(f"# {title}")
-        gr.Markdown(about, elem_classes="aside")
+        # text, not Markdown: a stranger's checkpoint says what stands there
+        gr.HTML(f"<h1>{escape(title)}</h1>", elem_id="title")
+        gr.HTML(f"<p>{escape(about)}</p>", elem_classes="aside")
         with gr.Row():
             with gr.Column(min_width=300), gr.Tabs(selected="draw" if predictor.dark_background else "image") as tabs:
                 if predictor.dark_background:

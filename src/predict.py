@@ -33,15 +33,20 @@ def _predict(config: PredictConfig, interrupts: Interrupts) -> None:
 
     files = predictions.find_images(config.input)
     predictor = Predictor.load(config.checkpoint, config.device, config.precision)
+    if predictor.hardware.note:
+        print(predictor.hardware.note)
     found = predictions.Predictions(predictor, config.top_k)
     found.read(files, config.batch_size, config.invert)
     if found.unreadable and not found.rows:
         raise UserError(found.unreadable[0])
     found.show()
-    if config.output:
-        found.write(Path(config.output))
-    if config.sheet:
-        found.draw(Path(config.sheet))
+    try:
+        if config.output:
+            found.write(Path(config.output))
+        if config.sheet:
+            found.draw(Path(config.sheet))
+    except OSError as error:
+        raise RunError(f"output: {error}.") from error
     if found.unreadable:
         raise RunError("\n".join([*found.unreadable[:5], f"{len(found.unreadable):,} of {len(files):,} left out."]))
 

@@ -48,8 +48,15 @@ def find_images(named: str) -> list[Path]:
     """
     path = Path(named)
     if path.is_dir():
-        known = set(Image.registered_extensions())
-        files = [file for file in path.rglob("*") if file.suffix.lower() in known and file.name[0] != "."]
+        extensions = Image.registered_extensions().items()
+        known = {suffix for suffix, kind in extensions if kind in Image.OPEN}  # some can only be written
+        files = [
+            file
+            for file in path.rglob("*")
+            if file.suffix.lower() in known
+            and file.is_file()
+            and not any(part[0] == "." for part in file.relative_to(path).parts)
+        ]
         if not files:
             raise UserError(f"input={named}: that folder holds no images.")
     elif path.exists():

@@ -17,7 +17,7 @@ from src.config import Device, Precision, TrainConfig, UserError
 from src.data.images import ImageSet
 from src.data.preparation import Preparation
 from src.hardware import Hardware, pick_hardware
-from src.model.layers import convolutions
+from src.model.layers import last_convolution
 
 LIGHT = 128  # of 255: the edge of a drawing on light paper is at least this
 
@@ -82,13 +82,13 @@ class Predictor:
     def saliency(self, images: Tensor, classes: Tensor) -> Tensor | None:
         """Where in each image the network saw the class int64 (B,): Grad-CAM (Selvaraju et al. 2017) of the last
         convolution, float32 (B, H, W) in 0..1 at the images' size; None where there is no convolution."""
-        layers = convolutions(self.network)
-        if not layers:
+        layer = last_convolution(self.network, self.prepare(images[:1]))
+        if layer is None:
             return None
         with warnings.catch_warnings():  # of a progress bar that a notebook has no widgets for
             warnings.simplefilter("ignore")
             from captum.attr import LayerAttribution, LayerGradCam
-        maps = LayerGradCam(self.network.forward, layers[-1]).attribute(
+        maps = LayerGradCam(self.network.forward, layer).attribute(
             self.prepare(images), target=classes.to(self.hardware.torch_device), relu_attributions=True
         )
         maps = LayerAttribution.interpolate(maps.detach().float(), images.shape[-2:], "bilinear")[:, 0].cpu()

@@ -45,11 +45,16 @@ def report_run(folder: Path, data_dir: str | None) -> None:
     saved = checkpoint.load(folder / "checkpoints" / Path(outcome["checkpoint"]).name)
     predictor = Predictor.of(saved)
     splits = experiment.images_of(saved, data_dir)
+    if predictor.hardware.note:
+        print(predictor.hardware.note)
     images, name = (splits.test, "test") if outcome["test"] else (splits.valid, "validation")
     if outcome["test"] and outcome["test"]["images"] < len(images):  # trainer.limit_test_batches
         images = images[list(range(outcome["test"]["images"]))]
     answers = predictor.answer(images, name, saved.config.batch_size)
-    report_page.save(folder, predictor, answers, outcome)
+    try:
+        report_page.save(folder, predictor, answers, outcome)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder}: its {RESULTS} or metrics.csv is damaged ({error}).") from error
     print(folder / report_page.NAME)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import sys
 from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader
 from matplotlib.figure import Figure
 
 from src.answers import Answers
+from src.data.images import Splits
 from src.figures import canvas, curves, images, scores, summary
 from src.files import write_text
 from src.model.layers import first_filters
@@ -44,6 +46,8 @@ def save(folder: Path, predictor: Predictor, answers: Answers, outcome: dict[str
     summary.save_summary(folder, predictor, answers, outcome)
     pictures = draw(folder, predictor, answers)
     place = folder / PICTURES
+    if place.is_symlink():  # a stranger's, to who knows where
+        place.unlink()
     place.mkdir(exist_ok=True)
     for old in place.glob("*.png"):  # of a network that had others
         old.unlink()
@@ -65,13 +69,27 @@ def save(folder: Path, predictor: Predictor, answers: Answers, outcome: dict[str
     write_text(folder / NAME, page)
 
 
+def try_to_save(
+    folder: Path, predictor: Predictor, answers: Answers | None, splits: Splits, outcome: dict[str, Any]
+) -> None:
+    """The same for a run that has just ended, which no picture is to make a failed one."""
+    try:
+        answers = answers or predictor.answer(splits.valid, "validation", predictor.config.batch_size)
+        save(folder, predictor, answers, outcome)
+    except Exception as error:  # of any network's layers, of the disk, of matplotlib
+        print(
+            f"warning: the report was not written: {error}. `python -m src.report {folder}` tries again.",
+            file=sys.stderr,
+        )
+
+
 def headlines(outcome: dict[str, Any], answers: Answers) -> list[tuple[str, str, str]]:
     """What is measured, its value, and a word on it."""
     train, val = outcome["train"], outcome["val"]
     wrong = int((~answers.right).sum())
     found = [(f"{answers.split} accuracy", f"{answers.accuracy:.2%}", f"{wrong:,} of {len(answers):,} wrong")]
     if outcome["test"]:
-        found.append(("test loss", f"{outcome['test']['loss']:.4f}", "cross-entropy, nats an image"))
+        found.append(("test loss", _loss(outcome["test"]["loss"]), "cross-entropy, nats an image"))
     if val["accuracy"] is not None:
         found.append(("validation accuracy", f"{val['accuracy']:.2%}", "of the best epoch"))
     found.append(("calibration error", f"{answers.calibration().error:.1%}", "distance of sure and right"))
@@ -122,3 +140,7 @@ def draw(folder: Path, predictor: Predictor, answers: Answers) -> list[Picture]:
 def embedded(path: Path) -> str:
     """A PNG as an address that holds it."""
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _loss(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}"  # results.json has no NaN

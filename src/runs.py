@@ -22,7 +22,6 @@ from src.validation import check, flat, plain
 
 RUNS = Path("logs")
 LOCK = ".lock"
-BEST = Path("checkpoints", "best.ckpt")
 ERROR = "error.txt"  # what a run of a sweep ended with
 
 # what may differ between a run and its continuation; all else would make it another run
@@ -161,15 +160,17 @@ def folder_to_resume(resume: str) -> Path:
 
 
 def newest_checkpoint() -> Path:
-    """The best one of the run that was finished last.
+    """The one that the run which was finished last was scored with.
 
     Raises:
         UserError: there is none.
     """
-    finished = [folder for folder in _runs(RUNS) if is_finished(folder) and (folder / BEST).exists()]
-    if not finished:
-        raise UserError(f"checkpoint: there is no finished run below {RUNS}/. Train one, or name a .ckpt file.")
-    return max(finished, key=lambda folder: (folder / "results.json").stat().st_mtime) / BEST
+    finished = [folder for folder in _runs(RUNS) if is_finished(folder)]
+    for folder in sorted(finished, key=lambda folder: (folder / "results.json").stat().st_mtime, reverse=True):
+        for name in ("best.ckpt", "last.ckpt"):  # the first where anything was validated
+            if (path := folder / "checkpoints" / name).exists():
+                return path
+    raise UserError(f"checkpoint: there is no finished run below {RUNS}/. Train one, or name a .ckpt file.")
 
 
 def settle(folder: Path, config: TrainConfig, overrides: list[str]) -> Run:

@@ -51,10 +51,10 @@ class Trackers:
         """
         path = self.folder / IDS
         ids = _read(path)
+        if self.config.logger.mlflow:  # first: refused, it leaves nothing behind
+            ids["mlflow"] = self._open_mlflow(ids.get("mlflow"))
         if self.config.logger.wandb:
             ids["wandb"] = self._open_wandb(ids.get("wandb"))
-        if self.config.logger.mlflow:
-            ids["mlflow"] = self._open_mlflow(ids.get("mlflow"))
         if self.loggers:
             write_json(path, ids)
         return self.loggers
@@ -107,7 +107,7 @@ class Trackers:
         try:
             if not uri:
                 uri = _store()
-                self.links["MLflow"] = f"mlflow ui --backend-store-uri sqlite:///{STORE}"
+                self.links["MLflow"] = f"uvx mlflow ui --backend-store-uri sqlite:///{STORE}"
             client = MlflowClient(uri)
             if known and (known := _still_there(client, known)):
                 client.update_run(known, "RUNNING")

@@ -85,14 +85,13 @@ def _train(run: runs.Run, interrupts: Interrupts, callbacks: Sequence[Callback])
         outcome = results.collect(about, scores, session.measured(classifier), best)
         if trainer.is_global_zero:
             session.record(outcome)
+            session.end(outcome)
             if config.report:
                 from src import report_page  # draws with matplotlib, for which the first step need not wait
                 from src.predictor import Predictor
 
                 predictor = Predictor(classifier.network, config, about, hardware)
-                answers = session.answers or predictor.answer(splits.valid, "validation", config.batch_size)
-                report_page.save(folder, predictor, answers, outcome)
-            session.end(outcome)
+                report_page.try_to_save(folder, predictor, session.answers, splits, outcome)
             screen.show_end(outcome, folder, trackers.links)
     return outcome["val"]["accuracy"]
 

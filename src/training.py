@@ -58,7 +58,7 @@ class Session:
         self.checkpoints = Checkpoints(folder / "checkpoints", config.callbacks, writer, self.logs)
         self.checkpoints.end_at_once = bool(resumed and resumed.finished(config))
         self.throughput = Throughput()
-        self.recorder = RecordAnswers(config.dashboard.embeddings if self.logs.tensorboard else 0)
+        self.recorder = RecordAnswers(*_to_record(config))
         callbacks = [*self._callbacks(interrupts, first=resumed is None), *more]
         options = config.trainer.model_dump(exclude_none=True)
         options.pop("max_time", None)  # Lightning's own timer counts from the first start on, and then tests
@@ -119,7 +119,8 @@ class Session:
         if resumed is not None:
             resumed.make_last(self.checkpoints.last, self.checkpoints.best)
         if not self.checkpoints.end_at_once:  # a finished run that is to have more epochs is unfinished from here on
-            (self.folder / "results.json").unlink(missing_ok=True)
+            for name in ("results.json", "report.html", "summary.png"):
+                (self.folder / name).unlink(missing_ok=True)
         write_config(self.folder / "config.yaml", self.config)
         self.logs.cut()
 
@@ -188,6 +189,14 @@ def build_scorer(hardware: Hardware, recorder: RecordAnswers) -> L.Trainer:
         enable_checkpointing=False,
         enable_progress_bar=False,
     )
+
+
+def _to_record(config: TrainConfig) -> tuple[bool, int]:
+    """Whether pictures want the answers to validations, and features of how many test images."""
+    shown = config.dashboard
+    if not config.logger.tensorboard:
+        return False, 0
+    return shown.confusion or shown.mistakes > 0, shown.embeddings
 
 
 def _quiet_trainer(**options: Any) -> L.Trainer:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # the projector draws with WebGL, here by the processor
 FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 
@@ -18,11 +19,10 @@ FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader
 def opened(address: str, width: int = 1200, height: int = 900) -> Iterator[Any]:
     """A page in chromium; `page.requested` lists the addresses that it has asked for."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
+    if CHROMIUM is None:
         pytest.skip("no chromium on this machine: the pages can't be tried in a browser")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": width, "height": height})
         page.requested = []
         page.on("request", lambda request: page.requested.append(request.url))

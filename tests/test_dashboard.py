@@ -28,6 +28,7 @@ PICTURES = {
     "training images, augmented",
 }
 QUICK = [*(text for text in NARROW if not text.startswith("dashboard")), "experiment=quick", "batch_size=64"]
+QUICK.append("dashboard.share=1.0")  # validations come within a second here
 LIMITS = ["trainer.limit_train_batches=4", "trainer.limit_val_batches=2", "trainer.limit_test_batches=2"]
 
 
@@ -147,12 +148,23 @@ def test_a_run_that_goes_on_shows_each_validation_once(door: Callable[..., Outco
     assert config.count("embeddings {") == 1
 
 
+def test_pictures_take_no_more_than_their_share(door: Callable[..., Outcome], in_tmp: Path) -> None:
+    options = [*QUICK, *LIMITS, "trainer.max_epochs=4", "dashboard.share=0.0001"]
+    assert door("train", *options).code == 0
+    steps = [step for step, _ in pictures(only_run(in_tmp), "confusion matrix of validation")]
+    assert steps == [3, 15]  # the first, and the last epoch's
+
+
 def test_principal_components_keep_the_distances() -> None:
     points = torch.randn(30, 200, generator=torch.Generator().manual_seed(0))
     found = principal_components(points, 30)
     before, after = (torch.nn.functional.pdist(each) for each in (points, found))
     assert after == pytest.approx(before, abs=1e-3)
     assert principal_components(points, 5).shape == (30, 5)
+    tall = points.T.contiguous()
+    assert torch.nn.functional.pdist(principal_components(tall, 30)) == pytest.approx(
+        torch.nn.functional.pdist(tall), abs=1e-3
+    )
 
 
 @pytest.fixture

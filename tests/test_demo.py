@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -21,10 +20,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 from src.data.drawing import centre
+from tests.browser import CHROMIUM, free_port
 from tests.conftest import ROOT, Outcome, write_folder
 
 Door = Callable[..., Outcome]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 # every address that the server connects to, or asks the name of
 WATCH = """
@@ -40,11 +39,6 @@ def hook(event, details):
 sys.addaudithook(hook)
 """
 HOME = {"127.0.0.1", "localhost", "None", ""}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import csv
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser import free_port
 from tests.conftest import ROOT, SHORT, Outcome, only_run, results_of, write_folder
 from tests.crash import compare
 from tests.test_sweeps import start, wait_for
@@ -39,14 +39,9 @@ def finish(command: list[str], in_tmp: Path, **environment: str) -> subprocess.C
     return subprocess.run(command, cwd=in_tmp, env=inherited, capture_output=True, text=True, timeout=240)
 
 
-def free_port() -> str:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return str(found.getsockname()[1])
-
-
 def test_scores_are_those_of_one_process(door: Door, options: list[str], in_tmp: Path) -> None:
-    process = start(in_tmp, *options, "devices=2", "precision=32-true", "hydra.run.dir=r")
+    shown = [text for text in options if text not in ("report=false", "dashboard=none")]
+    process = start(in_tmp, *shown, "devices=2", "precision=32-true", "hydra.run.dir=r")
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     results = results_of(in_tmp / "r")
@@ -61,6 +56,10 @@ def test_scores_are_those_of_one_process(door: Door, options: list[str], in_tmp:
         if split == "test":
             loss = float(re.findall(r"loss\s+([\d.]+)", alone.out)[0])
             assert loss == pytest.approx(results["test"]["loss"], rel=1e-5)
+    drawn = in_tmp / "r/report/mistakes.png"  # each image with its probabilities
+    by_two = drawn.read_bytes()
+    assert door("report", "r").code == 0
+    assert drawn.read_bytes() == by_two, "each answer stands with the image that it was given to"
     assert out.count("train loss") == out.count("test accuracy") == 1
     assert "Initializing distributed" not in out + err
 
@@ -115,7 +114,7 @@ def test_two_machines_of_one_process_each(options: list[str], in_tmp: Path) -> N
 def test_tasks_of_srun_find_one_folder_and_a_requeued_job_the_same(options: list[str], in_tmp: Path) -> None:
     names = {"JOB_ID": "77", "NTASKS": "2", "JOB_NAME": "train", "NODEID": "0", "JOB_NUM_NODES": "1", "NNODES": "1"}
     common = {f"SLURM_{name}": value for name, value in names.items()}
-    common |= {"SLURM_NTASKS_PER_NODE": "2", "SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": free_port()}
+    common |= {"SLURM_NTASKS_PER_NODE": "2", "SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": str(free_port())}
     for _ in range(2):
         tasks = []
         for rank in range(2):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import onnx
@@ -234,7 +235,7 @@ def test_read_only_folder_is_refused(door: Door, in_tmp: Path, monkeypatch: pyte
 def test_missing_package_is_named_before_the_checkpoint_is_read(
     door: Door, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
-    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == package else object())
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == package else SimpleNamespace(origin="there"))
     outcome = door("export", "checkpoint=nothing.ckpt", "output=graph.onnx")
     assert outcome.code == 2
     assert outcome.err.startswith(f"error: format=onnx needs {package}, which is not installed: pip install")

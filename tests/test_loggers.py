@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -293,7 +294,9 @@ class TestBoth:
     def test_a_package_that_is_not_installed(
         self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch, name: str
     ) -> None:
-        monkeypatch.setattr(extras, "find_spec", lambda package: None if package == name else object())
+        monkeypatch.setattr(
+            extras, "find_spec", lambda package: None if package == name else SimpleNamespace(origin="there")
+        )
         for more in (f"logger={name}", f"logger.{name}=true"), ("-m", f"logger={name}", "seed=1,2"):
             outcome = door("train", *options, *more)
             assert outcome.code == 2

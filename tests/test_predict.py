@@ -103,6 +103,16 @@ class TestImages:
         (row,) = json.loads((in_tmp / "o.json").read_text())["predictions"]
         assert row["predicted"] == digit
 
+    def test_of_another_shape_the_middle_is_taken_undistorted(self, in_tmp: Path) -> None:
+        from src.data.decode import read_image
+
+        ramp = np.tile(np.linspace(0, 255, 640).astype(np.uint8), (480, 1))
+        Image.fromarray(ramp).save(in_tmp / "same.png")
+        Image.fromarray(np.pad(ramp, ((100, 100), (0, 0)), constant_values=0)).save(in_tmp / "tall.png")
+        for name in ("same.png", "tall.png"):
+            row = read_image(in_tmp / name, 1, (64, 48))[0, 24]
+            assert abs(row.astype(int) - np.linspace(0, 255, 64)).max() < 5, name
+
     def test_dark_on_light_is_inverted_and_said(
         self, door: Callable[..., Outcome], in_tmp: Path, checkpoint: str, digits: list[tuple[Image.Image, str]]
     ) -> None:
@@ -213,15 +223,16 @@ class TestRefusal:
         folder = write_folder(in_tmp / "images", classes=1, count=5) / "class0"
         whole = (folder / "002.png").read_bytes()
         (folder / "002.png").write_bytes(whole[: len(whole) // 2])
+        (folder / "header.ppm").write_bytes(b"P6 x 3 255 ")
         outcome = door("predict", checkpoint, "input=images", "output=o.csv", "batch_size=2")
         assert outcome.code == 1
         assert "002.png is a broken image" in outcome.err
-        assert "1 of 5 left out" in outcome.err
+        assert "2 of 6 left out" in outcome.err
         assert len(read(in_tmp / "o.csv")) == 4
 
 
 def test_find_images_takes_what_pillow_can_read(in_tmp: Path) -> None:
-    for name in ("b/2.png", "b/a/1.JPG", "b/.hidden.png", "b/notes.txt"):
+    for name in ("b/2.png", "b/a/1.JPG", "b/.hidden.png", "b/.thumbs/1.png", "b/notes.txt", "b/scan.pdf"):
         (in_tmp / name).parent.mkdir(parents=True, exist_ok=True)
         (in_tmp / name).touch()
     assert [str(path) for path in find_images("b")] == ["b/2.png", "b/a/1.JPG"]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from src.figures import scores
 from tests.browser import opened
 from tests.conftest import NARROW, Outcome, only_run, results_of, write_folder
 
@@ -84,7 +85,8 @@ class TestPage:
 
     def test_names_of_classes_are_text(self, door: Callable[..., Outcome], in_tmp: Path) -> None:
         folder = write_folder(in_tmp / "images", classes=2, count=20)
-        (folder / "class0").rename(folder / "<b>bold & $x_1$")
+        (folder / "class0").rename(folder / "<b>bold & x")
+        (folder / "class1").rename(folder / "$5_$10")  # no formula
         options = [*REPORTED, "dataset=image_folder", f"data_dir={folder}", "trainer.max_epochs=1"]
         assert door("train", *options).code == 0
         page = only_run(in_tmp) / "report.html"
@@ -98,6 +100,33 @@ class TestPage:
         assert "Scored on the validation split" in page.text
         assert f"{results['val']['accuracy']:.2%}" in page.text
         assert "test accuracy" not in page.text
+
+    def test_a_page_that_fails_loses_no_run(
+        self, door: Callable[..., Outcome], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise AssertionError("no such layer")
+
+        limits = ["trainer.limit_train_batches=1", "trainer.limit_test_batches=1", "trainer.max_epochs=1"]
+        with monkeypatch.context() as patch:
+            patch.setattr(scores, "draw_calibration", fail)
+            outcome = door("train", *REPORTED, "experiment=quick", *limits)
+        assert outcome.code == 0
+        assert "warning: the report was not written: no such layer." in outcome.err
+        assert results_of(only_run(in_tmp))["test"]["images"] == 8
+        assert not list(only_run(in_tmp).rglob("*.part*"))
+        assert door("report", str(only_run(in_tmp))).code == 0
+        assert "test accuracy" in Page(only_run(in_tmp) / "report.html").text
+
+    def test_a_link_in_a_strangers_run_is_not_followed(self, run: Path, door: Callable[..., Outcome]) -> None:
+        mine = run.parent / "mine"
+        mine.mkdir()
+        (mine / "holiday.png").write_bytes(b"sun")
+        shutil.rmtree(run / "report")
+        (run / "report").symlink_to(mine)
+        assert door("report", str(run)).code == 0
+        assert [path.name for path in mine.iterdir()] == ["holiday.png"]
+        assert (run / "report" / "curves.png").exists()
 
     def test_report_false_leaves_no_picture(self, door: Callable[..., Outcome], in_tmp: Path) -> None:
         limits = ["trainer.limit_train_batches=1", "trainer.limit_test_batches=1", "trainer.max_epochs=1"]
@@ -155,6 +184,14 @@ class TestRefusal:
         assert outcome.code == 2
         assert "these are not the images of image_folder" in outcome.err
         assert not (only_run(in_tmp) / "report.html").exists()
+
+    @pytest.mark.parametrize("name", ["results.json", "metrics.csv"])
+    def test_damaged_records(self, run: Path, door: Callable[..., Outcome], name: str) -> None:
+        damaged = {"results.json": re.sub(r'"seconds": [\d.]+', '"seconds": "x"', (run / name).read_text())}
+        (run / name).write_text(damaged.get(name, "epoch,val/acc\n0,x\n"))
+        outcome = door("report", str(run))
+        assert outcome.code == 2
+        assert "its results.json or metrics.csv is damaged" in outcome.err
 
     def test_checkpoint_of_another_kind(self, run: Path, door: Callable[..., Outcome]) -> None:
         (run / "checkpoints" / "best.ckpt").write_bytes(b"PK\3\4 no checkpoint")

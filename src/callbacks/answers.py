@@ -19,14 +19,15 @@ class RecordAnswers(L.Callback):
     """Keeps, in `answers`, the last validation's or test's: those of all processes, in the order of the images.
 
     Args:
+        validation: whether those of validations are kept, too.
         features: of how many test images, from all over the set, `features` keeps what the last linear layer
             saw, with the images and the class answered: those of this process.
     """
 
-    def __init__(self, features: int = 0) -> None:
+    def __init__(self, validation: bool = False, features: int = 0) -> None:
         self.answers: Answers | None = None
         self.features: tuple[ImageSet, Tensor, Tensor] | None = None
-        self._wanted = features
+        self._validation, self._wanted = validation, features
         self._logits: list[Tensor] = []
         self._seen: list[Tensor] = []  # inputs of the last linear layer, of the batch at hand
         self._kept: list[tuple[Tensor, ...]] = []  # places, features, classes answered
@@ -45,15 +46,20 @@ class RecordAnswers(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._logits.append(outputs["logits"])
+        if self._validation:
+            self._logits.append(outputs["logits"].clone())  # the next replay of a CUDA graph writes there
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.answers = self._gather(trainer, "val")
+        if self._validation:
+            self.answers = self._gather(trainer, "val")
 
     def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._logits, self._kept = [], []
         last = [layer for layer in pl_module.modules() if isinstance(layer, nn.Linear)][-1:]
-        if self._wanted and last:
+        compiled = (
+            getattr(pl_module.network, "_compiled_call_impl", None) is not None
+        )  # it calls no hook that came later
+        if self._wanted and last and not compiled:
             self._order = self._places(trainer)
             self._hook = last[0].register_forward_pre_hook(lambda layer, inputs: self._seen.append(inputs[0]))
 
@@ -66,16 +72,17 @@ class RecordAnswers(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._logits.append(outputs["logits"])
-        if self._seen:
+        self._logits.append(outputs["logits"].clone())  # the next replay of a CUDA graph writes there
+        seen = self._seen.pop() if self._seen else None
+        self._seen.clear()
+        if seen is not None and len(seen) == len(outputs["logits"]):
             places = self._order[batch_idx]
             total = len(self._split(trainer, "test"))
             chosen = (places * self._wanted) // total != ((places - 1) * self._wanted) // total
             if total <= self._wanted:
                 chosen = torch.ones_like(chosen)
             answered = outputs["logits"].argmax(1)
-            self._kept.append((places[chosen], self._seen[-1].flatten(1)[chosen].float().cpu(), answered[chosen].cpu()))
-            self._seen.clear()
+            self._kept.append((places[chosen], seen.flatten(1)[chosen].float().cpu(), answered[chosen].cpu()))
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.answers = self._gather(trainer, "test")

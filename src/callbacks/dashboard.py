@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,19 @@ COMPONENTS = 50  # of 4096 features
 
 class Dashboard(L.Callback):
     """Confusion matrix, mistakes and filters at each validation's end, the first batch as the network sees it, and of
-    the test, curves of precision and recall and the projector; each as `config.dashboard` says."""
+    the test, curves of precision and recall and the projector; each as `config.dashboard` says.
+
+    Validations that come so often that their pictures would take more than `share` of the time have none, but the last
+    epoch's always has.
+    """
 
     def __init__(self, config: TrainConfig, recorder: RecordAnswers, logger: TensorBoardLogger) -> None:
         self._config, self._shown = config, config.dashboard
         self._recorder, self._logger = recorder, logger
+        self._began = self._spent = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._began = time.perf_counter()
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -40,26 +49,30 @@ class Dashboard(L.Callback):
             assert dataset.mean is not None
             assert dataset.std is not None
             images = batch_denormalize(batch[0][: self._shown.samples].float(), dataset.mean, dataset.std).cpu()
-            self._logger.experiment.add_images("training images, augmented", _at_most(images, SIDE), 0)
+            self._logger.experiment.add_images("training images, augmented", _shown(_at_most(images, SIDE)), 0)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        answers, step = self._recorder.answers, trainer.global_step - 1  # as Lightning logs validations
-        if trainer.state.fn != "fit" or not trainer.is_global_zero or answers is None:
+        if trainer.state.fn != "fit" or not trainer.is_global_zero:
             return
+        now, last = time.perf_counter(), trainer.current_epoch + 1 == trainer.max_epochs
+        if last or self._spent <= self._shown.share * (now - self._began):
+            self._show_validation(pl_module, trainer.global_step - 1)  # as Lightning logs validations
+            self._spent += time.perf_counter() - now
+
+    def _show_validation(self, pl_module: L.LightningModule, step: int) -> None:
         from src.figures import canvas, images, scores  # not before the first step: matplotlib takes a second
 
-        writer = self._logger.experiment
-        if self._shown.confusion:
+        writer, answers = self._logger.experiment, self._recorder.answers
+        if self._shown.confusion and answers is not None:
             figure = canvas.blank(5, 5, dpi=90)
             scores.draw_confusion(figure, answers)
             writer.add_image("confusion matrix of validation", canvas.pixels(figure), step, dataformats="HWC")
-        places = answers.mistakes(self._shown.mistakes)
-        if len(places):
+        if answers is not None and len(places := answers.mistakes(self._shown.mistakes)):
             figure = canvas.blank(6, 1.35 * -(-len(places) // 6), dpi=90)
             images.draw_answers(figure, answers, places, columns=6, sure=True)
             writer.add_image("most confident mistakes in validation", canvas.pixels(figure), step, dataformats="HWC")
         if self._shown.filters and (filters := first_filters(pl_module)) is not None:
-            pictures = torch.stack([images.to_unit(kernel) for kernel in filters[:96]])
+            pictures = torch.stack([_shown(images.to_unit(kernel)) for kernel in filters[:96]])
             framed = F.pad(F.interpolate(pictures, scale_factor=4.0), (2, 2, 2, 2), value=1.0)
             writer.add_images("filters of the first convolution", framed, step)
 
@@ -90,7 +103,7 @@ class Dashboard(L.Callback):
         self._logger.experiment.add_embedding(
             principal_components(features, COMPONENTS),
             words,
-            _at_most(images.images / 255, SPRITE, square=True),
+            _shown(_at_most(images.images / 255, SPRITE, square=True)),
             tag="test images",
             metadata_header=["true", "answered"],
             global_step="embeddings",
@@ -100,9 +113,18 @@ class Dashboard(L.Callback):
 def principal_components(features: Tensor, count: int) -> Tensor:
     """float (N, D) in the `count` directions in which they vary most, float (N, count); fewer if N is smaller."""
     centred = features.double() - features.double().mean(0)
-    values, vectors = torch.linalg.eigh(centred @ centred.T)  # of N images; D is larger
-    order = values.argsort(descending=True)[:count]
-    return (vectors[:, order] * values[order].clamp(min=0).sqrt()).float()
+    if len(centred) <= centred.shape[1]:  # of the two, the smaller product has the same eigenvalues
+        values, vectors = torch.linalg.eigh(centred @ centred.T)
+        found = vectors * values.clamp(min=0).sqrt()
+    else:
+        values, vectors = torch.linalg.eigh(centred.T @ centred)
+        found = centred @ vectors
+    return found.flip(1)[:, :count].float()  # eigh has the smallest first
+
+
+def _shown(images: Tensor) -> Tensor:
+    """What TensorBoard can show of images (..., C, H, W): three channels or one."""
+    return images if images.shape[-3] in (1, 3) else images.mean(-3, keepdim=True)
 
 
 def _at_most(images: Tensor, side: int, square: bool = False) -> Tensor:

@@ -15,8 +15,8 @@ MODES = {1: "L", 3: "RGB"}  # by channels
 def read_image(path: Path, channels: int, size: tuple[int, int]) -> np.ndarray:
     """Read an image of any size, mode and orientation as uint8 (C, H, W) of the `size` (width, height).
 
-    An image of another size is cut to the largest square in its middle and resized. What is transparent becomes
-    white.
+    An image of another size is cut to the largest part in its middle that has this shape, and resized. What is
+    transparent becomes white.
 
     Raises:
         UserError: it is no image, or a broken one.
@@ -31,9 +31,11 @@ def read_image(path: Path, channels: int, size: tuple[int, int]) -> np.ndarray:
 
 def as_pixels(image: Image.Image, channels: int, size: tuple[int, int], name: str = "the image") -> np.ndarray:
     """The same of an image in memory; `name` is what an error calls it."""
+    if channels not in MODES:
+        raise UserError(f"{name}: files are read as 1 channel (grey) or 3 (colour), and this network takes {channels}.")
     whole = _opaque(_eight_bits(image, name)).convert(MODES[channels])
     if whole.size != size:
-        whole = _square(whole, size)
+        whole = _cut(whole, size)
     return np.asarray(whole).reshape(size[1], size[0], channels).transpose(2, 0, 1)
 
 
@@ -41,7 +43,7 @@ def open_image(path: Path) -> Image.Image:
     """The image, its pixels not yet read; raises UserError if it is none."""
     try:
         return Image.open(path)
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         reason = "no image that can be read" if isinstance(error, UnidentifiedImageError) else error
         raise UserError(f"{path}: {reason}. Replace or remove it.") from error
 
@@ -63,8 +65,9 @@ def _opaque(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
 
 
-def _square(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    box = (left, top, left + side, top + side)
-    return image.resize(size, Image.Resampling.BILINEAR, box)
+def _cut(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The largest part in the middle that has the shape of `size`, resized to it."""
+    width = min(image.width, image.height * size[0] / size[1])
+    height = min(image.height, image.width * size[1] / size[0])
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.resize(size, Image.Resampling.BILINEAR, (left, top, left + width, top + height))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
+
+from src.files import whole
 
 # told apart by colour-blind readers (Okabe, Ito 2008)
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
@@ -26,9 +27,8 @@ def blank(width: float, height: float, dpi: int = 110) -> Figure:
 
 def save(figure: Figure, path: Path) -> None:
     """Write it whole or not at all."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part.png")
-    figure.savefig(temporary)
-    temporary.replace(path)
+    with whole(path) as temporary:
+        figure.savefig(temporary, format="png")
 
 
 def pixels(figure: Figure) -> np.ndarray:

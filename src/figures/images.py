@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
 from src.answers import Answers
 from src.figures.canvas import GREY, ORANGE, Drawing, shorten
-from src.predictor import Predictor
+
+if TYPE_CHECKING:
+    from src.predictor import Predictor
 
 
 def as_rows(image: Tensor) -> np.ndarray:
-    """(C, H, W) as (H, W, 3), or (H, W) of one channel."""
+    """(C, H, W) as (H, W, 3), or (H, W) where there are not three channels: their mean."""
+    image = image if len(image) in (1, 3) else image.float().mean(0, keepdim=True).to(image.dtype)
     return image.permute(1, 2, 0).squeeze(-1).numpy()
 
 
@@ -33,11 +36,11 @@ class Caption(NamedTuple):
 
 
 def draw_tiles(figure: Drawing, pictures: Sequence[np.ndarray], captions: Sequence[Caption], columns: int) -> None:
-    """Pictures of one size, uint8 (H, W) or (H, W, 3), row by row, each below its caption if there are any.
+    """Pictures of one size, uint8 (H, W) or (H, W, 3), row by row in squares, each below its caption if there are any.
 
     They are one image on one pair of axes, which is drawn ten times as fast as axes for each.
     """
-    height, width = pictures[0].shape[:2]
+    height = width = max(pictures[0].shape[:2])
     rows, gap = -(-len(pictures) // columns), -(-width // 12)
     above = round(0.42 * height) if captions else gap
     tall, wide = height + above, width + gap
@@ -45,12 +48,15 @@ def draw_tiles(figure: Drawing, pictures: Sequence[np.ndarray], captions: Sequen
     axes = figure.subplots()
     for place, picture in enumerate(pictures):
         top, left = place // columns * tall + above, place % columns * wide
-        sheet[top : top + height, left : left + width] = picture if picture.ndim == 3 else picture[..., None]
+        lower, inner = top + height - picture.shape[0], left + (width - picture.shape[1]) // 2
+        sheet[lower : lower + picture.shape[0], inner : inner + picture.shape[1]] = (
+            picture if picture.ndim == 3 else picture[..., None]
+        )
         if captions:
             wrong = captions[place].true is not None
             axes.text(
                 left + width / 2,
-                top - 0.06 * height,
+                lower - 0.06 * height,
                 str(captions[place]),
                 ha="center",
                 va="bottom",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
@@ -27,8 +29,9 @@ def draw_confusion(figure: Drawing, answers: Answers) -> None:
         figure.colorbar(picture, label="part of the true class", shrink=0.7)
         return
     size = 8 if len(names) <= 12 else 6
-    axes.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 2 else 0, fontsize=size + 1)
-    axes.set_yticks(range(len(names)), names, fontsize=size + 1)
+    words: dict[str, Any] = {"fontsize": size + 1, "parse_math": False}  # a name may have dollars in it
+    axes.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 2 else 0, **words)
+    axes.set_yticks(range(len(names)), names, **words)
     for row, column in zip(*np.nonzero(counts), strict=True):
         colour = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", fontsize=size, color=colour)

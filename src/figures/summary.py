@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from src.answers import Answers
 from src.figures.canvas import blank, save
-from src.figures.curves import draw_curves, read_curves
+from src.figures.curves import draw_learning, read_curves
 from src.figures.images import draw_answers, draw_filters
 from src.model.layers import first_filters
-from src.predictor import Predictor
+
+if TYPE_CHECKING:
+    from src.predictor import Predictor
 
 SHOWN = 24  # test images
 
@@ -23,13 +25,9 @@ def save_summary(folder: Path, predictor: Predictor, answers: Answers, outcome: 
     score = outcome["test"] or outcome["val"]
     right = "" if score["accuracy"] is None else f": {score['accuracy']:.2%} of {score['images']:,} {answers.split}"
     right += " images right" if right else ""
-    figure.suptitle(f"{outcome['model']} on {outcome['dataset']['test_set']}{right}", fontsize=13)
+    figure.suptitle(f"{outcome['model']} on {outcome['dataset']['test_set']}{right}", fontsize=13, parse_math=False)
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.25))  # type: ignore[misc]
-    upper, lower = left.subplots(2, 1, sharex=True)
-    curves = read_curves(folder / "metrics.csv")
-    draw_curves(upper, curves, "acc", "accuracy")
-    draw_curves(lower, curves, "loss", "cross-entropy")
-    lower.set_xlabel("step")
+    draw_learning(left, read_curves(folder / "metrics.csv"))
     top, bottom = right.subfigures(2, 1, height_ratios=(1.6, 1))
     top.suptitle(f"{answers.split} images and answers", fontsize=10)
     draw_answers(top, answers, torch.linspace(0, len(answers) - 1, SHOWN).round().long().unique())
