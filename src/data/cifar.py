@@ -54,21 +54,57 @@ def read_cifar10(
     return Source(train, classes, "full", test=test)
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """Loads numpy arrays and plain values, and nothing that a pickle could run."""
+class _Dtype:
+    """What numpy's dtype(name, ...) was when the batches were pickled."""
 
-    _allowed = (
-        ("numpy._core.multiarray", "_reconstruct"),
-        ("numpy", "ndarray"),
-        ("numpy", "dtype"),
-        ("_codecs", "encode"),
-    )
+    def __init__(self, name: str, *options: object) -> None:
+        self.name = name
+
+    def __setstate__(self, state: object) -> None:
+        """Byte order and the like, of which one byte has none."""
+
+
+class _Array:
+    """An array of bytes as numpy pickled it, read without numpy, which can be crashed by a crafted one."""
+
+    def __init__(self, *empty: object) -> None:
+        self.values = np.empty(0, np.uint8)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, fortran, raw = state
+        if not isinstance(dtype, _Dtype) or dtype.name not in ("u1", "|u1", "uint8") or fortran:
+            raise pickle.UnpicklingError("it holds an array of something other than bytes, row by row")
+        content = raw.encode("latin1") if isinstance(raw, str) else raw
+        if not isinstance(content, bytes):  # a number would be as many bytes
+            raise pickle.UnpicklingError("it holds an array without its bytes")
+        self.values = np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":  # as Python 3 pickles byte strings for Python 2; others unpack without end
+        raise pickle.UnpicklingError(f"it holds text in {encoding}")
+    return text.encode(encoding)
+
+
+class _ArraysOnly(pickle._Unpickler):
+    """Loads arrays of bytes and plain values, and nothing that a pickle could run.
+
+    In Python: the one in C takes gigabytes when a few bytes tell it to.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
-        module = module.replace("numpy.core.", "numpy._core.")  # its name when the batches were pickled
-        if (module, name) not in self._allowed:
+        # functions of this call: a pickle can set attributes of what it names
+        known = {
+            ("multiarray", "_reconstruct"): lambda *empty: _Array(*empty),
+            ("numpy", "ndarray"): None,
+            ("numpy", "dtype"): lambda *options: _Dtype(*options),
+            ("_codecs", "encode"): lambda *options: _encode(*options),
+        }
+        # what the package was called when the batches were pickled, and what it is today
+        asked = (module.removeprefix("numpy.core.").removeprefix("numpy._core."), name)
+        if asked not in known:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return super().find_class(module, name)
+        return known[asked]
 
 
 def _missing(place: Path) -> list[str]:
@@ -125,7 +161,7 @@ def _load(path: Path, md5: dict[str, str] | None) -> dict[str, Any]:
         raise UserError(f"{path} is not a CIFAR-10 batch: {error}. Delete it to have it downloaded again.") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a CIFAR-10 batch: it holds a {type(content).__name__}.")
-    return content
+    return {key: value.values if isinstance(value, _Array) else value for key, value in content.items()}
 
 
 def _names(content: dict[str, Any], path: Path) -> list[str]:
