@@ -83,6 +83,7 @@ class DatasetConfig(Component):
     source: Literal["auto", "full", "sample"] = Field(description="local files, download, packaged sample")
     valid_fraction: float = Field(gt=0, lt=1, description="part of the training images kept for validation")
     image_size: PositiveInt = Field(description="side in pixels of what the network sees")
+    limit: PositiveInt | None = Field(None, description="only so many of the training images, validation's among them")
     mean: list[Fraction] | None = Field(description="per channel, of pixels in 0..1; null measures it")
     std: list[Annotated[float, Strict(), Field(gt=0)]] | None = Field(description="likewise")
     augmentation: AugmentationConfig

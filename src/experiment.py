@@ -15,7 +15,7 @@ from torch import nn
 from src.checkpoint import Checkpoint
 from src.config import Component, DatasetConfig, OptimizerConfig, TrainConfig, UserError
 from src.data.datamodule import DataModule, measure
-from src.data.images import Source, Splits, checksum, split
+from src.data.images import Source, Splits, checksum, limited, split
 from src.data.shared import read_once
 from src.hardware import Hardware
 from src.model.classifier import Classifier
@@ -33,9 +33,10 @@ def read_images(dataset: DatasetConfig, data_dir: str, shared: bool = False) -> 
     reader = _resolve(dataset)
     read = partial(reader, Path(data_dir), dataset.source, **dataset.arguments())
     try:
-        return read_once(read) if shared else cast(Source, read())
+        source = read_once(read) if shared else cast(Source, read())
     except OSError as error:
         raise UserError(f"data_dir={data_dir}: {error}.") from error
+    return limited(source, dataset.limit) if dataset.limit else source
 
 
 def images_of(saved: Checkpoint, data_dir: str | None = None) -> Splits:

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from src.data.images import Splits, checksum, has_dark_background
 from src.validation import plain
 
 FORMAT = 3  # of what a checkpoint says about itself
+CODE = (":/src", ":/configs", ":/benchmarks/*.py")
 PACKAGES = ("torch", "lightning", "torchmetrics", "hydra-core")
 
 
@@ -89,6 +91,7 @@ def collect(
         },
         "checkpoint": str(best),
         "command": about["command"],
+        "date": datetime.now(UTC).date().isoformat(),
         "versions": about["versions"],
         "machine": machine(),
         "git": about["git"],
@@ -105,15 +108,16 @@ def machine() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
 
 
 def git_state() -> dict[str, Any] | None:
-    """The project's revision and whether files differ from it; None outside a git checkout."""
+    """The project's revision and whether what runs are made of differs from it; None outside a git checkout."""
     here = Path(__file__).parent
     try:
         revision = _git("rev-parse", "HEAD", cwd=here)
-        return {"revision": revision, "modified": bool(_git("status", "--porcelain", cwd=here))}
+        return {"revision": revision, "modified": bool(_git("status", "--porcelain", "--", *CODE, cwd=here))}
     except (OSError, subprocess.SubprocessError):
         return None
 

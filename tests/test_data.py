@@ -25,7 +25,7 @@ from src.data.cifar import read_cifar10
 from src.data.download import md5_of
 from src.data.folder import read_folder
 from src.data.idx import parse_idx, read_idx
-from src.data.images import ImageSet, Source, split
+from src.data.images import ImageSet, Source, limited, split
 from src.data.sample import read_mnist_sample
 from tests.conftest import cifar_batch, idx_bytes, pack_cifar, write_cifar, write_folder, write_idx
 
@@ -389,6 +389,22 @@ class TestSplit:
     def test_too_few_images_are_refused(self) -> None:
         with pytest.raises(UserError, match="too few"):
             split(self.source(count=10, test=False), 0.1, seed=1)
+
+    def test_limit_takes_the_same_images_for_every_seed_and_none_of_the_test_set(self) -> None:
+        source = self.source()
+        few = limited(source, 200)
+        assert torch.bincount(few.train.labels).tolist() == [20] * 10
+        assert few.test is source.test
+        assert few.train.places is not None
+        assert few.train.places.tolist() == sorted(few.train.places.tolist())
+        cut = [split(limited(source, 200), 0.1, seed) for seed in (1, 2)]
+        assert [(len(one.train), len(one.valid)) for one in cut] == [(180, 20)] * 2
+        first, second = ({*one.train.places.tolist(), *one.valid.places.tolist()} for one in cut)  # type: ignore[union-attr]
+        assert first == second == set(few.train.places.tolist())
+
+    def test_limit_beyond_the_images_is_refused(self) -> None:
+        with pytest.raises(UserError, match=r"dataset\.limit=1001: there are only 1,000 training images"):
+            limited(self.source(), 1001)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -380,6 +380,19 @@ def test_the_same_command_gives_the_same_accuracy_to_the_last_digit(
     one, two = (results_of(in_tmp / name) for name in ("a", "b"))
     assert one["test"] == two["test"]
     assert one["val"] == two["val"]
+
+
+def test_limit_reaches_the_run_its_results_and_its_evaluation(door: Door, in_tmp: Path, images_folder: Path) -> None:
+    assert door("train", *folder_run(images_folder, "dataset.limit=40", "hydra.run.dir=few")).code == 0
+    results = results_of(in_tmp / "few")
+    counts = [results[part]["images"] for part in ("train", "val", "test")]
+    assert sum(counts) == 40
+    assert results["date"] == datetime.now(UTC).date().isoformat()
+    outcome = door("eval", "checkpoint=few/checkpoints/best.ckpt", "device=cpu")
+    assert "test split, 4 images" in outcome.out
+    assert f"accuracy   {results['test']['accuracy']}" in outcome.out
+    refused = door("train", *folder_run(images_folder, "dataset.limit=61"))
+    assert (refused.code, refused.err) == (2, "error: dataset.limit=61: there are only 60 training images.\n")
 
 
 def test_early_stopping_ends_a_run_that_gains_nothing(door: Door, in_tmp: Path, images_folder: Path) -> None:

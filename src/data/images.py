@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -13,6 +13,7 @@ from src.config import UserError
 
 TEST_FRACTION = 0.1  # of images that come without a test set of their own
 TEST_SEED = 0  # so that runs with other seeds are tested on the same images
+LIMIT_SEED = 0  # and so that they have the same few to learn from
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,22 @@ def checksum(splits: Splits) -> str:
         digest.update(repr(tuple(tensor.shape)).encode())
         digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()
+
+
+def limited(source: Source, count: int) -> Source:
+    """The same with `count` of its training images, each class by its share and the same ones for every seed.
+
+    Raises:
+        UserError: there are not so many.
+    """
+    if count > len(source.train):
+        raise UserError(f"dataset.limit={count}: there are only {len(source.train):,} training images.")
+    return replace(source, train=source.train[stratified(source.train.labels, count)])
+
+
+def stratified(labels: Tensor, count: int) -> Tensor:
+    """Indices of `count` images in their order, each class by its share; always the same ones."""
+    return _cut(labels, count / len(labels), len(labels), LIMIT_SEED)[1]
 
 
 def split(source: Source, valid_fraction: float, seed: int) -> Splits:
