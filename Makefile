@@ -6,7 +6,7 @@ READY := $(VENV)/.installed-from-lock
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-all crash-test lint bench bench-table tensorboard demo lock clean
+.PHONY: help train test test-all crash-test lint bench leaderboard bench-table tensorboard demo lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ lint: $(READY)  ## ruff check and format, mypy
 
 bench: $(READY)  ## measure this machine: 10 minutes on two cores, ARGS=--quick 2
 	$(BIN)/python -m benchmarks $(ARGS)
+
+leaderboard: $(READY)  ## run every recipe and mistake that this machine can: hours on two cores, ARGS=--quick 15 minutes
+	$(BIN)/python -m benchmarks.leaderboard $(ARGS)
 
 bench-table: $(READY)  ## write the README's table of benchmarks/results
 	$(BIN)/python -m benchmarks.table

@@ -40,9 +40,9 @@ def load(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
 
 
-def renewed(page: str, parts: list[str]) -> str:
-    """The page with `parts` between its two comments."""
-    before, begin, rest = page.partition(BEGIN)
+def renewed(page: str, parts: list[str], mark: str = BEGIN) -> str:
+    """The page with `parts` between the comment `mark` and the next END."""
+    before, begin, rest = page.partition(mark)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise SystemExit("error: a page lacks the two comments between which its tables stand.")

@@ -1,0 +1,155 @@
+"""The two tutorials as they are published: python -m benchmarks.published mnist --images 4000 --seed 1
+
+Their mistakes are marked where they stand; docs/lessons.md says what each does. Nothing of src/ trains here but the
+network, whose layers are the tutorials' own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, Dataset, Subset
+from torchvision import datasets
+from torchvision.transforms import Compose, Normalize, RandomHorizontalFlip, Resize, ToTensor
+
+from benchmarks import records
+from src.data.images import stratified
+from src.files import write_json
+from src.model.alexnet import AlexNet
+
+EPOCHS = {"mnist": 5, "cifar10": 20}
+CIFAR = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+Watch = Callable[[nn.Module, int], None]  # after each batch, with the images seen so far
+
+
+def mnist(train: Dataset[Any], test: Dataset[Any], epochs: int, device: torch.device, watch: Watch | None) -> float:
+    """AlexNet on MNIST with AdamW and, on a GPU, mixed precision."""
+    network = AlexNet(1, 10).to(device)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda")
+    loader = DataLoader(train, batch_size=128, num_workers=2)  # mistake: not shuffled
+    seen = 0
+    for _ in range(epochs):  # mistake: nothing is validated, the last epoch's weights are the result
+        network.train()
+        for number, (images, labels) in enumerate(loader):
+            images, labels = images.to(device), labels.to(device)
+            optimizer.zero_grad()  # mistake: with the step below, three of four batches are thrown away
+            with torch.autocast(device.type, enabled=device.type == "cuda"):
+                loss = cross_entropy(network(images), labels)
+            scaler.scale(loss).backward()
+            if (number + 1) % 4 == 0:
+                scaler.step(optimizer)
+                scaler.update()
+            seen += len(labels)
+            if watch:
+                watch(network, seen)
+    network.eval()
+    return accuracy(network, DataLoader(test, batch_size=128, num_workers=2), device)
+
+
+def cifar10(train: Dataset[Any], test: Dataset[Any], epochs: int, device: torch.device, watch: Watch | None) -> float:
+    """AlexNet with batch norm on CIFAR-10 with SGD."""
+    network = AlexNet(3, 10, widths=[96, 256, 384, 384, 256], batch_norm=True, padding=0).to(device)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.005, momentum=0.9, weight_decay=0.005)
+    loader = DataLoader(train, batch_size=64, shuffle=True)
+    seen = 0
+    for _ in range(epochs):
+        for images, labels in loader:
+            images, labels = images.to(device), labels.to(device)
+            loss = cross_entropy(network(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            seen += len(labels)
+            if watch:
+                watch(network, seen)
+    # mistake: no network.eval(), so dropout and the batch's own statistics stay on
+    return accuracy(network, DataLoader(test, batch_size=64), device)
+
+
+def accuracy(network: nn.Module, loader: DataLoader[Any], device: torch.device) -> float:
+    right, total = 0, 0
+    with torch.no_grad():
+        for images, labels in loader:
+            answers: Tensor = network(images.to(device)).argmax(1)
+            right += int((answers == labels.to(device)).sum())
+            total += len(labels)
+    return right / total
+
+
+TUTORIALS = {"mnist": mnist, "cifar10": cifar10}
+
+
+def images_of(name: str, data_dir: Path) -> tuple[Any, Any, str]:
+    """Training and official test images as the tutorial prepares them, one by one, and the name of the data.
+
+    CIFAR-10 is taken as a folder of JPEGs where there is one; that is another data set, and has a name of its own.
+    """
+    size = Resize((227, 227))
+    if name == "mnist":
+        steps = Compose([size, ToTensor(), Normalize(0.5, 0.5)])
+        train, test = (datasets.MNIST(str(data_dir), train=part, transform=steps) for part in (True, False))
+        return train, test, "mnist"
+    train_steps = Compose([size, RandomHorizontalFlip(), ToTensor(), Normalize(*CIFAR)])
+    test_steps = Compose([size, ToTensor(), Normalize(*IMAGENET)])  # mistake: not what it was trained with
+    folder = data_dir / "cifar10-jpeg"
+    if folder.is_dir():
+        parts = {"train": train_steps, "test": test_steps}
+        train, test = (datasets.ImageFolder(str(folder / part), steps) for part, steps in parts.items())
+        return train, test, "cifar10_jpeg"
+    train, test = (
+        datasets.CIFAR10(str(data_dir), part, steps) for part, steps in ((True, train_steps), (False, test_steps))
+    )
+    return train, test, "cifar10"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.published", description=__doc__)
+    parser.add_argument("tutorial", choices=TUTORIALS)
+    parser.add_argument("--images", type=int, help="so many training images, each class by its share; default: all")
+    parser.add_argument("--epochs", type=int, help="default: the tutorial's 5 or 20")
+    parser.add_argument("--seed", type=int, default=1, help="of the weights, dropout and order")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"))
+    parser.add_argument("--out", type=Path, default=Path("published.json"), help="the file for what came of it")
+    options = parser.parse_args()
+    write_json(options.out, run(options.tutorial, options.images, options.epochs, options.seed, options.data_dir))
+
+
+def run(name: str, images: int | None, epochs: int | None, seed: int, data_dir: Path) -> records.Record:
+    """Train and score one tutorial; what is trained on and for how long as the record of the leaderboard has it."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    train, test, data = images_of(name, data_dir)
+    if images is not None:
+        train = Subset(train, stratified(torch.as_tensor(train.targets), images).tolist())
+    torch.manual_seed(seed)
+    times: list[float] = []
+    began = time.perf_counter()
+    score = TUTORIALS[name](train, test, epochs or EPOCHS[name], device, lambda *_: times.append(time.perf_counter()))
+    return {
+        "seed": seed,
+        "data": data,
+        "source": "full",
+        "images": len(train),
+        "epochs": epochs or EPOCHS[name],
+        "scored_on": data,
+        "scored_images": len(test),
+        "accuracy": score,
+        "val_accuracy": None,
+        "val_images": 0,
+        "seconds": round(times[-1] - began, 2),
+        "interruptions": 0,
+        **records.here(device.type, "16-mixed" if name == "mnist" and device.type == "cuda" else "32-true"),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""What one run on the leaderboard came to, as a file; every table is made of these."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from src import results
+
+ROOT = Path(__file__).parent.parent
+RECORDS = Path(__file__).parent / "results" / "accuracy"
+RUNS = Path("logs", "leaderboard")
+Record = dict[str, Any]
+
+
+def path_of(record: Record) -> Path:
+    """Where a record lies: a run again on the same machine takes its place."""
+    return RECORDS / record["row"] / f"{slug(record['machine'])}-seed-{record['seed']}.json"
+
+
+def slug(machine: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", machine.lower()).strip("-")
+
+
+def name_of(machine: dict[str, Any], device: str) -> str:
+    """What did the work: the GPU, or the processor with its cores."""
+    return machine["gpu"] if device == "cuda" else f"{machine['processor']}, {machine['cores']} cores"
+
+
+def here(device: str, precision: str) -> Record:
+    """What a record says of this machine, the versions and the revision; `device` is "cpu" or "cuda"."""
+    machine = results.machine()
+    name, threads = name_of(machine, device), machine["threads"]
+    return {"machine": name, "threads": threads, "precision": precision, "versions": results.versions(), **stamp()}
+
+
+def stamp() -> Record:
+    return {"git": results.git_state(), "date": datetime.now(UTC).date().isoformat()}
+
+
+def of_run(folder: Path) -> Record:
+    """The record of a run of src.train, from what its results.json says."""
+    found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    dataset, machine = found["dataset"], found["machine"]
+    return {
+        "seed": found["seed"],
+        "data": dataset["name"],
+        "source": dataset["source"],
+        "images": found["train"]["images"],
+        "epochs": found["train"]["epochs"],
+        "scored_on": dataset["test_set"],
+        "scored_images": found["test"]["images"],
+        "accuracy": found["test"]["accuracy"],
+        "val_accuracy": found["val"]["accuracy"],
+        "val_images": found["val"]["images"],
+        "seconds": found["train"]["seconds"],
+        "interruptions": found["train"]["interruptions"],
+        "machine": name_of(machine, found["device"]),
+        "threads": machine["threads"],
+        "precision": found["precision"],
+        "versions": found["versions"],
+        "git": found["git"],
+        "date": found["date"],
+    }
+
+
+def load() -> list[Record]:
+    """All records, by row, machine and seed."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in RECORDS.glob("*/*.json")]
+    return sorted(found, key=lambda record: (record["row"], record["machine"], record["seed"]))

@@ -1,0 +1,313 @@
+"""The leaderboard: the tutorials as published, their mistakes put back, and tables of what was measured."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from torch import Tensor, nn
+
+from benchmarks import leaderboard, mistakes, pace, published, records, standings
+from benchmarks.rows import BASES, ROWS, Row, find
+from src.compose import compose
+from src.config import TrainConfig
+from src.validation import check
+from tests.conftest import NARROW, write_folder, write_idx
+
+ANY = "dataset.md5=null"  # made files have other checksums than the official ones
+
+
+class Tiny(nn.Module):
+    """In AlexNet's place; counts its passes in each mode."""
+
+    def __init__(self, in_channels: int, num_classes: int, **_: Any) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.AvgPool2d(32), nn.Flatten(), nn.Dropout(0.5), nn.Linear(in_channels * 49, num_classes)
+        )
+        self.passes = {True: 0, False: 0}
+
+    def forward(self, images: Tensor) -> Tensor:
+        assert images.shape[-2:] == (227, 227)
+        self.passes[self.training] += 1
+        return self.layers(images)
+
+
+@pytest.fixture
+def networks(monkeypatch: pytest.MonkeyPatch) -> list[Tiny]:
+    """Those that the tutorials build."""
+    built: list[Tiny] = []
+
+    def build(*arguments: Any, **options: Any) -> Tiny:
+        built.append(Tiny(*arguments, **options))
+        return built[-1]
+
+    monkeypatch.setattr(published, "AlexNet", build)
+    return built
+
+
+@pytest.fixture
+def digits(tmp_path: Path, rng: np.random.Generator) -> Path:
+    write_idx(tmp_path / "data" / "MNIST" / "raw", rng, train=6 * 128, test=40)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for part, count in (("train", 13), ("test", 4)):
+        write_folder(tmp_path / "data" / "cifar10-jpeg" / part, classes=10, count=count, size=32)
+    return tmp_path / "data"
+
+
+@pytest.fixture(autouse=True)
+def clean_hydra() -> Iterator[None]:
+    yield
+    GlobalHydra.instance().clear()
+    ConfigStore.instance().repo.pop("model", None)
+
+
+class TestPublished:
+    def test_first_steps_on_every_fourth_batch_and_takes_the_files_order(
+        self, networks: list[Tiny], digits: Path
+    ) -> None:
+        weights: list[Tensor] = []
+        train, test, name = published.images_of("mnist", digits)
+        seen: list[int] = []
+
+        def watch(network: nn.Module, count: int) -> None:
+            seen.append(count)
+            weights.append(network.layers[3].weight.detach().clone())  # type: ignore[index, union-attr]
+
+        published.mnist(train, test, 1, torch.device("cpu"), watch)
+        assert name == "mnist"
+        assert seen == [128, 256, 384, 512, 640, 768]
+        changed = [not torch.equal(one, two) for one, two in pairwise(weights)]
+        assert changed == [False, False, True, False, False]
+        assert networks[0].passes == {True: 6, False: 1}
+
+    def test_second_scores_in_training_mode_with_other_statistics(self, networks: list[Tiny], photos: Path) -> None:
+        train, test, name = published.images_of("cifar10", photos)
+        published.cifar10(train, test, 2, torch.device("cpu"), None)
+        assert name == "cifar10_jpeg"
+        assert networks[0].passes == {True: 2 * 3 + 1, False: 0}
+        same = [published.images_of("cifar10", photos)[0], test]
+        for part, (mean, std) in zip(same, (published.CIFAR, published.IMAGENET), strict=True):
+            level = np.asarray(part.loader(part.samples[0][0])).mean((0, 1)) / 255
+            found = part[0][0].mean((1, 2)).numpy()
+            assert found == pytest.approx((level - mean) / std, abs=0.05)
+
+    def test_record_says_what_it_learned_from(self, networks: list[Tiny], digits: Path, tmp_path: Path) -> None:
+        record = published.run("mnist", 200, 2, 7, digits)
+        assert (record["images"], record["epochs"], record["seed"], record["scored_images"]) == (200, 2, 7, 40)
+        assert 0 <= record["accuracy"] <= 1
+        assert record["precision"] == "32-true"
+        assert len(networks) == 1
+
+
+def teach(name: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> records.Record:
+    """Run one mistake on a tiny network."""
+    out = tmp_path / f"{name}.json"
+    short = [*NARROW, "logger=csv", "trainer.max_epochs=2", "dataset.limit=60"]
+    monkeypatch.setattr("sys.argv", ["mistakes", name, "--data-dir", str(data), "--out", str(out), *short, *more])
+    mistakes.main()
+    return json.loads(out.read_text())
+
+
+class TestMistakes:
+    @pytest.fixture(autouse=True)
+    def _in_tmp(self, in_tmp: Path) -> None:
+        """Runs lie in logs/ of an empty folder."""
+
+    def test_no_shuffling_takes_the_files_order_in_each_epoch(
+        self, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fetched: list[Tensor] = []
+        from src.data.images import ImageSet
+
+        fetch = ImageSet.fetch
+
+        def noted(self: ImageSet, indices: Tensor) -> tuple[Tensor, Tensor]:
+            fetched.append(indices)
+            return fetch(self, indices)
+
+        monkeypatch.setattr(ImageSet, "fetch", noted)
+        teach("no_shuffling", digits, tmp_path, monkeypatch, ANY)
+        training = [batch for batch in fetched if len(batch) == 8][:6]
+        assert torch.equal(torch.cat(training), torch.arange(48))
+
+    def test_thrown_away_batches_teach_nothing(
+        self, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from torch.optim import AdamW
+
+        steps: list[int] = []
+        step = AdamW.step
+
+        def counted(self: AdamW, closure: Any = None) -> Any:
+            steps.append(1)
+            return step(self, closure)
+
+        monkeypatch.setattr(AdamW, "step", counted)
+        record = teach("thrown_away_batches", digits, tmp_path, monkeypatch, ANY)
+        assert record["images"] == 54
+        assert sum(steps) == 2 * (7 // 4)
+
+    def test_mistakes_of_scoring_take_one_training_and_change_only_the_score(
+        self, digits: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert digits == photos
+        asked: dict[str, Any] = {}
+        answer = mistakes.Predictor.answer
+
+        def noted(self: Any, images: Any, *arguments: Any) -> Any:
+            name = "trained" if self.network.training else "scored"
+            asked[name] = self.preparation.mean.tolist()
+            return answer(self, images, *arguments)
+
+        monkeypatch.setattr(mistakes.Predictor, "answer", noted)
+        base = ["model.widths=[4,4,4,4,4]"]
+        first = teach("never_eval", photos, tmp_path, monkeypatch, *base)
+        trained = Path("logs/leaderboard/cifar10_tutorial/seed-1/checkpoints/best.ckpt").stat().st_mtime
+        second = teach("wrong_normalization", photos, tmp_path, monkeypatch, *base)
+        third = teach("no_validation", digits, tmp_path, monkeypatch, ANY)
+        assert Path("logs/leaderboard/cifar10_tutorial/seed-1/checkpoints/best.ckpt").stat().st_mtime == trained
+        assert asked["trained"] == pytest.approx([0.4914, 0.4822, 0.4465])
+        assert asked["scored"] == pytest.approx([0.5])
+        assert first["seconds"] == second["seconds"]
+        assert {first["scored_on"], third["scored_on"]} == {"cifar10_jpeg", "mnist"}
+
+    def test_each_base_is_a_row_of_the_board(self) -> None:
+        assert {*mistakes.TRAINING, *mistakes.SCORING} == set(BASES)
+        assert {find(base).section for base in BASES.values()} == {"tutorials"}
+
+
+def record_of(row: str, seed: int = 1, accuracy: float = 0.9, machine: str = "Abacus, 2 cores") -> records.Record:
+    return {
+        "row": row,
+        "seed": seed,
+        "command": find(row).shown(seed),
+        "data": "mnist",
+        "source": find(row).source,
+        "images": 3600,
+        "epochs": 5,
+        "scored_on": "mnist",
+        "scored_images": 10_000,
+        "accuracy": accuracy,
+        "val_accuracy": accuracy,
+        "val_images": 400,
+        "seconds": 100.0 + seed,
+        "interruptions": 0,
+        "machine": machine,
+        "threads": 2,
+        "precision": "bf16-mixed",
+        "versions": {"torch": "2.14.1", "python": "3.11.7"},
+        "git": {"revision": "0123456789abcdef", "modified": seed == 3},
+        "date": f"2026-11-2{seed}",
+    }
+
+
+class TestTables:
+    def test_pages_are_those_of_the_records(self) -> None:
+        for page, content in standings.pages().items():
+            assert page.read_text(encoding="utf-8") == content, f"{page.name}: make leaderboard ARGS=--tables"
+
+    def test_rows_that_were_not_run_say_so_with_their_command(self) -> None:
+        text = "\n".join(standings.details([]))
+        for row in ROWS:
+            line = next(line for line in text.splitlines() if f"`{row.shown(1)}`" in line)
+            assert "not measured" in line
+            assert f"`{row.shown(1)}`" in standings.overview([]) or row.section in ("mistakes", "repeats")
+
+    def test_mean_and_deviation_are_over_the_seeds_of_one_machine(self) -> None:
+        found = [record_of("mnist_tutorial", seed, accuracy) for seed, accuracy in ((1, 0.9), (2, 0.92), (3, 0.94))]
+        found += [record_of("mnist_tutorial", 1, 0.5, machine="Abacus, 4 cores")]
+        two, four = standings.standings(found, "tutorials")
+        assert (two.accuracy, two.seconds, two.seeds) == ("92.00% ± 2.00", "102", "1 to 3")
+        assert (two.dates, two.revisions) == ("2026-11-21 to 2026-11-23", "0123456, 0123456*")
+        assert (four.accuracy, four.seeds) == ("50.00%", "1")
+        assert standings.table(found, "tutorials").count("Abacus, 4 cores") == 1
+
+    def test_price_is_paired_by_seed_and_machine(self) -> None:
+        found = [record_of("mnist_tutorial", seed, 0.9 + seed / 100) for seed in (1, 2, 3)]
+        found += [record_of("thrown_away_batches", seed, 0.7 + seed / 100) for seed in (1, 2)]
+        found += [record_of("thrown_away_batches", 3, 0.1, machine="Abacus, 4 cores")]
+        line = next(line for line in standings.prices(found).splitlines() if "every fourth" in line)
+        assert "| 71.50% ± 0.71 | 20.00 ± 0.00 | 1 to 2 |" in line
+
+    def test_every_recipe_is_a_row(self) -> None:
+        commands = " ".join(row.command for row in ROWS) + " "
+        for path in (records.ROOT / "configs" / "experiment").glob("*.yaml"):
+            assert f"experiment={path.stem} " in commands, path.stem
+
+    def test_commands_of_runs_are_accepted(self) -> None:
+        for row in ROWS:
+            if row.is_run:
+                overrides = row.command.split()[1:]
+                composed = compose("train", None, ["++dataset.limit=null", *overrides])
+                assert check(composed, TrainConfig).seed >= 0
+
+
+class TestLeaderboard:
+    @pytest.fixture(autouse=True)
+    def _elsewhere(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(records, "RECORDS", tmp_path / "records")
+        monkeypatch.setattr(records, "RUNS", tmp_path / "runs")
+
+    def test_row_is_run_once_and_recorded_from_its_results(self, tmp_path: Path) -> None:
+        options = ["experiment=quick", *NARROW, "logger=csv", "trainer.max_epochs=1", "trainer.limit_train_batches=2"]
+        row = Row("quick", "recipes", "quick", " ".join(["src.train", *options]), source="sample")
+        assert leaderboard.run(row, 2, tmp_path / "no-data") is None
+        [record] = records.load()
+        results = json.loads((tmp_path / "runs" / "quick" / "seed-2" / "results.json").read_text())
+        assert record["accuracy"] == results["test"]["accuracy"]
+        assert record["seconds"] == results["train"]["seconds"]
+        assert (record["seed"], record["source"], record["scored_images"]) == (2, "sample", 500)
+        assert record["command"] == row.shown(2)
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d", record["date"])
+        trained = (tmp_path / "runs" / "quick" / "seed-2" / "checkpoints" / "best.ckpt").stat().st_mtime
+        assert leaderboard.run(row, 2, tmp_path / "no-data") is None
+        assert (tmp_path / "runs" / "quick" / "seed-2" / "checkpoints" / "best.ckpt").stat().st_mtime == trained
+
+    def test_row_without_its_data_or_device_says_why_and_leaves_no_record(self, tmp_path: Path) -> None:
+        row = Row("cifar10_jpeg", "recipes", "photos", " ".join(["src.train experiment=cifar10_jpeg", *NARROW]))
+        assert "there is no such folder" in str(leaderboard.run(row, 1, tmp_path / "no-data"))
+        assert not (tmp_path / "records").exists()
+
+    def test_short_form_is_one_seed_of_few_rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        quick = list(leaderboard.wanted(None, quick=True))
+        assert [seed for _, seed in quick] == [1] * 3
+        whole = list(leaderboard.wanted(None, quick=False))
+        assert {row.device for row, _ in whole} == {"cpu"}
+        assert [seed for row, seed in whole if row.name == "never_eval"] == [1, 2, 3]
+
+
+def test_pace_scores_both_on_the_same_images_while_the_clock_stands(
+    networks: list[Tiny], digits: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "RECIPE", [*pace.RECIPE, *NARROW, "logger=csv", "trainer.val_check_interval=0.5", ANY])
+    monkeypatch.setattr(pace, "EVERY", 300)
+    clock = pace.Clock()
+    pace.ours(digits, clock)
+    assert [accuracy for _, accuracy in clock.curve] != []
+    assert clock.curve[0][0] < clock.curve[1][0]
+    theirs = pace.Clock()
+    pace.tutorial(digits, theirs, patience=1e-9)
+    assert len(theirs.curve) == 1
+    from src.data.idx import read_idx
+    from src.data.images import split
+
+    ours = split(read_idx(digits, "full", "MNIST/raw", [str(n) for n in range(10)], [], None), 0.1, 1)
+    train_set = published.images_of("mnist", digits)[0]
+    assert torch.equal(pace.cut_as_ours(train_set).valid.images, ours.valid.images)
+    assert theirs.reached(2.0) is None
+    assert theirs.reached(0.0) == theirs.curve[0][0]
