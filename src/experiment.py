@@ -36,7 +36,10 @@ def read_images(dataset: DatasetConfig, data_dir: str, shared: bool = False) -> 
         source = read_once(read) if shared else cast(Source, read())
     except OSError as error:
         raise UserError(f"data_dir={data_dir}: {error}.") from error
-    return limited(source, dataset.limit) if dataset.limit else source
+    try:
+        return limited(source, dataset.limit) if dataset.limit else source
+    except UserError as error:
+        raise UserError(f"dataset.limit={dataset.limit}: {error}") from error
 
 
 def images_of(saved: Checkpoint, data_dir: str | None = None) -> Splits:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from itertools import count
 from pathlib import Path
@@ -47,7 +47,8 @@ def run(command: str, total: int, config: DictConfig, task: Task) -> float | Non
     try:
         checked = check(config, TrainConfig)
         if checked.devices > 1 and cluster.world_size() is None:
-            score = _in_a_process(checked, folder)
+            _in_a_process(checked, folder)
+            score = None
         elif _is_parallel():
             claim_slot(Path(hydra.sweep.dir))
             with (folder / OUTPUT).open("a", encoding="utf-8") as output, redirect_stdout(output):
@@ -101,7 +102,7 @@ def release_slot() -> None:
         lock.release()
 
 
-def _in_a_process(config: TrainConfig, folder: Path) -> float | None:
+def _in_a_process(config: TrainConfig, folder: Path) -> None:
     """Run a job of several devices by a command of its own.
 
     The processes that Lightning starts for it repeat the command line that they find, which here is the sweep's; and
@@ -115,7 +116,16 @@ def _in_a_process(config: TrainConfig, folder: Path) -> float | None:
     sources = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
     words = [sys.executable, "-m", "src.train", *(word for path in sources for word in ("--config-dir", path))]
     words += compose.put(list(hydra.overrides.task), "hydra.run.dir", folder.absolute())
-    environment = {name: value for name, value in os.environ.items() if name not in _LEFT_BY_LIGHTNING}
+    follow(words, {name: value for name, value in os.environ.items() if name not in _LEFT_BY_LIGHTNING})
+
+
+def follow(words: list[str], environment: Mapping[str, str]) -> None:
+    """Run a command to its end in a process group of its own, and show what it says.
+
+    Raises:
+        RunError: it failed.
+        Stopped: this process was asked to stop; so was the command.
+    """
     options: Any = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True, "env": environment}
     with Interrupts() as interrupts, subprocess.Popen(words, **options) as child:
         assert child.stderr is not None
@@ -130,8 +140,7 @@ def _in_a_process(config: TrainConfig, folder: Path) -> float | None:
             child.communicate()
             interrupts.hand_on(stop.number)
             raise
-    if code == 0:
-        return None
     if code > 128:
         raise Stopped(code - 128)
-    raise RunError("\n".join(said) or f"the run ended with exit code {code}.")
+    if code:
+        raise RunError("\n".join(said) or f"the run ended with exit code {code}.")

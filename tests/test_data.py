@@ -403,8 +403,14 @@ class TestSplit:
         assert first == second == set(few.train.places.tolist())
 
     def test_limit_beyond_the_images_is_refused(self) -> None:
-        with pytest.raises(UserError, match=r"dataset\.limit=1001: there are only 1,000 training images"):
+        with pytest.raises(UserError, match="1001 training images: expected a number from 1 to 1000"):
             limited(self.source(), 1001)
+
+    def test_limit_leaves_a_folders_test_images_as_they_are(self) -> None:
+        source = self.source(count=1000, test=False)
+        parts = [split(limited(source, count), 0.1, seed=1) for count in (100, 900)] + [split(source, 0.1, seed=1)]
+        assert len({tuple(part.test.images.flatten().tolist()) for part in parts}) == 1
+        assert [len(part.train) + len(part.valid) for part in parts] == [100, 900, 900]
 
 
 @pytest.fixture

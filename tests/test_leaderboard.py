@@ -16,12 +16,14 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from torch import Tensor, nn
 
-from benchmarks import leaderboard, mistakes, pace, published, records, standings
+from benchmarks import jpeg, leaderboard, mistakes, pace, published, records, standings
 from benchmarks.rows import BASES, ROWS, Row, find
-from src.compose import compose
-from src.config import TrainConfig
+from src.compose import compose, declared
+from src.config import RunError, TrainConfig, UserError
+from src.data.cifar import read_cifar10
+from src.data.folder import read_folder
 from src.validation import check
-from tests.conftest import NARROW, write_folder, write_idx
+from tests.conftest import CIFAR_CLASSES, NARROW, ROOT, write_cifar, write_folder, write_idx
 
 ANY = "dataset.md5=null"  # made files have other checksums than the official ones
 
@@ -80,7 +82,7 @@ class TestPublished:
         self, networks: list[Tiny], digits: Path
     ) -> None:
         weights: list[Tensor] = []
-        train, test, name = published.images_of("mnist", digits)
+        train, test = published.images_of("mnist", digits)
         seen: list[int] = []
 
         def watch(network: nn.Module, count: int) -> None:
@@ -88,26 +90,64 @@ class TestPublished:
             weights.append(network.layers[3].weight.detach().clone())  # type: ignore[index, union-attr]
 
         published.mnist(train, test, 1, torch.device("cpu"), watch)
-        assert name == "mnist"
         assert seen == [128, 256, 384, 512, 640, 768]
         changed = [not torch.equal(one, two) for one, two in pairwise(weights)]
         assert changed == [False, False, True, False, False]
         assert networks[0].passes == {True: 6, False: 1}
 
     def test_second_scores_in_training_mode_with_other_statistics(self, networks: list[Tiny], photos: Path) -> None:
-        train, test, name = published.images_of("cifar10", photos)
-        published.cifar10(train, test, 2, torch.device("cpu"), None)
-        assert name == "cifar10_jpeg"
+        train, test = published.images_of("cifar10", photos, jpeg=True)
+        published.cifar10(train, test, 2, torch.device("cpu"), lambda *_: None)
         assert networks[0].passes == {True: 2 * 3 + 1, False: 0}
-        same = [published.images_of("cifar10", photos)[0], test]
-        for part, (mean, std) in zip(same, (published.CIFAR, published.IMAGENET), strict=True):
+        for part, (mean, std) in zip((train, test.dataset), (published.CIFAR, published.IMAGENET), strict=True):
             level = np.asarray(part.loader(part.samples[0][0])).mean((0, 1)) / 255
             found = part[0][0].mean((1, 2)).numpy()
             assert found == pytest.approx((level - mean) / std, abs=0.05)
 
+    def test_folder_is_scored_in_a_mixed_order(self, photos: Path) -> None:
+        _, test = published.images_of("cifar10", photos, jpeg=True)
+        labels = [test.dataset.targets[place] for place in test.indices]
+        assert labels != sorted(labels)
+        assert sorted(test.indices) == list(range(40))
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["mnist", "--images", "0"], "0 training images: expected a number from 1 to 768"),
+            (["mnist", "--images", "769"], "769 training images: expected a number from 1 to 768"),
+            (["cifar10", "--jpeg"], "--data-dir"),
+            (["cifar10"], "Dataset not found"),
+            (["mnist", "--out", "no/where.json"], "--out=no/where.json"),
+        ],
+    )
+    def test_wrong_requests_are_answered_in_a_sentence(
+        self,
+        digits: Path,
+        in_tmp: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        arguments: list[str],
+        words: str,
+    ) -> None:
+        monkeypatch.setattr("sys.argv", ["published", "--data-dir", str(digits), *arguments])
+        with pytest.raises(SystemExit) as ended:
+            published.main()
+        assert ended.value.code == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: ")
+        assert words in said
+        assert not list(in_tmp.glob("*.json"))
+
+    def test_layers_start_as_torch_makes_them(self) -> None:
+        layer = nn.Conv2d(64, 64, 3)
+        bound = (64 * 9) ** -0.5  # of torch's uniform distribution
+        nn.init.constant_(layer.weight, 9.0)
+        published.untouched(nn.Sequential(layer))
+        assert 0.9 * bound < float(layer.weight.abs().max()) <= bound
+
     def test_record_says_what_it_learned_from(self, networks: list[Tiny], digits: Path, tmp_path: Path) -> None:
-        record = published.run("mnist", 200, 2, 7, digits)
-        assert (record["images"], record["epochs"], record["seed"], record["scored_images"]) == (200, 2, 7, 40)
+        record = published.run("mnist", 200, 7, digits)
+        assert (record["images"], record["epochs"], record["seed"], record["scored_images"]) == (200, 5, 7, 40)
         assert 0 <= record["accuracy"] <= 1
         assert record["precision"] == "32-true"
         assert len(networks) == 1
@@ -166,11 +206,13 @@ class TestMistakes:
     ) -> None:
         assert digits == photos
         asked: dict[str, Any] = {}
+        orders: list[list[int]] = []
         answer = mistakes.Predictor.answer
 
         def noted(self: Any, images: Any, *arguments: Any) -> Any:
             name = "trained" if self.network.training else "scored"
             asked[name] = self.preparation.mean.tolist()
+            orders.append(images.places.tolist())
             return answer(self, images, *arguments)
 
         monkeypatch.setattr(mistakes.Predictor, "answer", noted)
@@ -180,13 +222,14 @@ class TestMistakes:
         second = teach("wrong_normalization", photos, tmp_path, monkeypatch, *base)
         third = teach("no_validation", digits, tmp_path, monkeypatch, ANY)
         assert Path("logs/leaderboard/cifar10_tutorial/seed-1/checkpoints/best.ckpt").stat().st_mtime == trained
+        assert orders == [published.mixed(40).tolist()] * 3
         assert asked["trained"] == pytest.approx([0.4914, 0.4822, 0.4465])
         assert asked["scored"] == pytest.approx([0.5])
         assert first["seconds"] == second["seconds"]
         assert {first["scored_on"], third["scored_on"]} == {"cifar10_jpeg", "mnist"}
 
     def test_each_base_is_a_row_of_the_board(self) -> None:
-        assert {*mistakes.TRAINING, *mistakes.SCORING} == set(BASES)
+        assert {*mistakes.TRAINING, *mistakes.SCORING, "averaged_batches"} == set(BASES)
         assert {find(base).section for base in BASES.values()} == {"tutorials"}
 
 
@@ -225,7 +268,8 @@ class TestTables:
         for row in ROWS:
             line = next(line for line in text.splitlines() if f"`{row.shown(1)}`" in line)
             assert "not measured" in line
-            assert f"`{row.shown(1)}`" in standings.overview([]) or row.section in ("mistakes", "repeats")
+            listed = f"    {row.shown(1)}\n" in standings.overview([])
+            assert listed or row.section in ("mistakes", "repeats")
 
     def test_mean_and_deviation_are_over_the_seeds_of_one_machine(self) -> None:
         found = [record_of("mnist_tutorial", seed, accuracy) for seed, accuracy in ((1, 0.9), (2, 0.92), (3, 0.94))]
@@ -240,19 +284,19 @@ class TestTables:
         found = [record_of("mnist_tutorial", seed, 0.9 + seed / 100) for seed in (1, 2, 3)]
         found += [record_of("thrown_away_batches", seed, 0.7 + seed / 100) for seed in (1, 2)]
         found += [record_of("thrown_away_batches", 3, 0.1, machine="Abacus, 4 cores")]
-        line = next(line for line in standings.prices(found).splitlines() if "every fourth" in line)
+        line = next(line for line in standings.prices(found).splitlines() if "step on every fourth" in line)
         assert "| 71.50% ± 0.71 | 20.00 ± 0.00 | 1 to 2 |" in line
 
     def test_every_recipe_is_a_row(self) -> None:
         commands = " ".join(row.command for row in ROWS) + " "
-        for path in (records.ROOT / "configs" / "experiment").glob("*.yaml"):
+        for path in (ROOT / "configs" / "experiment").glob("*.yaml"):
             assert f"experiment={path.stem} " in commands, path.stem
 
     def test_commands_of_runs_are_accepted(self) -> None:
         for row in ROWS:
             if row.is_run:
                 overrides = row.command.split()[1:]
-                composed = compose("train", None, ["++dataset.limit=null", *overrides])
+                composed = compose("train", None, declared(overrides))
                 assert check(composed, TrainConfig).seed >= 0
 
 
@@ -265,7 +309,7 @@ class TestLeaderboard:
     def test_row_is_run_once_and_recorded_from_its_results(self, tmp_path: Path) -> None:
         options = ["experiment=quick", *NARROW, "logger=csv", "trainer.max_epochs=1", "trainer.limit_train_batches=2"]
         row = Row("quick", "recipes", "quick", " ".join(["src.train", *options]), source="sample")
-        assert leaderboard.run(row, 2, tmp_path / "no-data") is None
+        leaderboard.run(row, 2, tmp_path / "no-data")
         [record] = records.load()
         results = json.loads((tmp_path / "runs" / "quick" / "seed-2" / "results.json").read_text())
         assert record["accuracy"] == results["test"]["accuracy"]
@@ -274,13 +318,43 @@ class TestLeaderboard:
         assert record["command"] == row.shown(2)
         assert re.fullmatch(r"\d{4}-\d\d-\d\d", record["date"])
         trained = (tmp_path / "runs" / "quick" / "seed-2" / "checkpoints" / "best.ckpt").stat().st_mtime
-        assert leaderboard.run(row, 2, tmp_path / "no-data") is None
+        leaderboard.run(row, 2, tmp_path / "no-data")
         assert (tmp_path / "runs" / "quick" / "seed-2" / "checkpoints" / "best.ckpt").stat().st_mtime == trained
 
-    def test_row_without_its_data_or_device_says_why_and_leaves_no_record(self, tmp_path: Path) -> None:
+    def test_row_without_its_data_or_device_says_why_and_leaves_no_record(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         row = Row("cifar10_jpeg", "recipes", "photos", " ".join(["src.train experiment=cifar10_jpeg", *NARROW]))
-        assert "there is no such folder" in str(leaderboard.run(row, 1, tmp_path / "no-data"))
+        with pytest.raises(RunError, match="there is no such folder"):
+            leaderboard.run(row, 1, tmp_path / "no-data")
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        with pytest.raises(RunError, match="it needs a GPU"):
+            leaderboard.run(find("cifar10_gpu"), 1, tmp_path / "no-data")
         assert not (tmp_path / "records").exists()
+
+    def test_seeds_that_were_run_otherwise_make_no_mean(self, tmp_path: Path) -> None:
+        for seed in (1, 2):
+            records.save(record_of("mnist_tutorial", seed))
+        records.save(record_of("mnist_tutorial", 1, machine="Abacus, 4 cores") | {"epochs": 9})
+        assert len(records.load()) == 3
+        records.save(record_of("mnist_tutorial", 3) | {"epochs": 9})
+        assert [(record["machine"], record["seed"]) for record in records.load()] == [
+            ("Abacus, 2 cores", 3),
+            ("Abacus, 4 cores", 1),
+        ]
+
+    def test_record_of_another_command_is_not_shown(self) -> None:
+        record = record_of("mnist_tutorial")
+        assert standings.is_current(record)
+        assert not standings.is_current(record | {"command": "python -m src.train experiment=mnist_tutorial seed=1"})
+
+    def test_heads_of_recipes_are_written_and_the_rest_is_left(self) -> None:
+        path = standings.RECIPES / "mnist_tutorial.yaml"
+        content = path.read_text(encoding="utf-8")
+        found = [record_of("mnist_tutorial", seed, 0.9 + seed / 100) for seed in (1, 2)]
+        head, _, rest = standings.recipe(path, found).partition("defaults:\n")
+        assert rest == content.partition("defaults:\n")[2]
+        assert "# 91.50% ± 0.71 of MNIST test, 10,000; 102 s; seed 1 to 2; 2026-11-21 to 2026-11-22\n" in head
 
     def test_short_form_is_one_seed_of_few_rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -289,6 +363,21 @@ class TestLeaderboard:
         whole = list(leaderboard.wanted(None, quick=False))
         assert {row.device for row, _ in whole} == {"cpu"}
         assert [seed for row, seed in whole if row.name == "never_eval"] == [1, 2, 3]
+
+
+def test_jpegs_are_cifar10_by_class_and_train_as_a_folder(in_tmp: Path, rng: np.random.Generator) -> None:
+    write_cifar(in_tmp / "cifar-10-batches-py", rng, count=20)
+    folder = jpeg.write(in_tmp, ANY)
+    assert len(list((folder / "train" / "frog").glob("*.jpg"))) == 10
+    assert len(list((folder / "test").glob("*/*.jpg"))) == 20
+    source = read_folder(in_tmp, "auto", "cifar10-jpeg")
+    assert source.classes == CIFAR_CLASSES
+    genuine = read_cifar10(in_tmp, "full", "cifar-10-batches-py", "cifar-10-python.tar.gz", [], None)
+    airplanes = genuine.train.images[genuine.train.labels == 0].float()
+    difference = (source.train.images[source.train.labels == 0].float() - airplanes).abs().mean()
+    assert 0 < float(difference) < 60  # noise is what JPEG keeps worst; another image of noise is 85 away
+    with pytest.raises(UserError, match="is there already"):
+        jpeg.write(in_tmp, ANY)
 
 
 def test_pace_scores_both_on_the_same_images_while_the_clock_stands(

@@ -386,13 +386,36 @@ def test_limit_reaches_the_run_its_results_and_its_evaluation(door: Door, in_tmp
     assert door("train", *folder_run(images_folder, "dataset.limit=40", "hydra.run.dir=few")).code == 0
     results = results_of(in_tmp / "few")
     counts = [results[part]["images"] for part in ("train", "val", "test")]
-    assert sum(counts) == 40
+    assert (sum(counts[:2]), counts[2]) == (40, 6)
     assert results["date"] == datetime.now(UTC).date().isoformat()
     outcome = door("eval", "checkpoint=few/checkpoints/best.ckpt", "device=cpu")
-    assert "test split, 4 images" in outcome.out
+    assert "test split, 6 images" in outcome.out
     assert f"accuracy   {results['test']['accuracy']}" in outcome.out
     refused = door("train", *folder_run(images_folder, "dataset.limit=61"))
-    assert (refused.code, refused.err) == (2, "error: dataset.limit=61: there are only 60 training images.\n")
+    words = "error: dataset.limit=61: 61 training images: expected a number from 1 to 54, which there are.\n"
+    assert (refused.code, refused.err) == (2, words)
+
+
+def test_accumulated_batches_teach_as_one_large_batch_does(door: Door, in_tmp: Path, images_folder: Path) -> None:
+    plain = [
+        "dataset/augmentation=none",
+        "model.dropout=0",
+        "optimizer=sgd",
+        "precision=32-true",
+        "trainer.max_steps=2",
+    ]
+    ways = {
+        "four": ["batch_size=4", "trainer.accumulate_grad_batches=4"],
+        "one": ["batch_size=16"],
+        "less": ["batch_size=4"],
+    }
+    found = {}
+    for name, way in ways.items():
+        assert door("train", *folder_run(images_folder, *plain, *way, f"hydra.run.dir={name}")).code == 0
+        found[name] = checkpoint.load(in_tmp / name / "checkpoints" / "last.ckpt").state_dict
+    for name, weight in found["one"].items():
+        torch.testing.assert_close(found["four"][name], weight, rtol=1e-4, atol=1e-6)
+    assert any(not torch.allclose(found["less"][name], weight, 1e-4, 1e-6) for name, weight in found["one"].items())
 
 
 def test_early_stopping_ends_a_run_that_gains_nothing(door: Door, in_tmp: Path, images_folder: Path) -> None:
@@ -442,6 +465,12 @@ def test_every_recipe_trains_and_evaluates(door: Door, in_tmp: Path, name: str, 
         from tests.conftest import write_cifar
 
         write_cifar(in_tmp / "data" / "cifar-10-batches-py", rng)
+        given = ["dataset.md5=null"]
+    elif dataset == "cifar10_jpeg":
+        write_folder(in_tmp / "data" / "cifar10-jpeg", classes=10, count=4, size=32)
+        given = ["dataset.source=full"]
+    elif dataset == "fashion_mnist":
+        write_idx(in_tmp / "data" / "FashionMNIST" / "raw", rng)
         given = ["dataset.md5=null"]
     else:
         given = ["dataset.source=sample"]

@@ -119,18 +119,23 @@ def checksum(splits: Splits) -> str:
 
 
 def limited(source: Source, count: int) -> Source:
-    """The same with `count` of its training images, each class by its share and the same ones for every seed.
+    """The same with `count` of its training images, the same ones for every seed, and with the same test images.
 
     Raises:
         UserError: there are not so many.
     """
-    if count > len(source.train):
-        raise UserError(f"dataset.limit={count}: there are only {len(source.train):,} training images.")
-    return replace(source, train=source.train[stratified(source.train.labels, count)])
+    train, test = _without_test(source)
+    return replace(source, train=train[stratified(train.labels, count)], test=test)
 
 
 def stratified(labels: Tensor, count: int) -> Tensor:
-    """Indices of `count` images in their order, each class by its share; always the same ones."""
+    """Indices of `count` images in their order, each class by its share; always the same ones.
+
+    Raises:
+        UserError: there are not so many.
+    """
+    if not 0 < count <= len(labels):
+        raise UserError(f"{count} training images: expected a number from 1 to {len(labels)}, which there are.")
     return _cut(labels, count / len(labels), len(labels), LIMIT_SEED)[1]
 
 
@@ -143,11 +148,8 @@ def split(source: Source, valid_fraction: float, seed: int) -> Splits:
     Raises:
         UserError: a class has too few images to stand in each set.
     """
-    train, test, valid = source.train, source.test, source.valid
-    total = len(train)
-    if test is None:
-        rest, chosen = _cut(train.labels, TEST_FRACTION, total, TEST_SEED)
-        train, test = train[rest], train[chosen]
+    train, test = _without_test(source)
+    valid, total = source.valid, len(source.train)
     if valid is None:
         rest, chosen = _cut(train.labels, valid_fraction, total, seed)
         train, valid = train[rest], train[chosen]
@@ -159,6 +161,14 @@ def split(source: Source, valid_fraction: float, seed: int) -> Splits:
             f"class {few} keeps {int(present.min())} for training. Add images or change it."
         )
     return Splits(train, valid, test, source.classes, source.origin)
+
+
+def _without_test(source: Source) -> tuple[ImageSet, ImageSet]:
+    """What may be learned from, and the test images: the source's own, or a tenth of all, the same for every seed."""
+    if source.test is not None:
+        return source.train, source.test
+    rest, chosen = _cut(source.train.labels, TEST_FRACTION, len(source.train), TEST_SEED)
+    return source.train[rest], source.train[chosen]
 
 
 def _cut(labels: Tensor, fraction: float, total: int, seed: int) -> tuple[Tensor, Tensor]:
