@@ -1,6 +1,7 @@
 """Run the rows of the leaderboard that this machine can, and write its tables: python -m benchmarks.leaderboard
 
-A row that was interrupted goes on where it stopped; one that is finished in logs/leaderboard is not run again.
+What is finished in logs/leaderboard is not run again, and a run of src.train that was interrupted goes on where it
+stopped; what the tutorials do, as published or as a mistake in training, begins anew.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,38 +18,65 @@ from pathlib import Path
 import torch
 
 from benchmarks import pace, records, standings
-from benchmarks.rows import ROWS, Row, find
+from benchmarks.rows import BASES, ROWS, Row, find
+from src.cli import end
+from src.config import RunError, Stopped
 from src.files import write_json
-
-STOPPED = (130, 138, 143)  # exit codes of a run that was asked to
+from src.jobs import follow
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.leaderboard", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one seed of three rows: 15 minutes on two cores")
-    parser.add_argument("--rows", nargs="+", choices=[*(row.name for row in ROWS), "pace"], help="only these")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--quick", action="store_true", help="one seed of three rows: 15 minutes on two cores")
+    which.add_argument("--rows", nargs="+", choices=[*(row.name for row in ROWS), "pace"], help="only these")
+    which.add_argument("--tables", action="store_true", help="run nothing, only write the tables")
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where the images lie")
     parser.add_argument("--fresh", action="store_true", help="run again what is finished in logs/leaderboard")
-    parser.add_argument("--tables", action="store_true", help="run nothing, only write the tables")
     options = parser.parse_args()
     failed = []
-    if not options.tables:
-        for row, seed in wanted(options.rows, options.quick):
-            error = run(row, seed, options.data_dir, options.fresh)
-            failed += [f"{row.name}, seed {seed}: {error}"] if error else []
-        if "pace" in (options.rows or []) or not (options.rows or options.quick):
-            failed += pace.run(options.data_dir)
-    standings.write()
+    try:
+        if not options.tables:
+            failed = run_all(options.rows, options.quick, options.data_dir, options.fresh)
+    except Stopped as stop:
+        end(Stopped(stop.number, f"{stop} The same command goes on."), stop.code)
+    finally:
+        standings.write()
     for line in failed:
         print(f"error: {line}", file=sys.stderr)
     raise SystemExit(1 if failed else 0)
 
 
+def run_all(names: list[str] | None, quick: bool, data_dir: Path, fresh: bool) -> list[str]:
+    """Run what is wanted, and give what went wrong.
+
+    Raises:
+        Stopped: it was asked to stop; so was the row in hand.
+    """
+    rows = list(wanted(names, quick))
+    timed = "pace" in names if names else not quick
+    if fresh:
+        stale = {row.name for row, _ in rows} | {BASES[row.name] for row, _ in rows if row.name in BASES}
+        for name in stale | ({"pace"} if timed else set()):
+            shutil.rmtree(records.RUNS / name, ignore_errors=True)
+    failed = []
+    for row, seed in rows:
+        try:
+            run(row, seed, data_dir)
+        except RunError as error:
+            failed.append(f"{row.name}, seed {seed}: {error}")
+    if timed:
+        try:
+            pace.run(data_dir)
+        except RunError as error:
+            failed.append(f"pace: {error}")
+    return failed
+
+
 def wanted(names: list[str] | None, quick: bool) -> Iterator[tuple[Row, int]]:
     """The rows that this machine can, with their seeds: on a GPU all, and each recipe with five."""
     gpu = torch.cuda.is_available()
-    chosen = ROWS if names is None else [find(name) for name in names if name != "pace"]
-    for row in chosen:
+    for row in ROWS if names is None else [find(name) for name in names if name != "pace"]:
         if (row.device == "gpu" and not gpu and names is None) or (quick and not row.quick):
             continue
         seeds = 1 if quick else max(row.seeds, 5) if gpu and row.section == "recipes" else row.seeds
@@ -57,41 +84,32 @@ def wanted(names: list[str] | None, quick: bool) -> Iterator[tuple[Row, int]]:
             yield row, seed
 
 
-def run(row: Row, seed: int, data_dir: Path, fresh: bool = False) -> str | None:
-    """Run one row with one seed and write its record; what went wrong, if anything did.
+def run(row: Row, seed: int, data_dir: Path) -> None:
+    """Run one row with one seed, if it was not yet, and write its record.
 
     Raises:
-        SystemExit: it was asked to stop.
+        RunError: it can't be run here, or failed.
+        Stopped: this process was asked to stop; so was the row.
     """
+    if row.device == "gpu" and not torch.cuda.is_available():
+        raise RunError("it needs a GPU, and there is none that torch can use.")
     folder = records.RUNS / row.name / f"seed-{seed}"
-    if fresh:
-        shutil.rmtree(folder, ignore_errors=True)
     out = folder / "record.json"
-    words = ["-m", *shlex.split(row.command)]
+    command = row.shown(seed)
+    words = [sys.executable, "-m", *shlex.split(row.command)]
     if row.is_run:
-        words += [f"seed={seed}", f"data_dir={data_dir}", f"hydra.run.dir={folder}"]
+        words = [*words[:3], *row.overrides(seed, data_dir, folder)]
     else:
         folder.mkdir(parents=True, exist_ok=True)
         words += ["--seed", str(seed), "--data-dir", str(data_dir), "--out", str(out)]
-    if row.is_run or not out.exists():
-        print(f"\n{row.name}, seed {seed}: {row.shown(seed)}", flush=True)
-        variables = dict(word.split("=", 1) for word in row.variables)
-        done = subprocess.run(
-            [sys.executable, *words], cwd=records.ROOT, env=os.environ | variables, stderr=subprocess.PIPE, text=True
-        )
-        print(done.stderr, end="", file=sys.stderr)
-        if done.returncode in STOPPED:
-            raise SystemExit(done.returncode)
-        if done.returncode:
-            return (done.stderr.splitlines() or ["it failed"])[-1].removeprefix("error: ")
+    if row.is_run or not out.exists() or json.loads(out.read_text(encoding="utf-8")).get("command") != command:
+        print(f"\n{row.name}, seed {seed}: {command}", flush=True)
+        follow(words, os.environ | dict(word.split("=", 1) for word in row.variables))
     found = records.of_run(folder) if row.is_run else json.loads(out.read_text(encoding="utf-8"))
-    if found["source"] != row.source:
-        return f"it ran on the {found['source']} data set, for want of the {row.source} one. Set --data-dir."
-    record = {"row": row.name, "command": row.shown(seed), **found}
-    path = records.path_of(record)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, record)
-    return None
+    record = found | {"row": row.name, "command": command}
+    records.save(record)
+    if not row.is_run:
+        write_json(out, record)
 
 
 if __name__ == "__main__":

@@ -18,13 +18,14 @@ import lightning as L
 import torch
 
 from benchmarks import records
-from benchmarks.published import IMAGENET
+from benchmarks.published import IMAGENET, mixed
+from benchmarks.records import explained
 from benchmarks.rows import BASES, find
 from src import checkpoint, experiment
 from src.cli import launch
 from src.config import TrainConfig
 from src.data.preparation import Preparation
-from src.files import write_json
+from src.files import check_target, write_json
 from src.predictor import Predictor
 from src.runs import is_finished
 from src.train import train
@@ -61,18 +62,15 @@ def never_eval(predictor: Predictor) -> None:
 def wrong_normalization(predictor: Predictor) -> None:
     """Test images with ImageNet's mean and standard deviation."""
     mean, std = (list(values) for values in IMAGENET)
-    predictor.preparation = Preparation(mean, std, predictor.preparation.size)
-
-
-def no_validation(predictor: Predictor) -> None:
-    """The last epoch's weights instead of the best one's; see checkpoint_of."""
+    preparation = Preparation(mean, std, predictor.preparation.size)
+    predictor.preparation = preparation.to(predictor.hardware.torch_device)
 
 
 TRAINING: dict[str, type[L.Callback]] = {"no_shuffling": NoShuffling, "thrown_away_batches": ThrownAwayBatches}
-SCORING: dict[str, Callable[[Predictor], None]] = {
-    "no_validation": no_validation,
-    "never_eval": never_eval,
-    "wrong_normalization": wrong_normalization,
+SCORING: dict[str, tuple[str, Callable[[Predictor], object]]] = {
+    "no_validation": ("last.ckpt", lambda predictor: None),  # the last epoch's weights, whatever they are worth
+    "never_eval": ("best.ckpt", never_eval),
+    "wrong_normalization": ("best.ckpt", wrong_normalization),
 }
 
 
@@ -84,29 +82,35 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("mistake.json"), help="the file for what came of it")
     options, more = parser.parse_known_args()
     name, seed = options.mistake, options.seed
-    base = find(BASES[name])
-    folder = records.RUNS / (name if name in TRAINING else base.name) / f"seed-{seed}"
+    with explained():
+        check_target("--out", options.out, (".json",))
+    folder = records.RUNS / (name if name in TRAINING else BASES[name]) / f"seed-{seed}"
     callbacks = [TRAINING[name]()] if name in TRAINING else []
     if callbacks and not is_finished(folder):  # a mistake is no part of what a checkpoint holds
         shutil.rmtree(folder, ignore_errors=True)
-    recipe = base.command.split()[1:]
-    sys.argv[1:] = [*recipe, f"seed={seed}", f"data_dir={options.data_dir}", f"hydra.run.dir={folder}", *more]
+    recipe = find(BASES[name]).overrides(seed, options.data_dir, folder)
+    sys.argv[1:] = [*recipe, *more]
     launch("train", TrainConfig, partial(train, callbacks=callbacks))
     record = records.of_run(folder)
     if name in SCORING:
-        record |= {"accuracy": score(folder, name, options.data_dir), **records.stamp()}
+        with explained():
+            record["accuracy"] = score(folder, name, options.data_dir)
     write_json(options.out, record)
 
 
 def score(folder: Path, mistake: str, data_dir: Path) -> float:
-    """Accuracy on the test set of the run in `folder`, with a mistake of scoring."""
-    path = folder / "checkpoints" / ("last.ckpt" if mistake == "no_validation" else "best.ckpt")
-    saved = checkpoint.load(path)
-    torch.manual_seed(saved.config.seed)  # dropout's, where it is on
+    """Accuracy in 0..1 on the test images of the run in `folder`, with a mistake of scoring.
+
+    Raises:
+        UserError: its checkpoint or its images are not there.
+    """
+    name, change = SCORING[mistake]
+    saved = checkpoint.load(folder / "checkpoints" / name)
+    test = experiment.images_of(saved, str(data_dir)).test
     predictor = Predictor.of(saved)
-    SCORING[mistake](predictor)
-    answers = predictor.answer(experiment.images_of(saved, str(data_dir)).test, "test", saved.config.batch_size)
-    return float((answers.predicted == answers.labels).float().mean())
+    change(predictor)
+    torch.manual_seed(saved.config.seed)  # dropout's, where it is on
+    return predictor.answer(test[mixed(len(test))], "test", saved.config.batch_size).accuracy
 
 
 if __name__ == "__main__":

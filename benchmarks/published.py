@@ -19,21 +19,23 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import datasets
 from torchvision.transforms import Compose, Normalize, RandomHorizontalFlip, Resize, ToTensor
 
-from benchmarks import records
+from benchmarks.records import Record, explained, here
+from src.config import UserError
 from src.data.images import stratified
-from src.files import write_json
+from src.files import check_target, write_json
 from src.model.alexnet import AlexNet
 
 EPOCHS = {"mnist": 5, "cifar10": 20}
+SIZE = Resize((227, 227))
 CIFAR = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 Watch = Callable[[nn.Module, int], None]  # after each batch, with the images seen so far
 
 
-def mnist(train: Dataset[Any], test: Dataset[Any], epochs: int, device: torch.device, watch: Watch | None) -> float:
+def mnist(train: Dataset[Any], test: Dataset[Any], epochs: int, device: torch.device, watch: Watch) -> float:
     """AlexNet on MNIST with AdamW and, on a GPU, mixed precision."""
-    network = AlexNet(1, 10).to(device)
+    network = untouched(AlexNet(1, 10)).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
     scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda")
     loader = DataLoader(train, batch_size=128, num_workers=2)  # mistake: not shuffled
@@ -50,15 +52,14 @@ def mnist(train: Dataset[Any], test: Dataset[Any], epochs: int, device: torch.de
                 scaler.step(optimizer)
                 scaler.update()
             seen += len(labels)
-            if watch:
-                watch(network, seen)
+            watch(network, seen)
     network.eval()
     return accuracy(network, DataLoader(test, batch_size=128, num_workers=2), device)
 
 
-def cifar10(train: Dataset[Any], test: Dataset[Any], epochs: int, device: torch.device, watch: Watch | None) -> float:
+def cifar10(train: Dataset[Any], test: Dataset[Any], epochs: int, device: torch.device, watch: Watch) -> float:
     """AlexNet with batch norm on CIFAR-10 with SGD."""
-    network = AlexNet(3, 10, widths=[96, 256, 384, 384, 256], batch_norm=True, padding=0).to(device)
+    network = untouched(AlexNet(3, 10, widths=[96, 256, 384, 384, 256], batch_norm=True, padding=0)).to(device)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.005, momentum=0.9, weight_decay=0.005)
     loader = DataLoader(train, batch_size=64, shuffle=True)
     seen = 0
@@ -70,13 +71,21 @@ def cifar10(train: Dataset[Any], test: Dataset[Any], epochs: int, device: torch.
             loss.backward()
             optimizer.step()
             seen += len(labels)
-            if watch:
-                watch(network, seen)
+            watch(network, seen)
     # mistake: no network.eval(), so dropout and the batch's own statistics stay on
     return accuracy(network, DataLoader(test, batch_size=64), device)
 
 
+def untouched(network: nn.Module) -> nn.Module:
+    """With the weights that torch gives its layers, as the tutorials leave them; ours has others in convolutions."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.reset_parameters()
+    return network
+
+
 def accuracy(network: nn.Module, loader: DataLoader[Any], device: torch.device) -> float:
+    """In 0..1, in whatever mode the network is."""
     right, total = 0, 0
     with torch.no_grad():
         for images, labels in loader:
@@ -89,65 +98,89 @@ def accuracy(network: nn.Module, loader: DataLoader[Any], device: torch.device) 
 TUTORIALS = {"mnist": mnist, "cifar10": cifar10}
 
 
-def images_of(name: str, data_dir: Path) -> tuple[Any, Any, str]:
-    """Training and official test images as the tutorial prepares them, one by one, and the name of the data.
+def images_of(name: str, data_dir: Path, jpeg: bool = False) -> tuple[Any, Any]:
+    """Training and official test images as the tutorial prepares them, one by one.
 
-    CIFAR-10 is taken as a folder of JPEGs where there is one; that is another data set, and has a name of its own.
+    Args:
+        name: "mnist" or "cifar10".
+        jpeg: the second one's are those that benchmarks.jpeg writes.
+
+    Raises:
+        UserError: they are not in `data_dir`.
     """
-    size = Resize((227, 227))
-    if name == "mnist":
-        steps = Compose([size, ToTensor(), Normalize(0.5, 0.5)])
-        train, test = (datasets.MNIST(str(data_dir), train=part, transform=steps) for part in (True, False))
-        return train, test, "mnist"
-    train_steps = Compose([size, RandomHorizontalFlip(), ToTensor(), Normalize(*CIFAR)])
-    test_steps = Compose([size, ToTensor(), Normalize(*IMAGENET)])  # mistake: not what it was trained with
-    folder = data_dir / "cifar10-jpeg"
-    if folder.is_dir():
-        parts = {"train": train_steps, "test": test_steps}
-        train, test = (datasets.ImageFolder(str(folder / part), steps) for part, steps in parts.items())
-        return train, test, "cifar10_jpeg"
-    train, test = (
-        datasets.CIFAR10(str(data_dir), part, steps) for part, steps in ((True, train_steps), (False, test_steps))
-    )
-    return train, test, "cifar10"
+    try:
+        if name == "mnist":
+            steps = Compose([SIZE, ToTensor(), Normalize(0.5, 0.5)])
+            train, test = (datasets.MNIST(str(data_dir), train=part, transform=steps) for part in (True, False))
+            return train, test
+        train_steps = Compose([SIZE, RandomHorizontalFlip(), ToTensor(), Normalize(*CIFAR)])
+        test_steps = Compose([SIZE, ToTensor(), Normalize(*IMAGENET)])  # mistake: not what it was trained with
+        if jpeg:
+            train = datasets.ImageFolder(str(data_dir / "cifar10-jpeg" / "train"), train_steps)
+            test = datasets.ImageFolder(str(data_dir / "cifar10-jpeg" / "test"), test_steps)
+            return train, Subset(test, mixed(len(test)).tolist())
+        return datasets.CIFAR10(str(data_dir), True, train_steps), datasets.CIFAR10(str(data_dir), False, test_steps)
+    except (RuntimeError, OSError) as error:
+        raise UserError(f"--data-dir {data_dir}: {str(error).splitlines()[0]} torchvision can't read it.") from error
+
+
+def mixed(count: int) -> Tensor:
+    """An order of test images, int64 (count,): a folder has them class by class, the genuine files have them mixed.
+
+    It matters only to a network that is scored in training mode, whose batch norm takes the batch's own statistics.
+    """
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.published", description=__doc__)
     parser.add_argument("tutorial", choices=TUTORIALS)
+    parser.add_argument("--jpeg", action="store_true", help="CIFAR-10 as JPEGs, which benchmarks.jpeg writes")
     parser.add_argument("--images", type=int, help="so many training images, each class by its share; default: all")
-    parser.add_argument("--epochs", type=int, help="default: the tutorial's 5 or 20")
     parser.add_argument("--seed", type=int, default=1, help="of the weights, dropout and order")
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path, default=Path("published.json"), help="the file for what came of it")
     options = parser.parse_args()
-    write_json(options.out, run(options.tutorial, options.images, options.epochs, options.seed, options.data_dir))
+    with explained():
+        check_target("--out", options.out, (".json",))
+        found = run(options.tutorial, options.images, options.seed, options.data_dir, options.jpeg)
+        write_json(options.out, found)
+    print(f"{found['accuracy']:.2%} of {found['scored_images']:,} test images after {found['seconds']:,.0f} s")
 
 
-def run(name: str, images: int | None, epochs: int | None, seed: int, data_dir: Path) -> records.Record:
-    """Train and score one tutorial; what is trained on and for how long as the record of the leaderboard has it."""
+def run(name: str, images: int | None, seed: int, data_dir: Path, jpeg: bool = False) -> Record:
+    """Train and score one tutorial; gives the record of it, with the accuracy in 0..1 and the seconds of training.
+
+    Raises:
+        UserError: its images are not there, or not so many.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    train, test, data = images_of(name, data_dir)
+    train, test = images_of(name, data_dir, jpeg)
     if images is not None:
         train = Subset(train, stratified(torch.as_tensor(train.targets), images).tolist())
     torch.manual_seed(seed)
-    times: list[float] = []
-    began = time.perf_counter()
-    score = TUTORIALS[name](train, test, epochs or EPOCHS[name], device, lambda *_: times.append(time.perf_counter()))
+    began = ended = time.perf_counter()
+
+    def watch(network: nn.Module, seen: int) -> None:
+        nonlocal ended
+        ended = time.perf_counter()
+
+    score = TUTORIALS[name](train, test, EPOCHS[name], device, watch)
+    data = "cifar10_jpeg" if jpeg else name
     return {
         "seed": seed,
         "data": data,
         "source": "full",
         "images": len(train),
-        "epochs": epochs or EPOCHS[name],
+        "epochs": EPOCHS[name],
         "scored_on": data,
         "scored_images": len(test),
         "accuracy": score,
         "val_accuracy": None,
         "val_images": 0,
-        "seconds": round(times[-1] - began, 2),
+        "seconds": round(ended - began, 2),
         "interruptions": 0,
-        **records.here(device.type, "16-mixed" if name == "mnist" and device.type == "cuda" else "32-true"),
+        **here(device.type, "16-mixed" if name == "mnist" and device.type == "cuda" else "32-true"),
     }
 
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from src import results
+from src.cli import end
+from src.config import UserError
+from src.files import write_json
 
-ROOT = Path(__file__).parent.parent
 RECORDS = Path(__file__).parent / "results" / "accuracy"
 RUNS = Path("logs", "leaderboard")
 Record = dict[str, Any]
+ALIKE = ("data", "source", "images", "epochs", "precision", "scored_on", "scored_images")  # for every seed of a row
 
 
 def path_of(record: Record) -> Path:
@@ -33,12 +38,23 @@ def name_of(machine: dict[str, Any], device: str) -> str:
 def here(device: str, precision: str) -> Record:
     """What a record says of this machine, the versions and the revision; `device` is "cpu" or "cuda"."""
     machine = results.machine()
-    name, threads = name_of(machine, device), machine["threads"]
-    return {"machine": name, "threads": threads, "precision": precision, "versions": results.versions(), **stamp()}
+    return {
+        "machine": name_of(machine, device),
+        "threads": machine["threads"],
+        "precision": precision,
+        "versions": results.versions(),
+        "git": results.git_state(),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
 
 
-def stamp() -> Record:
-    return {"git": results.git_state(), "date": datetime.now(UTC).date().isoformat()}
+@contextmanager
+def explained() -> Iterator[None]:
+    """Say a wrong request in a sentence, and leave with exit code 2."""
+    try:
+        yield
+    except UserError as error:
+        end(error, 2)
 
 
 def of_run(folder: Path) -> Record:
@@ -65,6 +81,17 @@ def of_run(folder: Path) -> Record:
         "git": found["git"],
         "date": found["date"],
     }
+
+
+def save(record: Record) -> None:
+    """Write a record, and remove those of other seeds on this machine that were run otherwise: they make no mean."""
+    path = path_of(record)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, record)
+    for other in load():
+        same_row = other["row"] == record["row"] and other["machine"] == record["machine"]
+        if same_row and any(other[key] != record[key] for key in ALIKE):
+            path_of(other).unlink()
 
 
 def load() -> list[Record]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 Section = Literal["recipes", "tutorials", "mistakes", "repeats"]
@@ -27,10 +28,14 @@ class Row:
 
     def shown(self, seed: int) -> str:
         """The command as a user types it."""
-        return " ".join([*self.variables, "python -m", self.command, self.seeded(seed)])
+        return " ".join(
+            [*self.variables, "python -m", self.command, f"seed={seed}" if self.is_run else f"--seed {seed}"]
+        )
 
-    def seeded(self, seed: int) -> str:
-        return f"seed={seed}" if self.is_run else f"--seed {seed}"
+    def overrides(self, seed: int, data_dir: Path, folder: Path) -> list[str]:
+        """Of a run of src.train: what it is told, with where its images and its results lie."""
+        where = [f"dataset.source={self.source}", f"data_dir={data_dir}", f"hydra.run.dir={folder}"]
+        return [*self.command.split()[1:], f"seed={seed}", *where]
 
     @property
     def is_run(self) -> bool:
@@ -53,12 +58,18 @@ ROWS = [
     ),
     Row("cifar10_gpu", "recipes", "`cifar10`", "src.train experiment=cifar10 device=gpu", 5, device="gpu"),
     Row("published_mnist_4000", "tutorials", "first tutorial as published", "benchmarks.published mnist --images 4000"),
+    Row(
+        "mnist_4000",
+        "tutorials",
+        "`mnist` on the same images",
+        "src.train experiment=mnist dataset.limit=4000 trainer.max_epochs=3",
+    ),
     Row("mnist_tutorial", "tutorials", "`mnist_tutorial`", f"src.train {FEW_DIGITS}", quick=True),
     Row(
         "published_cifar10_1200",
         "tutorials",
         "second tutorial as published",
-        "benchmarks.published cifar10 --images 1200",
+        "benchmarks.published cifar10 --jpeg --images 1200",
         seeds=1,
     ),
     Row("cifar10_tutorial", "tutorials", "`cifar10_tutorial`", f"src.train {FEW_PHOTOS}"),
@@ -71,6 +82,12 @@ ROWS = [
         "gradients zeroed at each batch, a step on every fourth",
         "benchmarks.mistakes thrown_away_batches",
         quick=True,
+    ),
+    Row(
+        "averaged_batches",
+        "mistakes",
+        "no mistake: a step on the mean of every four batches",
+        f"src.train {FEW_DIGITS} trainer.accumulate_grad_batches=4",
     ),
     Row("no_validation", "mistakes", "no validation: the last epoch's weights", "benchmarks.mistakes no_validation"),
     Row("never_eval", "mistakes", "scored without evaluation mode", "benchmarks.mistakes never_eval"),
@@ -94,8 +111,9 @@ ROWS = [
     Row("quick_gpu", "repeats", "a GPU", "src.train experiment=quick device=gpu", 1, device="gpu", source="sample"),
 ]
 
-# the corrected recipe that each mistake was added to
+# the corrected recipe that each change was made to
 BASES = {
+    "averaged_batches": "mnist_tutorial",
     "no_shuffling": "mnist_tutorial",
     "thrown_away_batches": "mnist_tutorial",
     "no_validation": "mnist_tutorial",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
 from benchmarks import pace, records
-from benchmarks.records import ROOT, Record
+from benchmarks.records import Record
 from benchmarks.rows import BASES, ROWS, Row
 from benchmarks.table import load, renewed
+from benchmarks.turns import ROOT
+from src.files import write_text
 
 DATA = {
     "mnist": "MNIST",
@@ -41,7 +44,8 @@ class Standing:
     @property
     def seeds(self) -> str:
         numbers = [run["seed"] for run in self.runs]
-        return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+        together = numbers == list(range(numbers[0], numbers[-1] + 1)) and len(numbers) > 1
+        return f"{numbers[0]} to {numbers[-1]}" if together else ", ".join(map(str, numbers))
 
     @property
     def learned_from(self) -> str:
@@ -62,43 +66,60 @@ class Standing:
 
     @property
     def dates(self) -> str:
-        found = sorted({run["date"] for run in self.runs})
-        return found[0] if len(found) == 1 else f"{found[0]} to {found[-1]}"
+        return dates_of(self.runs)
 
     @property
     def revisions(self) -> str:
-        """A star says that the code was not that of the revision alone."""
-        found = {run["git"]["revision"][:7] + "*" * run["git"]["modified"] for run in self.runs if run["git"]}
-        return ", ".join(sorted(found))
+        return revisions_of(self.runs)
+
+
+def dates_of(runs: list[Record]) -> str:
+    found = sorted({run["date"] for run in runs})
+    return found[0] if len(found) == 1 else f"{found[0]} to {found[-1]}"
+
+
+def revisions_of(runs: list[Record]) -> str:
+    """A star says that the code was not that of the revision alone."""
+    return ", ".join(sorted({run["git"]["revision"][:7] + "*" * run["git"]["modified"] for run in runs if run["git"]}))
 
 
 def write() -> None:
     for page, content in pages().items():
-        page.write_text(content, encoding="utf-8")
+        write_text(page, content)
 
 
-def pages(found: list[Record] | None = None) -> dict[Path, str]:
+def pages() -> dict[Path, str]:
     """Each page that has standings, with them renewed."""
-    found = records.load() if found is None else found
+    found = [record for record in records.load() if is_current(record)]
     parts = {ROOT / "README.md": [overview(found)], ROOT / "docs" / "results.md": details(found)}
     tables = {page: renewed(page.read_text(encoding="utf-8"), texts, MARK) for page, texts in parts.items()}
-    return tables | {path: recipe(path, found) for path in sorted(RECIPES.glob("*.yaml"))}
+    return tables | {path: recipe(path, found) for path in sorted(RECIPES.glob("*.yaml")) if rows_of(path)}
+
+
+def is_current(record: Record) -> bool:
+    """Whether its row still has the command that it was made by."""
+    return any(row.name == record["row"] and row.shown(record["seed"]) == record["command"] for row in ROWS)
+
+
+def rows_of(path: Path) -> list[Row]:
+    """The rows that a recipe's file is measured by."""
+    sections = ("recipes", "tutorials")
+    return [row for row in ROWS if row.section in sections and f"experiment={path.stem}" in row.command.split()]
 
 
 def recipe(path: Path, found: list[Record]) -> str:
     """A recipe's file, whose head says what came of its command."""
-    _, defaults, rest = path.read_text(encoding="utf-8").partition("defaults:\n")
+    content = path.read_text(encoding="utf-8")
     lines = ["# @package _global_"]
-    for row in ROWS:
-        if row.section in ("recipes", "tutorials") and f"experiment={path.stem}" in row.command.split():
-            lines.append(f"# python -m {row.command}")
-            lines += [
-                f"# {one.accuracy} of {one.scored_on}; {one.seconds} s; seed {one.seeds}; {one.dates}\n"
-                f"# {one.runs[0]['machine']}, {one.runs[0]['precision']}"
-                for one in standings(found, row.section)
-                if one.row is row
-            ] or [f"# {NOT_MEASURED}"]
-    return "\n".join(lines) + "\n" + defaults + rest
+    for row in rows_of(path):
+        lines.append(f"# python -m {row.command}")
+        lines += [
+            f"# {one.accuracy} of {one.scored_on}; {one.seconds} s; seed {one.seeds}; {one.dates}\n"
+            f"# {one.runs[0]['machine']}, {one.runs[0]['precision']}"
+            for one in standings(found, row.section)
+            if one.row is row
+        ] or [f"# {NOT_MEASURED}"]
+    return "\n".join(lines) + "\n" + re.sub(r"\A(#.*\n)*", "", content)
 
 
 def standings(found: list[Record], section: str) -> list[Standing]:
@@ -118,34 +139,36 @@ def missing(found: list[Record], section: str) -> list[Row]:
 
 
 def overview(found: list[Record]) -> str:
-    """The README's table: recipes and tutorials."""
+    """The README's tables: recipes and tutorials, machine by machine."""
     lines = []
     shown = standings(found, "recipes") + standings(found, "tutorials")
     for machine in dict.fromkeys(one.runs[0]["machine"] for one in shown):
         here = [one for one in shown if one.runs[0]["machine"] == machine]
-        lines += ["| recipe | learned from, images × epochs | scored on | accuracy | seeds | training |"]
-        lines += ["|---|---|---|---|---|---|"]
-        lines += [
-            f"| {one.row.title} | {one.learned_from} | {one.scored_on} | {one.accuracy} | {one.seeds} "
-            f"| {one.seconds} s |"
-            for one in here
-        ]
-        runs = [run for one in here for run in one.runs]
-        lines += ["", f"{footnote(runs)}", ""]
+        lines += ["| recipe | learned from, images × epochs | scored on | accuracy | seeds | training | command |"]
+        lines += ["|---|---|---|---|---|---|---|"]
+        for one in here:
+            facts = (one.row.title, one.learned_from, one.scored_on, one.accuracy, one.seeds, f"{one.seconds} s")
+            lines.append("| " + " | ".join([*facts, one.command]) + " |")
+        lines += ["", footnote(here), ""]
     rows = missing(found, "recipes") + missing(found, "tutorials")
     if rows:
-        lines += ["Not measured: " + ", ".join(f"`{row.shown(1)}`" for row in rows) + ".", ""]
+        lines += ["Not measured:", "", *(f"    {row.shown(1)}" for row in rows), ""]
     return "\n".join(lines)
 
 
-def footnote(runs: list[Record]) -> str:
-    """The machine, the versions, the dates."""
-    first, dates = runs[0], sorted({run["date"] for run in runs})
-    precisions = ", ".join(sorted({run["precision"] for run in runs}))
-    when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+def footnote(here: list[Standing]) -> str:
+    """What the rows of one machine have in common."""
+    runs = [run for one in here for run in one.runs]
+    first = runs[0]
+    ours, theirs = (
+        ", ".join(sorted({one.runs[0]["precision"] for one in here if one.row.is_run is side}))
+        for side in (True, False)
+    )
+    precision = ours + (f" (as published: {theirs})" if theirs else "")
     return (
-        f"{first['machine']}, torch {first['versions']['torch']}, Python {first['versions']['python']}, {precisions}; "
-        f"{when}. Training: mean seconds, validation in them."
+        f"{first['machine']}; torch {first['versions']['torch']}, Python {first['versions']['python']}, "
+        f"{precision}; {dates_of(runs)}; revision {revisions_of(runs)}. Accuracy: mean ± standard "
+        "deviation over the seeds. Training: mean seconds, with validation."
     )
 
 
@@ -181,27 +204,28 @@ def place(row: Row) -> str:
 
 
 def prices(found: list[Record]) -> str:
-    """Each mistake beside the recipe that it was added to; the price is the mean over the seeds that both have."""
+    """Each mistake below the recipe that it was added to; its price is the mean over the seeds that both have."""
     lines = [
         "| | accuracy | price, points | seeds | seconds | machine | command | date | revision |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    mistakes = standings(found, "mistakes")
-    bases = [one for one in standings(found, "tutorials") if one.row.name in BASES.values()]
-    for base in bases:
-        data = f"{base.learned_from}, scored on {base.scored_on}"
-        machine = base.runs[0]["machine"]
-        added = [one for one in mistakes if BASES[one.row.name] == base.row.name and one.runs[0]["machine"] == machine]
-        for one in [base, *added]:
-            title = f"{one.row.title} as corrected ({data})" if one is base else f"and {one.row.title}"
-            cost = "" if one is base else price(base, one)
-            lines.append(
-                f"| {title} | {one.accuracy} | {cost} | {one.seeds} | {one.seconds} | {machine} | {one.command} "
-                f"| {one.dates} | {one.revisions} |"
-            )
+    bases = {(one.row.name, one.runs[0]["machine"]): one for one in standings(found, "tutorials")}
+    last = None
+    for spoilt in sorted(standings(found, "mistakes"), key=lambda one: BASES[one.row.name], reverse=True):
+        machine = spoilt.runs[0]["machine"]
+        base = bases.get((BASES[spoilt.row.name], machine))
+        if base is not last and base is not None:
+            lines.append(priced(base, f"{base.row.title}: {base.learned_from}, scored on {base.scored_on}", "0"))
+        lines.append(priced(spoilt, spoilt.row.title, price(base, spoilt) if base else NOT_MEASURED))
+        last = base
     for row in missing(found, "mistakes"):
         lines.append(f"| {row.title} | {NOT_MEASURED} | | | | | `{row.shown(1)}` | | |")
     return "\n".join(lines) + "\n"
+
+
+def priced(one: Standing, title: str, cost: str) -> str:
+    facts = (title, one.accuracy, cost, one.seeds, one.seconds, one.runs[0]["machine"], one.command, one.dates)
+    return "| " + " | ".join([*facts, one.revisions]) + " |"
 
 
 def price(base: Standing, spoilt: Standing) -> str:
@@ -214,8 +238,8 @@ def price(base: Standing, spoilt: Standing) -> str:
 
 def pace_table() -> str:
     lines = [
-        "| | command | to 98 % | to 99 % | best | in seconds of training | machine | date | revision |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| | command | to 98 % | to 99 % | best | in seconds of training | seed | machine | date | revision |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     found = load(pace.RESULTS)
     for one in found:
@@ -224,10 +248,10 @@ def pace_table() -> str:
             best = max(accuracy for _, accuracy in way["curve"])
             lines.append(
                 f"| {side} | `{way['command']}` | {to[0]} | {to[1]} | {best:.2%} | {way['seconds']:,.0f} "
-                f"| {one['machine']} | {one['date']} | {one['git']['revision'][:7]} |"
+                f"| {one['seed']} | {one['machine']} | {one['date']} | {revisions_of([one])} |"
             )
     if not found:
-        lines.append(f"| ours, tutorial | `python -m benchmarks.pace` | {NOT_MEASURED} | | | | | | |")
+        lines.append(f"| ours, tutorial | `python -m benchmarks.pace` | {NOT_MEASURED} | | | | | | | |")
     return "\n".join(lines) + "\n"
 
 
