@@ -28,7 +28,7 @@ PICTURES = {
     "training images, augmented",
 }
 QUICK = [*(text for text in NARROW if not text.startswith("dashboard")), "experiment=quick", "batch_size=64"]
-QUICK.append("dashboard.share=1.0")  # validations come within a second here
+QUICK += ["optimizer.lr=1e-3", "dashboard.share=1.0"]  # validations come within a second here
 LIMITS = ["trainer.limit_train_batches=4", "trainer.limit_val_batches=2", "trainer.limit_test_batches=2"]
 
 
