@@ -143,7 +143,7 @@ class TestPublished:
         bound = (64 * 9) ** -0.5  # of torch's uniform distribution
         nn.init.constant_(layer.weight, 9.0)
         published.untouched(nn.Sequential(layer))
-        assert 0.9 * bound < float(layer.weight.abs().max()) <= bound
+        assert 0.9 * bound < float(layer.weight.detach().abs().max()) <= bound
 
     def test_record_says_what_it_learned_from(self, networks: list[Tiny], digits: Path, tmp_path: Path) -> None:
         record = published.run("mnist", 200, 7, digits)

@@ -296,7 +296,7 @@ class TestSubmitit:
         process = start(in_tmp, "-m", *options, "hydra/launcher=submitit_local", f"hydra.sweep.dir={sweep}")
         table = sweep / "seed-1/metrics.csv"
         wait_for(lambda: table.exists() and "val" in table.read_text(), process)
-        os.kill(_worker(str(sweep), "_0_log"), signal.SIGUSR2)  # as SLURM does before it takes the machine away
+        os.kill(_worker(str(sweep), "sweep/seed-1/"), signal.SIGUSR2)  # as SLURM does before it takes the machine away
         out, err = process.communicate(timeout=200)
         assert process.returncode == 0, out + err
         logs = "".join(path.read_text() for path in sweep.glob(".submitit/*/*_log.*"))
