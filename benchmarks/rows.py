@@ -45,7 +45,7 @@ class Row:
 
 LONG = "trainer.max_epochs=20 device=gpu"
 FEW_DIGITS = "experiment=mnist_tutorial dataset.limit=4000"
-FEW_PHOTOS = "experiment=cifar10_tutorial dataset=cifar10_jpeg dataset.limit=1200"
+FEW_PHOTOS = "experiment=cifar10_tutorial dataset=cifar10_jpeg dataset.limit=800"
 
 ROWS = [
     Row("quick", "recipes", "`quick`", "src.train experiment=quick", quick=True, source="sample"),
@@ -66,10 +66,10 @@ ROWS = [
     ),
     Row("mnist_tutorial", "tutorials", "`mnist_tutorial`", f"src.train {FEW_DIGITS}", quick=True),
     Row(
-        "published_cifar10_1200",
+        "published_cifar10_800",
         "tutorials",
         "second tutorial as published",
-        "benchmarks.published cifar10 --jpeg --images 1200",
+        "benchmarks.published cifar10 --jpeg --images 800",
         seeds=1,
     ),
     Row("cifar10_tutorial", "tutorials", "`cifar10_tutorial`", f"src.train {FEW_PHOTOS}"),
