@@ -17,7 +17,7 @@ from src.config import Device, Precision, TrainConfig, UserError
 from src.data.images import ImageSet
 from src.data.preparation import Preparation
 from src.hardware import Hardware, pick_hardware
-from src.model.layers import last_convolution
+from src.model.layers import last_feature_maps
 
 LIGHT = 128  # of 255: the edge of a drawing on light paper is at least this
 
@@ -81,8 +81,9 @@ class Predictor:
 
     def saliency(self, images: Tensor, classes: Tensor) -> Tensor | None:
         """Where in each image the network saw the class int64 (B,): Grad-CAM (Selvaraju et al. 2017) of the last
-        convolution, float32 (B, H, W) in 0..1 at the images' size; None where there is no convolution."""
-        layer = last_convolution(self.network, self.prepare(images[:1]))
+        convolution's maps, as they are after its activation: before it most of a map is below zero, and nothing would
+        be left. float32 (B, H, W) in 0..1 at the images' size; None where there is no convolution."""
+        layer = last_feature_maps(self.network, self.prepare(images[:1]))
         if layer is None:
             return None
         with warnings.catch_warnings():  # of a progress bar that a notebook has no widgets for

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from src.answers import Answers
 from src.config import UserError
 from src.data.images import ImageSet, has_dark_background
 from src.data.sample import read_mnist_sample
+from src.model.layers import last_feature_maps
 from src.predictor import Predictor
 
 
@@ -73,13 +75,27 @@ class TestPredictor:
         assert maps is not None
         assert maps.shape == (len(images), 28, 28)
         assert 0 <= float(maps.min()) <= float(maps.max()) <= 1
+        assert (maps.amax((1, 2)) > 0.99).all(), "no map is empty"
         middle = maps[:, 4:24, 4:24].mean()
-        assert middle > 1.3 * maps.mean()  # where MNIST's digits are
+        assert middle > 1.2 * maps.mean()  # where MNIST's digits are
 
     def test_refuses_images_of_other_channels(self, trained: Path) -> None:
         predictor = Predictor.load(trained / "checkpoints" / "best.ckpt")
         with pytest.raises(UserError, match="3 channels"):
             predictor(torch.zeros(1, 3, 28, 28, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("layers", "place"),
+    [
+        ([nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2)], 4),
+        ([nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.ReLU()], 0),
+        ([nn.MaxPool2d(2), nn.ReLU()], None),
+    ],
+)
+def test_last_feature_maps_are_those_after_the_activation(layers: list[nn.Module], place: int | None) -> None:
+    found = last_feature_maps(nn.Sequential(*layers), torch.zeros(1, 1, 16, 16))
+    assert found is (None if place is None else layers[place])
 
 
 @pytest.mark.parametrize(("level", "channels", "dark"), [(0, 1, True), (255, 1, False), (128, 1, False), (0, 3, False)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 import torch
 from torch import Tensor, nn
 
@@ -11,17 +13,25 @@ def convolutions(network: nn.Module) -> list[nn.Conv2d]:
     return [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
 
 
-def last_convolution(network: nn.Module, images: Tensor) -> nn.Conv2d | None:
-    """The last one that a pass over `images` comes through; some layers work in training only."""
-    passed: list[nn.Conv2d] = []
-    hooks = [layer.register_forward_hook(lambda layer, *_: passed.append(layer)) for layer in convolutions(network)]
+def last_feature_maps(network: nn.Module, images: Tensor) -> nn.Module | None:
+    """The layer that gives the maps of the last convolution that a pass over `images` comes through.
+
+    Where layers that keep their shape come next, as normalization and activation do, it is the last of these.
+    """
+    passed: list[tuple[nn.Module, torch.Size]] = []
+    layers = [layer for layer in network.modules() if not list(layer.children())]
+    hooks = [layer.register_forward_hook(lambda layer, _, out: passed.append((layer, out.shape))) for layer in layers]
     try:
         with torch.inference_mode():
             network.forward(images)
     finally:
         for hook in hooks:
             hook.remove()
-    return passed[-1] if passed else None
+    last = max((place for place, (layer, _) in enumerate(passed) if isinstance(layer, nn.Conv2d)), default=None)
+    if last is None:
+        return None
+    shape = passed[last][1]
+    return [layer for layer, _ in takewhile(lambda one: one[1] == shape, passed[last:])][-1]
 
 
 def first_filters(network: nn.Module) -> Tensor | None:
