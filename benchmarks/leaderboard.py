@@ -20,20 +20,26 @@ import torch
 from benchmarks import pace, records, standings
 from benchmarks.rows import BASES, ROWS, Row, find
 from src.cli import end
-from src.config import RunError, Stopped
+from src.config import RunError, Stopped, UserError
 from src.files import write_json
 from src.jobs import follow
+from src.validation import nearest
+
+DATA = Path("data")
+NAMES = [*(row.name for row in ROWS), "pace"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.leaderboard", description=__doc__)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--quick", action="store_true", help="one seed of three rows: 15 minutes on two cores")
-    which.add_argument("--rows", nargs="+", choices=[*(row.name for row in ROWS), "pace"], help="only these")
+    which.add_argument("--rows", nargs="+", metavar="ROW", help=f"only these: {', '.join(NAMES)}")
     which.add_argument("--tables", action="store_true", help="run nothing, only write the tables")
-    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where the images lie")
+    parser.add_argument("--data-dir", type=Path, default=DATA, help="where the images lie")
     parser.add_argument("--fresh", action="store_true", help="run again what is finished in logs/leaderboard")
     options = parser.parse_args()
+    with records.explained():
+        check(options.rows or [], options.data_dir)
     failed = []
     try:
         if not options.tables:
@@ -45,6 +51,17 @@ def main() -> None:
     for line in failed:
         print(f"error: {line}", file=sys.stderr)
     raise SystemExit(1 if failed else 0)
+
+
+def check(names: list[str], data_dir: Path) -> None:
+    """Raises:
+    UserError: there is no such row or folder.
+    """
+    for name in names:
+        if name not in NAMES:
+            raise UserError(f"--rows {name}: there is no such row.{nearest(name, NAMES)} --help names them all.")
+    if data_dir != DATA and not data_dir.is_dir():
+        raise UserError(f"--data-dir {data_dir}: there is no such folder.")
 
 
 def run_all(names: list[str] | None, quick: bool, data_dir: Path, fresh: bool) -> list[str]:

@@ -121,7 +121,10 @@ def images_of(name: str, data_dir: Path, jpeg: bool = False) -> tuple[Any, Any]:
             return train, Subset(test, mixed(len(test)).tolist())
         return datasets.CIFAR10(str(data_dir), True, train_steps), datasets.CIFAR10(str(data_dir), False, test_steps)
     except (RuntimeError, OSError) as error:
-        raise UserError(f"--data-dir {data_dir}: {str(error).splitlines()[0]} torchvision can't read it.") from error
+        folder = data_dir / ("MNIST/raw" if name == "mnist" else "cifar10-jpeg" if jpeg else "cifar-10-batches-py")
+        raise UserError(
+            f"{folder}: torchvision finds no whole {name} there, and nothing is downloaded here."
+        ) from error
 
 
 def mixed(count: int) -> Tensor:

@@ -115,8 +115,8 @@ class TestPublished:
         [
             (["mnist", "--images", "0"], "0 training images: expected a number from 1 to 768"),
             (["mnist", "--images", "769"], "769 training images: expected a number from 1 to 768"),
-            (["cifar10", "--jpeg"], "--data-dir"),
-            (["cifar10"], "Dataset not found"),
+            (["cifar10", "--jpeg"], "cifar10-jpeg: torchvision finds no whole cifar10 there"),
+            (["cifar10"], "cifar-10-batches-py: torchvision finds no whole cifar10 there"),
             (["mnist", "--out", "no/where.json"], "--out=no/where.json"),
         ],
     )
@@ -355,6 +355,26 @@ class TestLeaderboard:
         head, _, rest = standings.recipe(path, found).partition("defaults:\n")
         assert rest == content.partition("defaults:\n")[2]
         assert "# 91.50% ± 0.71 of MNIST test, 10,000; 102 s; seed 1 to 2; 2026-11-21 to 2026-11-22\n" in head
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["--rows", "mnsit"], "--rows mnsit: there is no such row. Did you mean mnist?"),
+            (["--data-dir", "no/where"], "--data-dir no/where: there is no such folder."),
+        ],
+    )
+    def test_wrong_requests_are_answered_in_a_sentence(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        arguments: list[str],
+        words: str,
+    ) -> None:
+        monkeypatch.setattr("sys.argv", ["leaderboard", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            leaderboard.main()
+        assert ended.value.code == 2
+        assert words in capsys.readouterr().err
 
     def test_short_form_is_one_seed_of_few_rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
