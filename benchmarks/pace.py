@@ -141,7 +141,7 @@ def cut_as_ours(train_set: datasets.MNIST) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pace", description=__doc__)
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
-    parser.add_argument("--minutes", type=float, default=15, help="of training, after which the tutorial is given up")
+    parser.add_argument("--minutes", type=float, default=10, help="of training, after which the tutorial is given up")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
@@ -169,7 +169,7 @@ def found_of(side: str) -> Path:
     return records.RUNS / "pace" / f"{side}.json"
 
 
-def run(data_dir: Path, minutes: float = 15) -> None:
+def run(data_dir: Path, minutes: float = 10) -> None:
     """Measure what was not yet, and write it.
 
     Raises:

@@ -57,18 +57,23 @@ ROWS = [
         "fashion_mnist_gpu", "recipes", "`fashion_mnist`", f"src.train experiment=fashion_mnist {LONG}", 5, device="gpu"
     ),
     Row("cifar10_gpu", "recipes", "`cifar10`", "src.train experiment=cifar10 device=gpu", 5, device="gpu"),
-    Row("published_mnist_4000", "tutorials", "first tutorial as published", "benchmarks.published mnist --images 4000"),
+    Row(
+        "published_mnist_4000",
+        "tutorials",
+        "first tutorial as published, but on fewer images",
+        "benchmarks.published mnist --images 4000",
+    ),
     Row(
         "mnist_4000",
         "tutorials",
-        "`mnist` on the same images",
+        "`mnist` on the same images, a tenth for validation",
         "src.train experiment=mnist dataset.limit=4000 trainer.max_epochs=3",
     ),
     Row("mnist_tutorial", "tutorials", "`mnist_tutorial`", f"src.train {FEW_DIGITS}", quick=True),
     Row(
         "published_cifar10_800",
         "tutorials",
-        "second tutorial as published",
+        "second tutorial as published, but on fewer images",
         "benchmarks.published cifar10 --jpeg --images 800",
         seeds=1,
     ),

@@ -38,6 +38,12 @@ class Standing:
         return f"{fmean(found):.2%}" + (f" ± {100 * stdev(found):.2f}" if len(found) > 1 else "")
 
     @property
+    def each(self) -> str:
+        """The accuracy with each seed, in their order, where they are more than one."""
+        found = [f"{100 * run['accuracy']:.1f}" for run in self.runs]
+        return f"{self.accuracy} ({', '.join(found)})" if len(found) > 1 else self.accuracy
+
+    @property
     def seconds(self) -> str:
         return f"{fmean(run['seconds'] for run in self.runs):,.0f}"
 
@@ -191,7 +197,7 @@ def table(found: list[Record], section: str) -> str:
     ]
     for one in standings(found, section):
         lines.append(
-            f"| {one.row.title} | {one.learned_from} | {one.scored_on} | {one.seeds} | {one.accuracy} | {one.seconds} "
+            f"| {one.row.title} | {one.learned_from} | {one.scored_on} | {one.seeds} | {one.each} | {one.seconds} "
             f"| {one.runs[0]['machine']} | {one.command} | {one.dates} | {one.revisions} |"
         )
     for row in missing(found, section):

@@ -96,7 +96,7 @@ def table(result: dict[str, Any]) -> str:
         f"**{machine['device']}{cores}**, {result['precision']} but for the tutorial and Lightning as usual; "
         f"torch {versions['torch']}, Lightning {versions['lightning']}, Python {versions['python']}; "
         f"{result['date']}; `{result['command']}`, medians of {result['rounds']} alternating rounds "
-        "(lowest to highest).\n\n" + "\n".join(lines) + "\n"
+        "(lowest to highest); the ratios below are medians of each round's own.\n\n" + "\n".join(lines) + "\n"
     )
 
 

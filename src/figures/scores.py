@@ -50,7 +50,7 @@ def draw_calibration(figure: Drawing, answers: Answers) -> None:
     upper.set_xlim(0, 1)
     upper.set_ylim(0, 1.02)
     upper.grid(alpha=0.3)
-    upper.legend(fontsize=8, loc="upper left")
+    upper.legend(fontsize=8, loc="best")
     lower.bar(edges, found.counts.numpy(), width=1 / bins, align="edge", color=ORANGE, edgecolor="white")
     lower.set_yscale("symlog", linthresh=1)
     lower.set_ylim(bottom=0)
