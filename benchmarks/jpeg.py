@@ -13,11 +13,12 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.records import explained
-from src.compose import compose, register
-from src.config import TrainConfig, UserError
+from src.config.check import check
+from src.config.compose import compose, register
+from src.config.errors import UserError
+from src.config.schema import TrainConfig
 from src.data.images import ImageSet
-from src.experiment import read_images
-from src.validation import check
+from src.model.build import read_images
 
 QUALITY = 75
 

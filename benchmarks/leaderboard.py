@@ -19,11 +19,11 @@ import torch
 
 from benchmarks import pace, records, standings
 from benchmarks.rows import BASES, ROWS, Row, find
-from src.cli import end
-from src.config import RunError, Stopped, UserError
-from src.files import write_json
-from src.jobs import follow
-from src.validation import nearest
+from src.config.check import nearest
+from src.config.cli import end
+from src.config.errors import RunError, Stopped, UserError
+from src.config.files import write_json
+from src.sweeps.jobs import follow
 
 DATA = Path("data")
 NAMES = [*(row.name for row in ROWS), "pace"]

@@ -21,13 +21,14 @@ from benchmarks import records
 from benchmarks.published import IMAGENET, mixed
 from benchmarks.records import explained
 from benchmarks.rows import BASES, find
-from src import checkpoint, experiment
-from src.cli import launch
-from src.config import TrainConfig
+from src.config.cli import launch
+from src.config.files import check_target, write_json
+from src.config.folder import is_finished
+from src.config.schema import TrainConfig
 from src.data.preparation import Preparation
-from src.files import check_target, write_json
-from src.predictor import Predictor
-from src.runs import is_finished
+from src.model import build as experiment
+from src.model import saved as checkpoint
+from src.model.predictor import Predictor
 from src.train import train
 
 

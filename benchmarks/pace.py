@@ -24,13 +24,14 @@ from torch.utils.data import Subset
 from torchvision import datasets
 
 from benchmarks import published, records
-from src.cli import end, launch
-from src.config import RunError, Stopped, TrainConfig
+from src.config.cli import end, launch
+from src.config.errors import RunError, Stopped
+from src.config.files import write_json
+from src.config.schema import TrainConfig
 from src.data.images import ImageSet, Source, split
 from src.data.preparation import Preparation
-from src.files import write_json
-from src.jobs import follow
-from src.speed import wait
+from src.model.speed import wait
+from src.sweeps.jobs import follow
 from src.train import train
 
 GOALS = (0.98, 0.99)

@@ -11,12 +11,13 @@ from benchmarks.turns import Turns
 
 def parts(case: Case, data: str, device_name: str) -> Any:
     """What src.train builds, without the Trainer."""
-    from src.cli import importing
+    from src.config.cli import importing
 
     with importing():
-        from src import experiment, results
         from src.data.images import split
-        from src.hardware import pick_hardware
+        from src.model import build as experiment
+        from src.model.hardware import pick_hardware
+        from src.results import outcome as results
     config = compose(case, data, device_name)
     hardware = pick_hardware(config.device, config.precision)
     splits = split(experiment.read_images(config.dataset, config.data_dir), config.dataset.valid_fraction, 1)
@@ -28,9 +29,9 @@ def parts(case: Case, data: str, device_name: str) -> Any:
 def compose(case: Case, data: str, device_name: str, overrides: tuple[str, ...] = ()) -> Any:
     import hydra
 
-    from src.compose import register
-    from src.config import CONFIGS, TrainConfig
-    from src.validation import check
+    from src.config.check import check
+    from src.config.compose import register
+    from src.config.schema import CONFIGS, TrainConfig
 
     register()
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
@@ -56,6 +57,6 @@ def gate_callback(turns: Turns) -> Any:
 
 
 def waiter(device: Any) -> Callable[[], None]:
-    from src.speed import wait
+    from src.model.speed import wait
 
     return lambda: wait(device)

@@ -16,7 +16,7 @@ def plain(case: Case, data: str, device_name: str, turns: Turns, **changes: Any)
     import torch
     from torch.nn.functional import cross_entropy
 
-    from src.hardware import keep_freed_memory
+    from src.model.hardware import keep_freed_memory
 
     hardware, datamodule, classifier = parts(case, data, device_name)
     device = torch.device("cuda" if hardware.accelerator == "cuda" else "cpu")
@@ -68,7 +68,7 @@ def batches(datamodule: Any, loader: Any, device: Any, training: bool) -> Iterat
     """Batches without end, as the network sees them; for training drawn and augmented as in a run of ours."""
     import torch
 
-    from src.data.sampling import step_seed
+    from src.data.order import step_seed
 
     epoch, step = 0, 0
     while True:

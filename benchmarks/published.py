@@ -20,9 +20,9 @@ from torchvision import datasets
 from torchvision.transforms import Compose, Normalize, RandomHorizontalFlip, Resize, ToTensor
 
 from benchmarks.records import Record, explained, here
-from src.config import UserError
+from src.config.errors import UserError
+from src.config.files import check_target, write_json
 from src.data.images import stratified
-from src.files import check_target, write_json
 from src.model.alexnet import AlexNet
 
 EPOCHS = {"mnist": 5, "cifar10": 20}

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from src import results
-from src.cli import end
-from src.config import UserError
-from src.files import write_json
+from src.config.cli import end
+from src.config.errors import UserError
+from src.config.files import write_json
+from src.results import outcome as results
 
 RECORDS = Path(__file__).parent / "results" / "accuracy"
 RUNS = Path("logs", "leaderboard")

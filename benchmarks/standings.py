@@ -12,7 +12,7 @@ from benchmarks.records import Record
 from benchmarks.rows import BASES, ROWS, Row
 from benchmarks.table import load, renewed
 from benchmarks.turns import ROOT
-from src.files import write_text
+from src.config.files import write_text
 
 DATA = {
     "mnist": "MNIST",

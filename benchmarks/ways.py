@@ -37,12 +37,12 @@ def ours(case: Case, data: str, device_name: str, turns: Turns, overrides: tuple
 
         return build_and_watch
 
-    from src.cli import importing
+    from src.config.cli import importing
 
     with importing():
-        from src import training
-        from src.callbacks.answers import RecordAnswers
-        from src.hardware import pick_hardware
+        from src.model.hardware import pick_hardware
+        from src.training import trainer as training
+        from src.training.callbacks.answers import RecordAnswers
     training.Session = watched(training.Session)  # type: ignore[assignment,misc]
     src.train.command_line = lambda door: "benchmark"  # there is no command line of Hydra's here
     src.train.task_overrides = list
@@ -67,8 +67,8 @@ def limit(case: Case, data: str, device_name: str, turns: Turns) -> None:
     """The machine's matrix rate in the run's precision, and its memory bandwidth; a step is one measurement."""
     import torch
 
-    from src.hardware import pick_hardware
-    from src.speed import matmul_rate
+    from src.model.hardware import pick_hardware
+    from src.model.speed import matmul_rate
 
     hardware = pick_hardware(device_name, "auto")
     device = torch.device("cuda" if hardware.accelerator == "cuda" else "cpu")

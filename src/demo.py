@@ -11,14 +11,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from src import extras, runs
-from src.cli import importing, launch
-from src.config import DemoConfig, UserError
-from src.interrupts import Interrupts
+from src.config import extras
+from src.config import folder as runs
+from src.config.cli import importing, launch
+from src.config.errors import UserError
+from src.config.interrupts import Interrupts
+from src.config.schema import DemoConfig
 
 if TYPE_CHECKING:
-    from src.page import Example
-    from src.predictor import Predictor
+    from src.model.predictor import Predictor
+    from src.serving.web import Example
 
 HOST = "127.0.0.1"
 EXAMPLES = 10
@@ -42,13 +44,13 @@ def _demo(config: DemoConfig, uploads: Path, interrupts: Interrupts) -> None:
     with importing(), interrupts.waiting():
         import torch
 
-        from src.predictor import Predictor
+        from src.model.predictor import Predictor
 
     predictor = Predictor.load(checkpoint, config.device)
     if predictor.hardware.note:
         print(predictor.hardware.note)
     with interrupts.waiting():
-        from src import page
+        from src.serving import web as page
 
     try:
         examples = find_examples(predictor, config.data_dir or predictor.config.data_dir, uploads)
@@ -87,10 +89,10 @@ def find_examples(predictor: Predictor, data_dir: str, folder: Path) -> list[Exa
     """
     from PIL import Image
 
-    from src import experiment
     from src.data.images import split
-    from src.figures.images import as_rows
-    from src.page import Example
+    from src.model import build as experiment
+    from src.results.figures.images import as_rows
+    from src.serving.web import Example
 
     run = predictor.config
     dataset = run.dataset.model_copy(update={"mirrors": []})  # ten images are worth no download
@@ -110,7 +112,7 @@ def find_examples(predictor: Predictor, data_dir: str, folder: Path) -> list[Exa
 
 def score(checkpoint: Path) -> str:
     """What the run's results.json says of this checkpoint, if there is one."""
-    from src.screen import describe_origin
+    from src.results.screen import describe_origin
 
     path = checkpoint.absolute().parent.parent / "results.json"
     try:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from src import runs
-from src.cli import importing, launch
-from src.config import EvalConfig, TrainConfig, UserError
-from src.interrupts import Interrupts
+from src.config import folder as runs
+from src.config.cli import importing, launch
+from src.config.errors import UserError
+from src.config.interrupts import Interrupts
+from src.config.schema import EvalConfig, TrainConfig
 
 
 def evaluate(config: EvalConfig, folder: Path) -> float:
@@ -20,10 +21,13 @@ def _evaluate(config: EvalConfig, interrupts: Interrupts) -> float:
     """Score the checkpoint on one split, print what it got right, and give the accuracy."""
     # a config that was refused must not wait for torch
     with importing(), interrupts.waiting():
-        from src import checkpoint, experiment, screen, training
-        from src.callbacks.answers import RecordAnswers
         from src.data.images import split
-        from src.hardware import pick_hardware
+        from src.model import build as experiment
+        from src.model import saved as checkpoint
+        from src.model.hardware import pick_hardware
+        from src.results import screen
+        from src.training import trainer as training
+        from src.training.callbacks.answers import RecordAnswers
 
     saved = checkpoint.load(config.checkpoint)
     run = as_trained(config, saved.config)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from src.cli import importing, launch
-from src.config import ExportConfig, RunError, UserError
-from src.extras import need
-from src.files import check_target, whole
-from src.interrupts import Interrupts
+from src.config.cli import importing, launch
+from src.config.errors import RunError, UserError
+from src.config.extras import need
+from src.config.files import check_target, whole
+from src.config.interrupts import Interrupts
+from src.config.schema import ExportConfig
 
 SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2"}  # torch.export.load looks at it
 
@@ -25,8 +26,11 @@ def _export(config: ExportConfig, interrupts: Interrupts) -> None:
     refuse(config, output)
     # a config that was refused must not wait for torch
     with importing(), interrupts.waiting():
-        from src import checkpoint, experiment, graphs, screen
-        from src.predictor import Predictor
+        from src.model import build as experiment
+        from src.model import saved as checkpoint
+        from src.model.predictor import Predictor
+        from src.results import screen
+        from src.serving import graph as graphs
 
     saved = checkpoint.load(config.checkpoint)
     predictor = Predictor.of(saved, "cpu", "32-true")
@@ -37,7 +41,7 @@ def _export(config: ExportConfig, interrupts: Interrupts) -> None:
         with whole(output) as temporary:
             about["verification"] = graphs.verify(graph, temporary, predictor)
             if splits is not None:
-                from src.int8 import quantize
+                from src.serving.int8 import quantize
 
                 graph, about["int8"] = quantize(graph, splits)
             graphs.save(graph, temporary, about)

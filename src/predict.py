@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from src.cli import importing, launch
-from src.config import PredictConfig, RunError, UserError
-from src.files import check_target
-from src.interrupts import Interrupts
+from src.config.cli import importing, launch
+from src.config.errors import RunError, UserError
+from src.config.files import check_target
+from src.config.interrupts import Interrupts
+from src.config.schema import PredictConfig
 
 
 def predict(config: PredictConfig, folder: Path) -> None:
@@ -28,8 +29,8 @@ def _predict(config: PredictConfig, interrupts: Interrupts) -> None:
         check_target("sheet", Path(config.sheet), (".png",))
     # a config that was refused must not wait for torch
     with importing(), interrupts.waiting():
-        from src import predictions
-        from src.predictor import Predictor
+        from src.model.predictor import Predictor
+        from src.serving import image_files as predictions
 
     files = predictions.find_images(config.input)
     predictor = Predictor.load(config.checkpoint, config.device, config.precision)

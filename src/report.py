@@ -8,9 +8,10 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from src import runs, sweeps
-from src.cli import end, importing
-from src.config import UserError
+from src.config import folder as runs
+from src.config.cli import end, importing
+from src.config.errors import UserError
+from src.sweeps import grid as sweeps
 
 RESULTS = "results.json"
 
@@ -39,8 +40,10 @@ def report_run(folder: Path, data_dir: str | None) -> None:
     """Have the run's best checkpoint answer the images again that it was scored on, and write the page."""
     outcome = _read(folder / RESULTS)
     with importing():
-        from src import checkpoint, experiment, report_page
-        from src.predictor import Predictor
+        from src.model import build as experiment
+        from src.model import saved as checkpoint
+        from src.model.predictor import Predictor
+        from src.results import page as report_page
 
     saved = checkpoint.load(folder / "checkpoints" / Path(outcome["checkpoint"]).name)
     predictor = Predictor.of(saved)

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from src import cluster, extras, runs
-from src.cli import command_line, importing, launch, task_overrides
-from src.config import Stopped, TrainConfig
-from src.interrupts import Interrupts
+from src.config import extras
+from src.config import folder as runs
+from src.config import process as cluster
+from src.config.cli import command_line, importing, launch, task_overrides
+from src.config.errors import Stopped
+from src.config.interrupts import Interrupts
+from src.config.schema import TrainConfig
 
 if TYPE_CHECKING:
     from lightning import Callback
@@ -45,10 +48,15 @@ def _train(run: runs.Run, interrupts: Interrupts, callbacks: Sequence[Callback])
     with importing(), interrupts.waiting():
         import lightning as L
 
-        from src import checkpoint, experiment, failures, results, screen, training
         from src.data.images import split
-        from src.hardware import pick_hardware
-        from src.trackers import Trackers
+        from src.model import build as experiment
+        from src.model import saved as checkpoint
+        from src.model.hardware import pick_hardware
+        from src.results import outcome as results
+        from src.results import screen
+        from src.training import failures
+        from src.training import trainer as training
+        from src.training.trackers import Trackers
 
     config, folder = run.config, run.folder
     hardware = pick_hardware(config.device, config.precision, cluster.slot())
@@ -87,8 +95,10 @@ def _train(run: runs.Run, interrupts: Interrupts, callbacks: Sequence[Callback])
             session.record(outcome)
             session.end(outcome)
             if config.report:
-                from src import report_page  # draws with matplotlib, for which the first step need not wait
-                from src.predictor import Predictor
+                from src.model.predictor import Predictor
+                from src.results import (
+                    page as report_page,  # draws with matplotlib, for which the first step need not wait
+                )
 
                 predictor = Predictor(classifier.network, config, about, hardware)
                 report_page.try_to_save(folder, predictor, session.answers, splits, outcome)

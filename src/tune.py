@@ -12,12 +12,15 @@ from typing import Any
 
 from hydra._internal.utils import get_args_parser
 
-from src import compose, extras, jobs, runs
-from src.cli import end, importing
-from src.config import RunError, Stopped, TrainConfig, TuneConfig, UserError
-from src.help import help_text
+from src.config import compose, extras
+from src.config import folder as runs
+from src.config.check import check, flat, keys, nearest
+from src.config.cli import end, importing
+from src.config.errors import RunError, Stopped, UserError
+from src.config.help import help_text
+from src.config.schema import TrainConfig, TuneConfig
+from src.sweeps import jobs
 from src.train import train
-from src.validation import check, flat, keys, nearest
 
 TUNES = runs.RUNS / "tune"
 
@@ -72,9 +75,9 @@ def search(request: Request) -> bool:
         UserError: a value of the space is refused, or another search has this name.
         Stopped: this process was asked to stop; the trial in hand goes on when the same command is given again.
     """
-    from src import trials
-    from src.space import Space
-    from src.study import Study
+    from src.results import trials
+    from src.sweeps.space import Space
+    from src.sweeps.study import Study
 
     config, base = request.config, request.compose([])
     space = Space(request.varied)

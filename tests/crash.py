@@ -35,10 +35,11 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import src.train
-from src import experiment, writer
-from src.figures import summary
-from src.loggers import CSVLogger
+from src.model import build as experiment
 from src.model.classifier import Classifier
+from src.results.figures import summary
+from src.training import writer
+from src.training.logs import CSVLogger
 from tests.conftest import write_folder
 
 for module in ("checkpoint", "failures", "report_page", "screen", "training"):

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from src.answers import Answers
-from src.config import UserError
+from src.config.errors import UserError
 from src.data.images import ImageSet, has_dark_background
 from src.data.sample import read_mnist_sample
+from src.model.answers import Answers
 from src.model.layers import last_feature_maps
-from src.predictor import Predictor
+from src.model.predictor import Predictor
 
 
 def made(labels: list[int], probabilities: list[list[float]]) -> Answers:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from src.config import CONFIGS, TrainConfig, UserError
-from src.validation import check
+from src.config.check import check
+from src.config.errors import UserError
+from src.config.schema import CONFIGS, TrainConfig
 from tests.conftest import ROOT, Outcome
 
 Door = Callable[..., Outcome]

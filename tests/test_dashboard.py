@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from src.callbacks.dashboard import principal_components
+from src.training.callbacks.dashboard import principal_components
 from tests.browser import free_port, opened
 from tests.conftest import NARROW, ROOT, Outcome, only_run
 

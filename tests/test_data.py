@@ -19,12 +19,13 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from src.config import CONFIGS, UserError
+from src.config.errors import UserError
+from src.config.schema import CONFIGS
 from src.data import cifar, download, idx
 from src.data.cifar import read_cifar10
 from src.data.download import md5_of
-from src.data.folder import read_folder
 from src.data.idx import parse_idx, read_idx
+from src.data.image_folder import read_folder
 from src.data.images import ImageSet, Source, limited, split
 from src.data.sample import read_mnist_sample
 from tests.conftest import cifar_batch, idx_bytes, pack_cifar, write_cifar, write_folder, write_idx

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from src.data.drawing import centre
+from src.serving.drawing import centre
 from tests.browser import CHROMIUM, free_port
 from tests.conftest import ROOT, Outcome, write_folder
 
@@ -187,7 +187,7 @@ class TestRequests:
         )
 
     def test_the_newest_finished_run_is_taken(self, in_tmp: Path) -> None:
-        from src.runs import newest_checkpoint
+        from src.config.folder import newest_checkpoint
 
         for age, name in enumerate(["b", "sweep/a", "c", "without_checkpoint"]):
             run = in_tmp / "logs" / name
@@ -211,7 +211,7 @@ class TestRequests:
 class TestExamples:
     def test_they_are_test_images_of_each_class(self, trained: Path, tmp_path: Path) -> None:
         from src.demo import find_examples
-        from src.predictor import Predictor
+        from src.model.predictor import Predictor
 
         predictor = Predictor.load(trained / "checkpoints" / "best.ckpt", "cpu")
         found = find_examples(predictor, "nowhere", tmp_path)
@@ -219,9 +219,9 @@ class TestExamples:
         assert {Image.open(example.path).size for example in found} == {(28, 28)}
 
     def test_other_images_are_refused_and_none_downloaded(self, trained: Path, tmp_path: Path) -> None:
-        from src.config import UserError
+        from src.config.errors import UserError
         from src.demo import find_examples
-        from src.predictor import Predictor
+        from src.model.predictor import Predictor
 
         predictor = Predictor.load(trained / "checkpoints" / "best.ckpt", "cpu")
         dataset = predictor.config.dataset.model_copy(update={"source": "full"})
@@ -281,7 +281,7 @@ class TestCentring:
 
     def test_what_the_page_sends_becomes_a_drawing(self) -> None:
         pytest.importorskip("gradio")
-        from src.pad import as_image
+        from src.serving.pad import as_image
 
         file = io.BytesIO()
         Image.new("L", (8, 8), 7).save(file, "png")
@@ -293,8 +293,8 @@ class TestCentring:
 
 def test_photos_have_no_sheet_to_draw_on(door: Door, in_tmp: Path) -> None:
     pytest.importorskip("gradio")
-    from src import page
-    from src.predictor import Predictor
+    from src.model.predictor import Predictor
+    from src.serving import web as page
     from tests.conftest import SHORT
 
     images = write_folder(in_tmp / "images", classes=2, count=10)

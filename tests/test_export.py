@@ -19,12 +19,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from src import checkpoint, experiment, extras, graphs
-from src.config import RunError, UserError
+from src.config import extras
+from src.config.errors import RunError, UserError
+from src.config.files import whole
 from src.data.images import Splits
 from src.data.sample import read_mnist_sample
-from src.files import whole
-from src.predictor import Predictor
+from src.model import build as experiment
+from src.model import saved as checkpoint
+from src.model.predictor import Predictor
+from src.serving import graph as graphs
 from tests.conftest import ROOT, SHORT, Outcome, write_folder
 
 Door = Callable[..., Outcome]
@@ -134,8 +137,8 @@ def test_int8_is_small_and_its_cost_is_measured_on_validation_images(
         return dataclasses.replace(splits, test=None)  # type: ignore[arg-type]
 
     monkeypatch.setattr(experiment, "images_of", without_test)  # the official test set is scored once, by the run
-    monkeypatch.setattr("src.int8.MEASURED_ON", 100)
-    monkeypatch.setattr("src.int8.CALIBRATED_ON", 40)
+    monkeypatch.setattr("src.serving.int8.MEASURED_ON", 100)
+    monkeypatch.setattr("src.serving.int8.CALIBRATED_ON", 40)
     outcome = door("export", f"checkpoint={grey}", "output=small.onnx", "int8=true")
     assert (outcome.code, outcome.err) == (0, "")
     assert [path.name for path in in_tmp.iterdir()] == ["small.onnx"]

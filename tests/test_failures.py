@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 import torch
 
-from src import checkpoint
-from src.config import CONFIGS
+from src.config.schema import CONFIGS
 from src.data.download import md5_of
+from src.model import saved as checkpoint
 from src.model.classifier import Classifier
 from tests.conftest import ROOT, SHORT, Outcome, results_of, write_folder, write_idx
 from tests.test_resume import assert_same, at_call, broken, content

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 from benchmarks import jpeg, leaderboard, mistakes, pace, published, records, standings
 from benchmarks.rows import BASES, ROWS, Row, find
-from src.compose import compose, declared
-from src.config import RunError, TrainConfig, UserError
+from src.config.check import check
+from src.config.compose import compose, declared
+from src.config.errors import RunError, UserError
+from src.config.schema import TrainConfig
 from src.data.cifar import read_cifar10
-from src.data.folder import read_folder
-from src.validation import check
+from src.data.image_folder import read_folder
 from tests.conftest import CIFAR_CLASSES, NARROW, ROOT, write_cifar, write_folder, write_idx
 
 ANY = "dataset.md5=null"  # made files have other checksums than the official ones

@@ -18,9 +18,11 @@ from lightning.pytorch.loggers import MLFlowLogger, WandbLogger
 from mlflow.exceptions import MlflowException
 from optuna import TrialPruned
 
-from src import extras, trackers
-from src.config import CONFIGS, LoggerConfig, Stopped, UserError
+from src.config import extras
+from src.config.errors import Stopped, UserError
+from src.config.schema import CONFIGS, LoggerConfig
 from src.model.classifier import Classifier
+from src.training import trackers
 from tests.conftest import ROOT, SHORT, Outcome, only_run, results_of
 
 Door = Callable[..., Outcome]

@@ -12,17 +12,17 @@ from torch import nn
 from torch.optim import SGD
 from torch.utils.flop_counter import FlopCounterMode
 
-from src.callbacks.epoch_metrics import EpochMetrics
-from src.compose import register
-from src.config import CONFIGS, AugmentationConfig, TrainConfig
+from src.config.check import check
+from src.config.compose import register
+from src.config.schema import CONFIGS, AugmentationConfig, TrainConfig
 from src.data.datamodule import DataModule
 from src.data.images import ImageSet, Splits
-from src.experiment import build_classifier
-from src.hardware import Hardware
 from src.model import schedules
 from src.model.alexnet import AlexNet, fitting_sizes
+from src.model.build import build_classifier
 from src.model.classifier import Classifier
-from src.validation import check
+from src.model.hardware import Hardware
+from src.training.callbacks.epoch_metrics import EpochMetrics
 
 ALEXNET: dict[str, Any] = {}
 ALEXNET_BN: dict[str, Any] = {"widths": [96, 256, 384, 384, 256], "batch_norm": True, "padding": 0}

@@ -13,8 +13,8 @@ import torch
 from PIL import Image, ImageOps
 
 from src.data.sample import read_mnist_sample
-from src.predictions import find_images
-from src.predictor import Predictor
+from src.model.predictor import Predictor
+from src.serving.image_files import find_images
 from tests.conftest import NARROW, Outcome, only_run, write_folder
 
 

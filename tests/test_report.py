@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from src.figures import scores
+from src.results.figures import scores
 from tests.browser import opened
 from tests.conftest import NARROW, Outcome, only_run, results_of, write_folder
 

@@ -18,10 +18,11 @@ import torch
 from filelock import FileLock
 from omegaconf import OmegaConf
 
-from src import checkpoint, writer
-from src.callbacks.checkpoints import Checkpoints
+from src.config.folder import LOCK
+from src.model import saved as checkpoint
 from src.model.classifier import Classifier
-from src.runs import LOCK
+from src.training import writer
+from src.training.checkpoints import Checkpoints
 from tests.conftest import ROOT, SHORT, Outcome, only_run, results_of
 
 Door = Callable[..., Outcome]

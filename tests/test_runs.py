@@ -21,8 +21,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from src import checkpoint
-from src.config import CONFIGS, UserError
+from src.config.errors import UserError
+from src.config.schema import CONFIGS
+from src.model import saved as checkpoint
 from tests.conftest import ROOT, SHORT, Outcome, only_run, results_of, write_folder, write_idx
 
 Door = Callable[..., Outcome]
@@ -198,9 +199,9 @@ class TestStrangers:
         assert (in_tmp / "mine" / "empty").is_dir()
 
     def test_checkpoint_does_not_say_what_is_downloaded(self, door: Door, in_tmp: Path) -> None:
-        from src.config import TrainConfig
-        from src.runs import without_strange_mirrors
-        from src.validation import check
+        from src.config.check import check
+        from src.config.folder import without_strange_mirrors
+        from src.config.schema import TrainConfig
 
         config = OmegaConf.create(door("train", "dataset=cifar10", "--cfg", "job").out)
         own = check(OmegaConf.to_container(config), TrainConfig).dataset  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from src import signature
+from src.config import signature
 
 
 @pytest.mark.parametrize("name", ["SGD", "AdamW", "Adam", "RMSprop", "Adagrad"])

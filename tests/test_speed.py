@@ -22,11 +22,11 @@ from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms.v2 import functional as reference
 
-from src import speed
-from src.cli import importing
+from src.config.cli import importing
 from src.data.images import ImageSet, Source, Splits, split
 from src.data.sample import read_mnist_sample
 from src.data.shared import VARIABLE, read_once
+from src.model import speed
 from src.model.alexnet import AlexNet
 from tests.conftest import ROOT, SHORT, Outcome, only_run, results_of, write_idx
 from tests.test_batches import bytes_, module, seeded
@@ -313,14 +313,14 @@ def test_later_jobs_of_a_sweep_keep_nothing_of_the_job_before() -> None:
 
 
 def test_bar_draws_no_more_than_five_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    from src.callbacks.progress import ProgressBar
-    from src.callbacks.throughput import Throughput
+    from src.training.callbacks.progress import ProgressBar
+    from src.training.callbacks.throughput import Throughput
 
     bar, looks = ProgressBar(Throughput()), []
     monkeypatch.setattr(ProgressBar, "_look", lambda self, outputs, labels: looks.append(1))
     monkeypatch.setattr(L.pytorch.callbacks.RichProgressBar, "on_train_batch_end", lambda *_: None)
     clock = iter(x / 100 for x in range(100, 300))
-    monkeypatch.setattr("src.callbacks.progress.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("src.training.callbacks.progress.time.perf_counter", lambda: next(clock))
     run = type("Run", (), {"is_last_batch": False})()
     for step in range(200):
         bar.on_train_batch_end(run, None, {}, (None, None), step)  # type: ignore[arg-type]

@@ -21,12 +21,14 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from PIL import Image
 
-from src import checkpoint, compose
-from src.config import TrainConfig, UserError
+from src.config import compose
+from src.config.check import check
+from src.config.errors import UserError
+from src.config.schema import TrainConfig
 from src.data.cifar import read_cifar10
-from src.data.folder import read_folder
 from src.data.idx import parse_idx
-from src.validation import check
+from src.data.image_folder import read_folder
+from src.model import saved as checkpoint
 from tests.conftest import SHORT, Outcome, cifar_batch, idx_bytes, write_cifar, write_folder
 
 Door = Callable[..., Outcome]
@@ -64,16 +66,16 @@ class TestCheckpoints:
             ("model", "subprocess.Popen"),
             ("model", "torch.hub.load"),
             ("model", "torch.nn.Linear"),
-            ("model", "src.cli.launch"),
+            ("model", "src.config.cli.launch"),
             ("model", "src.model.classifier.Classifier"),
             ("dataset", "src.data.download.fetch"),
             ("dataset", "src.data.cifar._extract"),
-            ("dataset", "src.results._git"),
+            ("dataset", "src.results.outcome._git"),
             ("dataset", "src.data.cifar.pickle.loads"),
             ("optimizer", "torch.optim.lr_scheduler.StepLR"),
             ("optimizer", "torch.optim.optimizer.warnings.warn"),
             ("optimizer", "torch.optim.swa_utils.AveragedModel"),
-            ("optimizer", "src.writer.write"),
+            ("optimizer", "src.training.writer.write"),
             ("scheduler", "torch.optim.SGD"),
             ("scheduler", "src.train.main"),
             ("scheduler", "builtins.exec"),

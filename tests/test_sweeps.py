@@ -18,9 +18,9 @@ import pytest
 import torch
 from filelock import FileLock
 
-from src import cluster
-from src.hardware import pick_hardware
-from src.runs import LOCK
+from src.config import process as cluster
+from src.config.folder import LOCK
+from src.model.hardware import pick_hardware
 from tests.conftest import ROOT, SHORT, Outcome, results_of
 from tests.crash import compare
 from tests.test_resume import at_call, send
@@ -261,7 +261,7 @@ class TestAtATime:
         assert pick_hardware("auto", "auto", 2).devices(2) == 2, "a job of two is not held to one"
 
     def test_slots_are_taken_once_and_given_back(self, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from src import jobs
+        from src.sweeps import jobs
 
         monkeypatch.setenv(cluster.SLOT, "")
         program = "import sys; from pathlib import Path; from src import cluster, jobs; jobs.claim_slot(Path('.')); "

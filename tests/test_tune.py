@@ -13,9 +13,9 @@ import pytest
 from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from src.config import UserError
-from src.space import Space
-from src.study import open_storage
+from src.config.errors import UserError
+from src.sweeps.space import Space
+from src.sweeps.study import open_storage
 from tests.conftest import NARROW, Outcome, results_of
 from tests.test_resume import at_call, send
 from tests.test_sweeps import start, wait_for

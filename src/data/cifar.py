@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from src.config import PathBelow, UserError
+from src.config.errors import UserError
+from src.config.schema import PathBelow
 from src.data.download import Unreachable, fetch, locked, md5_of
 from src.data.images import ImageSet, Source
 

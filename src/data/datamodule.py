@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from src.config import AugmentationConfig
+from src.config.schema import AugmentationConfig
+from src.data.augmentation import batch_affine, batch_crop, batch_flip
 from src.data.images import ImageSet, Splits
+from src.data.order import Batch, Batches, BatchOrder, step_seed
 from src.data.preparation import Preparation
-from src.data.sampling import Batch, Batches, BatchOrder, step_seed
-from src.data.transforms import batch_affine, batch_crop, batch_flip
 
 
 class DataModule(L.LightningDataModule):

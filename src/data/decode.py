@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from src.config import UserError
+from src.config.errors import UserError
 
 MODES = {1: "L", 3: "RGB"}  # by channels
 

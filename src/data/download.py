@@ -18,7 +18,7 @@ from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from src.config import UserError
+from src.config.errors import UserError
 
 CONNECT_SECONDS = 12.0  # for all mirrors together, so that a blocked network costs little
 STALL_SECONDS = 10.0  # without a byte, before the next mirror is tried

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src.config import PathBelow, UserError
+from src.config.errors import UserError
+from src.config.schema import PathBelow
 from src.data.download import Unreachable, fetch, locked, md5_of
 from src.data.images import ImageSet, Source
 from src.data.sample import read_mnist_sample

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from src.config import UserError
+from src.config.errors import UserError
 
 TEST_FRACTION = 0.1  # of images that come without a test set of their own
 TEST_SEED = 0  # so that runs with other seeds are tested on the same images

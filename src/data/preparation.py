@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from src.data.transforms import batch_normalize, batch_resize
+from src.data.augmentation import batch_normalize, batch_resize
 
 
 class Preparation(nn.Module):

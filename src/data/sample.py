@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from src.config import UserError
+from src.config.errors import UserError
 from src.data.images import ImageSet, Source
 
 _PER_CLASS = 500  # digits 0-9, sorted by class; all of them images of the official training set

@@ -15,7 +15,7 @@ from uuid import uuid4
 import torch
 from filelock import FileLock
 
-from src import cluster
+from src.config import process as cluster
 from src.data.images import ImageSet, Source
 
 VARIABLE = "IMAGES_OF_THIS_RUN"  # in the environment, which the processes that Lightning starts inherit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from src.config import Fraction, NonNegativeInt, PositiveInt
+from src.config.schema import Fraction, NonNegativeInt, PositiveInt
 
 
 class AlexNet(nn.Module):

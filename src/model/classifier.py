@@ -14,8 +14,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from src.config import RunError
-from src.data.sampling import Batch, step_seed
+from src.config.errors import RunError
+from src.data.order import Batch, step_seed
 
 PHASES = ("train", "val", "test")
 

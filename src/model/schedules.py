@@ -7,7 +7,7 @@ import math
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from src.config import Fraction, NonNegativeFloat
+from src.config.schema import Fraction, NonNegativeFloat
 
 
 def constant(optimizer: Optimizer, total_steps: int) -> LRScheduler:

@@ -1,0 +1,230 @@
+"""A composed config against its schema, and what to say of one that does not fit."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Annotated, Any, Literal, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from pydantic import BaseModel, Field, Strict, ValidationError, create_model
+from pydantic_core import ErrorDetails
+
+from src.config import signature
+from src.config.errors import UserError
+from src.config.schema import (
+    Component,
+    DatasetConfig,
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    OptimizerConfig,
+    PathBelow,
+    PositiveInt,
+    Section,
+)
+
+Checked = TypeVar("Checked", bound=Section)
+COMPONENTS: dict[str, type[Component]] = {
+    "dataset": DatasetConfig,
+    "model": Component,
+    "optimizer": OptimizerConfig,
+    "scheduler": Component,
+    "sampler": Component,
+    "pruner": Component,
+}
+# where each may lie, and what its signature must have: no config, and none out of a checkpoint, calls anything else
+_REGISTRY = {
+    "dataset": (("src.data.",), {"data_dir", "source"}),
+    "model": (("src.model.",), {"in_channels", "num_classes"}),
+    "optimizer": (("torch.optim.", "src.model."), {"params"}),
+    "scheduler": (("src.model.", "torch.optim.lr_scheduler."), {"optimizer"}),
+    "sampler": (("optuna.samplers.",), {"seed"}),
+    "pruner": (("optuna.pruners.",), set()),
+}
+# what experiment.py passes itself, and so is no key of the config
+_GIVEN = {
+    "dataset": {"data_dir", "source"},
+    "model": {"in_channels", "num_classes"},
+    "optimizer": {"params", "fused", "foreach", "differentiable", "capturable", "maximize"},
+    "scheduler": {"optimizer", "total_steps"},
+    "sampler": set(),
+    "pruner": set(),
+}
+
+
+class _Tuple:
+    """YAML has lists only."""
+
+    def __class_getitem__(cls, items: tuple[Any, ...]) -> Any:
+        return list[items[0]]  # type: ignore[valid-type]
+
+
+# the words that a signature may use for the type of an option
+_TYPES = {
+    "int": Annotated[int, Strict()],
+    "float": Annotated[float, Strict()],
+    "bool": Annotated[bool, Strict()],
+    "str": Annotated[str, Strict()],
+    "Tensor": Annotated[float, Strict()],  # torch.optim takes lr: float | Tensor
+    "list": list,
+    "dict": dict,
+    "tuple": _Tuple,
+    "Fraction": Fraction,
+    "PositiveInt": PositiveInt,
+    "NonNegativeInt": NonNegativeInt,
+    "NonNegativeFloat": NonNegativeFloat,
+    "PathBelow": PathBelow,
+    "Literal": Literal,
+    "Annotated": Annotated,
+    "Field": Field,
+}
+
+
+def check(config: DictConfig | dict[str, Any], base: type[Checked]) -> Checked:
+    """The typed config, from a composed one or one out of a checkpoint.
+
+    Raises:
+        UserError: one line for each key that `base` or the signature of a `_target_` refuses.
+    """
+    if isinstance(config, dict) and (key := next((key for key, text in flat(config).items() if "${" in str(text)), "")):
+        # a saved config has its values; to expand a stranger's may never end, or tell him of this machine
+        raise UserError(f"{key}: expected a value, not an interpolation.")
+    try:
+        whole = OmegaConf.create(config)
+        own = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
+        plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise UserError(f"{error.full_key}: a value is needed.") from error
+    except OmegaConfBaseException as error:
+        raise UserError(str(error).splitlines()[0]) from error
+    assert isinstance(plain, dict)
+    sections: dict[str, Any] = {}
+    for group, component in COMPONENTS.items():
+        if group in base.model_fields and isinstance(plain.get(group), dict):
+            sections[group] = (_component(group, component, plain[group]), ...)
+    schema = create_model(base.__name__, __base__=base, **sections)
+    try:
+        return schema.model_validate(plain)
+    except ValidationError as error:
+        raise UserError("\n".join(_problems(error, schema))) from error
+
+
+def _component(group: str, base: type[Component], values: dict[Any, Any]) -> type[Component]:
+    target = str(values.get("_target_", ""))
+    if not target.startswith(("src.", "torch.optim.", "optuna.")):
+        return base  # the pattern of `_target_` refuses it, by name
+    try:
+        declared = signature.parameters(target)
+    except LookupError as error:
+        raise UserError(f"{group}._target_={target}: {error}.") from error
+    places, needed = _REGISTRY[group]
+    if not target.startswith(places) or not needed <= declared.keys():
+        takes = f" that takes {' and '.join(sorted(needed))}" if needed else ""
+        raise UserError(f"{group}._target_={target}: expected one of {'... or '.join(places)}...{takes}.")
+    fields: dict[str, Any] = {}
+    for name, (annotation, default) in declared.items():
+        if name not in _GIVEN[group] and name not in base.model_fields:
+            fields[name] = (signature.evaluate(annotation, _TYPES), default)
+    return create_model(target.rpartition(".")[2] + "Config", __base__=base, **fields)
+
+
+def plain(config: Section) -> dict[str, Any]:
+    """The config as dicts, lists, strings and numbers, which weights_only=True loads."""
+    return config.model_dump(by_alias=True)
+
+
+def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one, with dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + str(key): value}
+    return found
+
+
+def as_yaml(config: Section) -> str:
+    return OmegaConf.to_yaml(OmegaConf.create(plain(config)))
+
+
+_WORDS = {
+    "Input should be ": "expected ",
+    "a valid ": "a ",
+    "a integer": "a whole number",
+    "a boolean": "true or false",
+    "expected greater": "expected a number greater",
+    "expected less": "expected a number less",
+}
+
+
+def _problems(error: ValidationError, schema: type[BaseModel]) -> list[str]:
+    """One line for each key that was refused: what, the value, what to do."""
+    details = error.errors()
+    if foreign := [item for item in details if item["loc"][-1] == "_target_"]:
+        details = foreign  # of another class, no other key can be right
+    expected: dict[str, list[str]] = {}
+    lines = {}
+    for item in details:
+        # a union reports once for each of its members, and names the member behind the key
+        path = [
+            str(part) for part in item["loc"] if not re.match(r"constrained-|literal\[|int$|float$|bool$", str(part))
+        ]
+        key = ".".join(path)
+        if item["type"] == "extra_forbidden":
+            lines[key] = f"{key}: there is no such key.{nearest(key, keys(schema))}"
+        elif item["type"] == "missing":
+            lines[key] = f"{key}: a value is needed."
+        else:
+            expected.setdefault(key, []).append(_expectation(key, item, schema))
+            value = item["input"]
+            shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
+            lines[key] = f"{key}={shown}: expected {' or '.join(dict.fromkeys(expected[key]))}."
+    return list(lines.values())
+
+
+def _expectation(key: str, item: ErrorDetails, schema: type[BaseModel]) -> str:
+    if item["type"] == "string_pattern_mismatch" and key.endswith("_target_"):
+        return "a class of this project (src....), of torch.optim or of optuna"
+    if item["type"] in ("model_type", "dict_type"):
+        return f"its keys one by one, or a whole option as {key.replace('.', '/')}=NAME"
+    if item["type"] == "string_pattern_mismatch" and key.endswith("max_time"):
+        return "days, hours, minutes and seconds as DD:HH:MM:SS"
+    message = _range(key, schema) or item["msg"].removeprefix("Value error, ")
+    for theirs, ours in _WORDS.items():
+        message = message.replace(theirs, ours)
+    return message.removeprefix("expected ")
+
+
+def _range(key: str, schema: type[BaseModel]) -> str | None:
+    """The range of a key that has two ends, in words."""
+    section: Any = schema
+    field: Any = None
+    for part in key.split("."):
+        field = getattr(section, "model_fields", {}).get(part)
+        if field is None:
+            return None
+        section = field.annotation
+    ends = {type(end).__name__: getattr(end, type(end).__name__.lower(), None) for end in field.metadata}
+    low, high = ends.get("Gt", ends.get("Ge")), ends.get("Lt", ends.get("Le"))
+    return None if low is None or high is None else f"a number between {low:g} and {high:g}"
+
+
+def keys(schema: type[BaseModel], prefix: str = "") -> list[str]:
+    """Every dotted key of a schema, sections included."""
+    found = []
+    for name, field in schema.model_fields.items():
+        key = prefix + (field.alias or name)
+        found.append(key)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found += keys(field.annotation, key + ".")
+    return found
+
+
+def nearest(word: str, words: list[str]) -> str:
+    """A sentence that names the word meant, or nothing where none is near."""
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    if not close:  # the right leaf in the wrong section, or with no section
+        leaf = word.rpartition(".")[2]
+        leaves = {name.rpartition(".")[2]: name for name in words}
+        close = [leaves[name] for name in difflib.get_close_matches(leaf, list(leaves), n=1, cutoff=0.7)]
+    return f" Did you mean {close[0]}?" if close else ""

@@ -1,0 +1,34 @@
+"""What ends a command: a wrong request, a failed run, a wish to stop."""
+
+from __future__ import annotations
+
+from signal import Signals
+
+TIME_IS_UP = 124  # the exit code of timeout(1)
+
+
+class UserError(Exception):
+    """A request that can't be served as it stands; its message says what was wrong and what to do."""
+
+
+class RunError(Exception):
+    """A run that failed on its way; its message says at what, and how to go on.
+
+    `everywhere` says that every process of the run raises it at the same point.
+    """
+
+    def __init__(self, message: str, everywhere: bool = False) -> None:
+        super().__init__(message)
+        self.everywhere = everywhere
+
+
+class Stopped(BaseException):
+    """A run that was asked to stop, by signal `number`, or by `trainer.max_time` where that is None.
+
+    Like KeyboardInterrupt it is no Exception: what libraries catch and go on from is not meant.
+    """
+
+    def __init__(self, number: int | None, message: str = "") -> None:
+        super().__init__(message or f"stopped by {'trainer.max_time' if number is None else Signals(number).name}.")
+        self.number = number
+        self.code = TIME_IS_UP if number is None else 128 + number

@@ -1,0 +1,65 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from src.config.check import as_yaml
+from src.config.errors import UserError
+from src.config.schema import Section
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` whole or not at all; a number that is none (NaN, infinity) becomes null, as JSON has it."""
+    write_text(path, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+
+
+def write_config(path: Path, config: Section) -> None:
+    """Write the resolved config as YAML."""
+    write_text(path, as_yaml(config))
+
+
+def write_text(path: Path, text: str) -> None:
+    # "x" follows no link that a stranger's folder has there
+    with whole(path) as temporary, temporary.open("x", encoding="utf-8") as file:
+        file.write(text)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A free name beside `path`, whose file becomes `path` at the end; an error leaves nothing of it behind."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary.unlink(missing_ok=True)
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def check_target(key: str, path: Path, suffixes: tuple[str, ...]) -> None:
+    """Refuse, before any work is done, a file that could not be written.
+
+    Raises:
+        UserError: it is of another kind, a folder, or its folder is not there or read-only.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise UserError(f"{key}={path}: expected a file that ends in {' or '.join(suffixes)}.")
+    if path.is_dir():
+        raise UserError(f"{key}={path}: that is a folder. Name a file in it.")
+    if not path.parent.is_dir():
+        raise UserError(f"{key}={path}: there is no folder {path.parent}. Make it first.")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"{key}={path}: the folder {path.parent} is read-only.")

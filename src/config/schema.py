@@ -1,0 +1,194 @@
+"""The schema of a run: every key with its type and range. Imports no torch; validation.py checks against it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+LARGEST_SEED = 2**32 - 1
+
+Fraction = Annotated[float, Strict(), Field(ge=0, le=1)]
+Share = Annotated[float, Strict(), Field(gt=0, le=1)]
+PositiveInt = Annotated[int, Strict(), Field(gt=0)]
+NonNegativeInt = Annotated[int, Strict(), Field(ge=0)]
+NonNegativeFloat = Annotated[float, Strict(), Field(ge=0)]
+
+
+def _below(path: str) -> str:
+    parts = path.replace("\\", "/").split("/")
+    if path.startswith(("/", "\\", "~")) or ".." in parts or ":" in parts[0]:
+        raise ValueError("a path below data_dir, without .. in it")
+    return path
+
+
+PathBelow = Annotated[str, Strict(), Field(min_length=1), AfterValidator(_below)]  # a config may be a stranger's
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Component(Section):
+    """A class or function by its dotted path, and the arguments that its signature declares."""
+
+    name: str
+    target: str = Field(alias="_target_", pattern=r"^(src|torch\.optim|optuna)(\.[A-Za-z]\w*)+$")
+
+    def arguments(self) -> dict[str, Any]:
+        """The keys that the target's signature declares, with their values."""
+        return {key: getattr(self, key) for key in type(self).model_fields if key not in ("name", "target")}
+
+
+class AugmentationConfig(Section):
+    flip: bool = Field(description="mirror half of the images")
+    crop: NonNegativeInt = Field(description="reflect this many pixels at each edge, then cut at random")
+    degrees: float = Field(ge=0, le=180, description="rotate by up to this angle")
+    translate: Fraction = Field(description="shift by up to this part of the side")
+    scale: float = Field(ge=0, lt=1, description="shrink or grow by up to this part")
+
+
+class DatasetConfig(Component):
+    source: Literal["auto", "full", "sample"] = Field(description="local files, download, packaged sample")
+    valid_fraction: float = Field(gt=0, lt=1, description="part of the training images kept for validation")
+    image_size: PositiveInt = Field(description="side in pixels of what the network sees")
+    limit: PositiveInt | None = Field(None, description="only so many of the training images, validation's among them")
+    mean: list[Fraction] | None = Field(description="per channel, of pixels in 0..1; null measures it")
+    std: list[Annotated[float, Strict(), Field(gt=0)]] | None = Field(description="likewise")
+    augmentation: AugmentationConfig
+
+    def arguments(self) -> dict[str, Any]:
+        return {k: v for k, v in super().arguments().items() if k not in DatasetConfig.model_fields}
+
+
+class OptimizerConfig(Component):
+    lr: float = Field(gt=0, allow_inf_nan=False, description="learning rate")
+    weight_decay: NonNegativeFloat = 0.0
+
+
+class TrainerConfig(Section):
+    """Lightning's own names; null leaves Lightning's default."""
+
+    max_epochs: PositiveInt
+    min_epochs: PositiveInt | None = None
+    max_steps: Annotated[int, Strict(), Field(ge=-1)] | None = None
+    max_time: str | None = Field(None, pattern=r"^\d+:\d\d:\d\d:\d\d$")
+    limit_train_batches: PositiveInt | Share | None = None
+    limit_val_batches: PositiveInt | Share | None = None
+    limit_test_batches: PositiveInt | Share | None = None
+    check_val_every_n_epoch: PositiveInt | None = None
+    val_check_interval: Share | None = None
+    accumulate_grad_batches: PositiveInt | None = None
+    gradient_clip_val: NonNegativeFloat | None = None
+    gradient_clip_algorithm: Literal["norm", "value"] | None = None
+    log_every_n_steps: PositiveInt | None = None
+    deterministic: bool | Literal["warn"] | None = None
+    benchmark: bool | None = None
+    detect_anomaly: bool | None = None
+    profiler: Literal["simple", "advanced", "trace"] | None = None
+    strategy: str | None = None
+    num_nodes: PositiveInt | None = None
+    sync_batchnorm: bool | None = None
+    enable_progress_bar: bool | None = None
+
+
+class CallbacksConfig(Section):
+    early_stopping: PositiveInt | None = Field(description="stop after this many validations without a gain")
+    weight_averaging: Share | None = Field(description="decay of an exponential average of the weights")
+    checkpoint_minutes: Annotated[float, Strict(), Field(gt=0)] | None = Field(description="and at each epoch's end")
+    checkpoint_steps: PositiveInt | None = Field(description="likewise")
+
+
+class LoggerConfig(Section):
+    tensorboard: bool
+    wandb: bool = Field(False, description="Weights & Biases, set by its own WANDB_MODE, WANDB_PROJECT, ...")
+    mlflow: bool = Field(False, description="MLflow, set by its own MLFLOW_TRACKING_URI, ...")
+
+
+class DashboardConfig(Section):
+    gradient_norm: bool = Field(True, description="of all weights together, in the logs")
+    share: Share = Field(0.01, description="of the run's time that pictures of validations may take")
+    confusion: bool = Field(True, description="confusion matrix of each validation, in TensorBoard")
+    mistakes: int = Field(16, ge=0, le=64, description="most confident wrong answers of each validation")
+    filters: bool = Field(True, description="the first layer's, at each validation")
+    samples: int = Field(16, ge=0, le=64, description="training images as the network sees them, augmented")
+    embeddings: int = Field(1000, ge=0, le=5000, description="test images in the projector")
+    precision_recall: bool = Field(True, description="curves of each class, of the test")
+
+
+Precision = Literal["auto", "32-true", "16-mixed", "bf16-mixed"]
+Device = Literal["auto", "cpu", "gpu"]
+
+
+class TrainConfig(Section):
+    dataset: DatasetConfig
+    model: Component
+    optimizer: OptimizerConfig
+    scheduler: Component
+    trainer: TrainerConfig
+    callbacks: CallbacksConfig
+    logger: LoggerConfig
+    dashboard: DashboardConfig = DashboardConfig()
+    seed: int = Field(ge=0, le=LARGEST_SEED, description="of everything random in the run")
+    batch_size: PositiveInt = Field(description="images a step, on each device")
+    num_workers: NonNegativeInt = Field(description="processes that fetch batches; 0 is fastest here")
+    data_dir: str = Field(min_length=1, description="where the images lie, or are downloaded to")
+    precision: Precision = Field(description="auto is 16-mixed on CUDA, bf16-mixed on CPUs that have it")
+    device: Device = Field(description="auto takes the best there is")
+    devices: PositiveInt = Field(description="how many of them")
+    compile: bool = Field(description="torch.compile the network")
+    label_smoothing: Fraction = Field(description="of the training loss")
+    on_nan: Literal["stop", "skip"] = Field(description="when the loss is not finite: end the run, or skip the step")
+    test: bool = Field(True, description="score the best checkpoint on the test set at the end")
+    report: bool = Field(True, description="write report.html and summary.png at the end")
+    resume: str | None = Field(min_length=1, description="a run to go on with: its folder, a checkpoint in it, or last")
+
+
+class TuneConfig(Section):
+    search: dict[str, Any] = Field({}, description="key: choice(a, b), range(1, 9), interval(0.0, 1.0) ...")
+    sampler: Component
+    pruner: Component | None = None
+    name: str | None = Field(pattern=r"^\w[\w.-]*$", description="its folder; null: data set, network and search")
+    n_trials: PositiveInt = Field(description="trials in all, of all processes and starts")
+    storage: str | None = Field(min_length=1, description="a database, as sqlite:///FILE; null: a file in its folder")
+
+
+class EvalConfig(Section):
+    checkpoint: str = Field(min_length=1, description="the .ckpt file")
+    split: Literal["test", "val", "train"] = Field(description="which images to score")
+    dataset: DatasetConfig | None = Field(None, description="other images than the checkpoint was trained on")
+    data_dir: str | None = Field(description="where the images lie; null: where they were in training")
+    batch_size: PositiveInt | None = Field(description="null: as in training")
+    num_workers: NonNegativeInt = Field(description="processes that fetch batches")
+    precision: Precision | None = Field(description="null: as in training")
+    device: Device = Field(description="auto takes the best there is")
+
+
+class PredictConfig(Section):
+    checkpoint: str = Field(min_length=1, description="the .ckpt file")
+    input: str = Field(min_length=1, description="an image, a folder of images, or a pattern such as 'scans/*.png'")
+    output: str | None = Field(min_length=1, description="a .csv or .json file for all answers")
+    sheet: str | None = Field(min_length=1, description="a .png file for a contact sheet of some images")
+    top_k: PositiveInt = Field(description="classes named for each image")
+    invert: bool | None = Field(description="dark on light for light on dark; null: where an image's edge says so")
+    batch_size: PositiveInt = Field(description="images at a time")
+    precision: Precision | None = Field(description="null: as in training")
+    device: Device = Field(description="auto takes the best there is")
+
+
+class DemoConfig(Section):
+    checkpoint: str | None = Field(min_length=1, description="the .ckpt file; null: of the newest finished run")
+    data_dir: str | None = Field(description="where the images lie; null: where they were in training")
+    device: Device = Field(description="auto takes the best there is")
+    port: int = Field(ge=1024, le=65535, description="of this machine, where the page is served")
+    open_browser: bool = Field(description="show the page at once")
+
+
+class ExportConfig(Section):
+    checkpoint: str = Field(min_length=1, description="the .ckpt file")
+    output: str = Field(min_length=1, description="the file to write, .onnx or .pt2")
+    format: Literal["onnx", "torch_export"] = Field(description="onnx, or torch_export for torch.export.load")
+    int8: bool = Field(description="onnx in 8 bits, and what they cost")
+    data_dir: str | None = Field(description="where int8's images lie; null: as in training")

@@ -1,0 +1,100 @@
+"""Any folder of images with one sub-folder a class."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from src.config.errors import UserError
+from src.config.schema import PathBelow, PositiveInt
+from src.data.decode import MODES, open_image, read_image
+from src.data.images import ImageSet, Source
+
+_SPLITS = {"train": ("train",), "valid": ("val", "valid", "validation"), "test": ("test",)}
+LARGEST_SIDE = 256  # pixels; the network sees 227, and all images are held in memory
+
+
+def read_folder(data_dir: Path, source: str, folder: PathBelow = ".", channels: PositiveInt = 3) -> Source:
+    """Read `data_dir`/`folder`: either CLASS/IMAGE, or train/CLASS/IMAGE with test and val beside it.
+
+    Images of one size keep it, up to LARGEST_SIDE. Others are cut to the largest square in their middle and
+    brought to the side that half of those squares reach.
+
+    Args:
+        channels: 1 reads grey images, 3 colour.
+
+    Raises:
+        UserError: the folder is missing, empty, has one class, or holds something that is no image.
+    """
+    root = data_dir / folder
+    if source == "sample":
+        raise UserError("dataset.source=sample: a folder of images has no packaged sample. Use auto or full.")
+    if channels not in MODES:
+        raise UserError(f"dataset.channels={channels}: expected 1 (grey) or 3 (colour).")
+    if not root.is_dir():
+        raise UserError(f"{root}: there is no such folder. Set data_dir to a folder with one sub-folder a class.")
+    below = {item.name: item for item in _visible(root) if item.is_dir()}
+    splits = {
+        split: below[name] for split, names in _SPLITS.items() for name in names if name in below and "train" in below
+    } or {"train": root}
+    classes = [item.name for item in _visible(splits["train"]) if item.is_dir()]
+    if len(classes) < 2:
+        found = f"only the class {classes[0]}" if classes else "no sub-folder"
+        raise UserError(f"{splits['train']} holds {found}. Images are expected in one sub-folder a class, two or more.")
+    files = {split: _files(place, classes) for split, place in splits.items()}
+    side = _side([path for part in files.values() for path, _ in part])
+    sets = {split: _load(part, channels, side) for split, part in files.items()}
+    return Source(sets["train"], classes, "full", sets.get("valid"), sets.get("test"))
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What lies in a folder, by name, without the files that desktops leave behind."""
+    hidden = {"thumbs.db", "desktop.ini", "__macosx"}
+    return sorted(item for item in folder.iterdir() if item.name[0] != "." and item.name.lower() not in hidden)
+
+
+def _files(place: Path, classes: list[str]) -> list[tuple[Path, int]]:
+    """Each image's path and label."""
+    found = []
+    for item in _visible(place):
+        if not item.is_dir():
+            raise UserError(f"{item} lies beside the class folders. Move it into one of them, or away.")
+        if item.name not in classes:
+            raise UserError(f"{item}: this class has no training images. The classes are {', '.join(classes)}.")
+    for label, name in enumerate(classes):
+        images = _visible(place / name) if (place / name).is_dir() else []
+        if not images:
+            raise UserError(f"{place / name} holds no images. Add some, or remove the class.")
+        found += [(path, label) for path in images]
+    return found
+
+
+def _side(paths: list[Path]) -> tuple[int, int]:
+    """The width and height that all images are brought to."""
+    with ThreadPoolExecutor() as pool:
+        sizes = Counter(pool.map(_size, paths))
+    if len(sizes) == 1 and max(next(iter(sizes))) <= LARGEST_SIDE:
+        return next(iter(sizes))
+    sides = sorted(min(size) for size in sizes.elements())
+    return (min(sides[len(sides) // 2], LARGEST_SIDE),) * 2
+
+
+def _size(path: Path) -> tuple[int, int]:
+    with open_image(path) as image:
+        return image.size
+
+
+def _load(files: list[tuple[Path, int]], channels: int, size: tuple[int, int]) -> ImageSet:
+    width, height = size
+    pixels = np.empty((len(files), channels, height, width), np.uint8)
+
+    def decode(number: int) -> None:
+        pixels[number] = read_image(files[number][0], channels, size)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(decode, range(len(files))))
+    return ImageSet(torch.from_numpy(pixels), torch.tensor([label for _, label in files]))

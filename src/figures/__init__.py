@@ -1,1 +1,0 @@
-"""Every picture, drawn once: for summaries, reports, TensorBoard and notebooks."""

@@ -1,0 +1,198 @@
+"""From a checked config to the parts of a run; the only place that builds them."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
+
+import torch
+from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
+from torch import nn
+
+from src.config.errors import UserError
+from src.config.folder import without_strange_mirrors
+from src.config.schema import Component, DatasetConfig, OptimizerConfig, TrainConfig
+from src.data.datamodule import DataModule, measure
+from src.data.images import Source, Splits, checksum, limited, split
+from src.data.shared import read_once
+from src.model.classifier import Classifier
+from src.model.hardware import Hardware
+from src.model.saved import Checkpoint
+
+T = TypeVar("T")
+
+
+def read_images(dataset: DatasetConfig, data_dir: str, shared: bool = False) -> Source:
+    """The labelled images that a dataset config names, read into memory.
+
+    Args:
+        shared: the processes of the run hold them together once; see read_once.
+    """
+    reader = _resolve(dataset)
+    read = partial(reader, Path(data_dir), dataset.source, **dataset.arguments())
+    try:
+        source = read_once(read) if shared else cast(Source, read())
+    except OSError as error:
+        raise UserError(f"data_dir={data_dir}: {error}.") from error
+    try:
+        return limited(source, dataset.limit) if dataset.limit else source
+    except UserError as error:
+        raise UserError(f"dataset.limit={dataset.limit}: {error}") from error
+
+
+def images_of(saved: Checkpoint, data_dir: str | None = None) -> Splits:
+    """The images that a checkpoint was trained on, cut as they were then; `data_dir` says where they lie now.
+
+    Raises:
+        UserError: they are not there, or others than then.
+    """
+    config, about = saved.config, saved.about
+    dataset = without_strange_mirrors(config.dataset)
+    splits = split(read_images(dataset, data_dir or config.data_dir), dataset.valid_fraction, config.seed)
+    if checksum(splits) != about["images"]["sha256"]:
+        raise UserError(
+            f"data_dir={data_dir or config.data_dir}: these are not the images of {about['dataset']} that {saved.path} "
+            "was trained on. Set data_dir to where they lie."
+        )
+    return splits
+
+
+def with_found(dataset: DatasetConfig, splits: Splits) -> DatasetConfig:
+    """The config with what `auto` and `null` came to for these images."""
+    mean, std = dataset.mean, dataset.std
+    if not mean or not std:
+        measured_mean, measured_std = measure(splits.train)
+        mean, std = mean or measured_mean, std or measured_std
+    channels = splits.train.shape[1]
+    found: dict[str, Any] = {"source": splits.origin, "mean": mean, "std": std}
+    for name in ("mean", "std"):
+        if len(found[name]) != channels:
+            raise UserError(
+                f"dataset.{name}={found[name]}: expected {channels} numbers, one a channel of these images."
+            )
+    return dataset.model_copy(update=found)
+
+
+def build_datamodule(
+    config: TrainConfig,
+    splits: Splits,
+    scored: Literal["test", "val", "train"] = "test",
+    start: tuple[int, int] = (0, 0),
+) -> DataModule:
+    dataset = config.dataset
+    assert dataset.mean is not None
+    assert dataset.std is not None
+    side = min(splits.train.shape[-2:])
+    if dataset.augmentation.crop >= side:
+        raise UserError(
+            f"dataset.augmentation.crop={dataset.augmentation.crop}: the images are only {side} pixels wide. "
+            "Take a smaller crop."
+        )
+    return DataModule(
+        splits,
+        batch_size=config.batch_size,
+        num_workers=config.num_workers,
+        seed=config.seed,
+        mean=dataset.mean,
+        std=dataset.std,
+        image_size=dataset.image_size,
+        augmentation=dataset.augmentation,
+        scored=scored,
+        start=start,
+    )
+
+
+def build_network(model: Component, in_channels: int, num_classes: int) -> nn.Module:
+    """The network of a config; raises UserError if its class refuses the arguments."""
+    cls = _resolve(model)
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+        raise UserError(f"model._target_={model.target}: that is no network (torch.nn.Module).")
+    try:
+        network = cls(in_channels, num_classes, **model.arguments())
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{error}.") from error
+    return network.to(memory_format=torch.channels_last)
+
+
+def compile_network(classifier: Classifier, hardware: Hardware) -> None:
+    """Let torch compile the network at its first step; on a CUDA GPU it is then replayed as one CUDA graph."""
+    mode = "reduce-overhead" if hardware.accelerator == "cuda" else None
+    classifier.network.compile(mode=mode, dynamic=False)  # an epoch's last batch has one size of its own
+
+
+def build_classifier(config: TrainConfig, hardware: Hardware, about: dict[str, Any]) -> Classifier:
+    """The classifier of a run; raises UserError if its network refuses the arguments.
+
+    Args:
+        about: says its `channels` and `classes`, and goes into each of its checkpoints.
+    """
+    in_channels, num_classes = about["channels"], len(about["classes"])
+    optimizer = _optimizer(config, hardware)
+    scheduler = partial(_resolve(config.scheduler), **config.scheduler.arguments())
+    try:  # on nothing, so that wrong arguments are found before anything is written
+        scheduler(optimizer([nn.Parameter(torch.zeros(1))]), 10)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise UserError(f"optimizer or scheduler: {error}.") from error
+    classifier = Classifier(
+        build_network(config.model, in_channels, num_classes),
+        num_classes,
+        optimizer,
+        scheduler,
+        about,
+        config.label_smoothing,
+        config.seed,
+        skip_nan=config.on_nan == "skip",
+    )
+    size = config.dataset.image_size
+    classifier.example_input_array = torch.zeros(1, in_channels, size, size)
+    return classifier
+
+
+def summarize(classifier: Classifier, num_classes: int) -> ModelSummary:
+    """Every layer with its output shape, from a pass of one image of the size that the run will see.
+
+    Raises:
+        UserError: that size does not fit the network, or its answer is not one logit a class.
+    """
+    try:
+        summary = ModelSummary(classifier, max_depth=-1)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"{str(error).splitlines()[0]}.") from error
+    shape = summary.out_sizes[summary.layer_names.index("network")]
+    if shape != [1, num_classes]:
+        raise UserError(f"the network answers with shape {shape}; expected {[1, num_classes]}, one logit a class.")
+    return summary
+
+
+def load_weights(network: nn.Module, saved: Checkpoint) -> None:
+    """Put a checkpoint's weights into its network; raises UserError if they are another network's."""
+    try:
+        network.load_state_dict(saved.state_dict)
+    except RuntimeError as error:
+        raise UserError(
+            f"checkpoint={saved.path}: its weights are not those of {saved.config.model.target} as it is now. "
+            "Take the revision that it was trained with, which it names."
+        ) from error
+
+
+def _optimizer(config: TrainConfig, hardware: Hardware) -> Any:
+    optimizer: OptimizerConfig = config.optimizer
+    cls = _resolve(optimizer)
+    known = inspect.signature(cls).parameters
+    options = {key: value for key, value in optimizer.arguments().items() if key in known}
+    fusable = "fused" in known and hardware.accelerator in ("cuda", "cpu")
+    # Lightning can't clip the gradients of a fused optimizer that unscales them itself
+    if fusable and not (hardware.precision == "16-mixed" and config.trainer.gradient_clip_val):
+        options["fused"] = True
+    return partial(cls, **options)
+
+
+def _resolve(component: Component) -> Any:
+    module, _, name = component.target.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"_target_={component.target}: {error}.") from error

@@ -1,0 +1,79 @@
+"""Where a run computes, and in which precision."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from src.config.errors import UserError
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where a run computes and in which precision; `note` says what was not as asked.
+
+    `gpu` is the one that is this job's own, where several jobs share a machine of several GPUs.
+    """
+
+    accelerator: str
+    precision: Any
+    note: str | None = None
+    gpu: int | None = None
+
+    @property
+    def torch_device(self) -> torch.device:
+        return torch.device(self.accelerator if self.gpu is None else f"{self.accelerator}:{self.gpu}")
+
+    def autocast(self) -> torch.autocast:
+        """What Lightning computes a step in; without effect in 32-true."""
+        kind = torch.float16 if self.precision == "16-mixed" else torch.bfloat16
+        return torch.autocast(self.accelerator, kind, enabled=self.precision != "32-true", cache_enabled=False)
+
+    def devices(self, number: int) -> int | list[int]:
+        """What a run of `number` devices tells Lightning."""
+        return number if self.gpu is None or number > 1 else [self.gpu]
+
+    def noting(self, notes: list[str]) -> Hardware:
+        """The same, with more to say."""
+        return replace(self, note=" ".join(filter(None, [self.note, *notes])) or None)
+
+
+def pick_hardware(device: str, precision: str, slot: int | None = None) -> Hardware:
+    """What `device` and `precision` come to on this machine, for the job in its `slot` if others run beside it.
+
+    Raises:
+        UserError: a GPU is asked for and there is none.
+    """
+    gpu = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else None
+    if device == "gpu" and gpu is None:
+        raise UserError("device=gpu: this machine has no GPU that torch can use. There is: cpu.")
+    accelerator = "cpu" if device == "cpu" or gpu is None else gpu
+    half = {"cuda": "16-mixed", "mps": "32-true", "cpu": "bf16-mixed" if cpu_has_bf16() else "32-true"}[accelerator]
+    note = None
+    if precision == "16-mixed" and accelerator != "cuda":
+        note = f"precision=16-mixed needs a CUDA GPU; this run uses {half} instead."
+    mine = slot % torch.cuda.device_count() if slot is not None and accelerator == "cuda" else None
+    return Hardware(accelerator, half if precision == "auto" or note else precision, note, mine)
+
+
+def keep_freed_memory() -> None:
+    """Keep memory that a step frees for the next step, where the C library is glibc; elsewhere nothing changes.
+
+    By default glibc maps each large tensor anew and gives it back, so that the kernel clears some 200,000 pages in
+    each step of AlexNet: a fifth of its time.
+    """
+    if sys.platform != "linux" or not hasattr(library := ctypes.CDLL(None), "gnu_get_libc_version"):
+        return
+    trim_threshold, mmap_max = -1, -4  # of malloc.h
+    library.mallopt(mmap_max, 0)
+    library.mallopt(trim_threshold, -1)  # never
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware; emulated, it is slower than float32."""
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch has no public ones
+    return any(getattr(torch.cpu, probe, bool)() for probe in probes)

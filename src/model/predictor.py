@@ -1,0 +1,103 @@
+"""A trained network with the preparation that its images had in training: pixels in, probabilities out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from src.config.errors import UserError
+from src.config.schema import Device, Precision, TrainConfig
+from src.data.images import ImageSet
+from src.data.preparation import Preparation
+from src.model import build as experiment
+from src.model import saved as checkpoint
+from src.model.answers import Answers
+from src.model.hardware import Hardware, pick_hardware
+from src.model.layers import last_feature_maps
+
+LIGHT = 128  # of 255: the edge of a drawing on light paper is at least this
+
+
+class Predictor:
+    """A network in evaluation mode on its device, for uint8 images (B, C, H, W) of any size.
+
+    Args:
+        about: what its checkpoint says about itself: its `classes`, `channels`, native `size` (height, width) and
+            `dark_background`.
+    """
+
+    def __init__(self, network: nn.Module, config: TrainConfig, about: Mapping[str, Any], hardware: Hardware) -> None:
+        dataset = config.dataset
+        assert dataset.mean is not None
+        assert dataset.std is not None
+        self.config, self.hardware = config, hardware
+        self.classes: list[str] = about["classes"]
+        self.channels: int = about["channels"]
+        self.height, self.width = about["size"]
+        self.dark_background: bool = about["dark_background"]
+        self.network = network.to(hardware.torch_device).eval()
+        self.preparation = Preparation(dataset.mean, dataset.std, dataset.image_size).to(hardware.torch_device)
+
+    @classmethod
+    def load(cls, path: str | Path, device: Device = "auto", precision: Precision | None = None) -> Predictor:
+        """From a checkpoint; in the precision that it was trained in, unless another is asked for.
+
+        Raises:
+            UserError: it can't be read, or there is no such device.
+        """
+        return cls.of(checkpoint.load(path), device, precision)
+
+    @classmethod
+    def of(cls, saved: checkpoint.Checkpoint, device: Device = "auto", precision: Precision | None = None) -> Predictor:
+        hardware = pick_hardware(device, precision or saved.about["precision"])
+        network = experiment.build_network(saved.config.model, saved.about["channels"], len(saved.about["classes"]))
+        experiment.load_weights(network, saved)
+        return cls(network, saved.config, saved.about, hardware)
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """float32 (B, C, image_size, image_size), as the network sees them, on its device."""
+        if images.shape[1] != self.channels:
+            raise UserError(f"images of {images.shape[1]} channels: the network takes {self.channels}.")
+        return self.preparation(images.to(self.hardware.torch_device)).contiguous(memory_format=torch.channels_last)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """float32 (B, num_classes), on the CPU."""
+        with torch.inference_mode(), self.hardware.autocast():
+            # the plain forward: a compiled one would be compiled again for this batch size
+            return self.network.forward(self.prepare(images)).float().cpu()
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Probabilities, float32 (B, num_classes), on the CPU."""
+        return self.logits(images).softmax(1)
+
+    def answer(self, images: ImageSet, split: str, batch_size: int = 128) -> Answers:
+        """What it says of labelled images; `split` names them in pictures."""
+        parts = [self(images.fetch(indices)[0]) for indices in torch.arange(len(images)).split(batch_size)]
+        return Answers(images, torch.cat(parts), self.classes, split)
+
+    def saliency(self, images: Tensor, classes: Tensor) -> Tensor | None:
+        """Where in each image the network saw the class int64 (B,): Grad-CAM (Selvaraju et al. 2017) of the last
+        convolution's maps, as they are after its activation: before it most of a map is below zero, and nothing would
+        be left. float32 (B, H, W) in 0..1 at the images' size; None where there is no convolution."""
+        layer = last_feature_maps(self.network, self.prepare(images[:1]))
+        if layer is None:
+            return None
+        with warnings.catch_warnings():  # of a progress bar that a notebook has no widgets for
+            warnings.simplefilter("ignore")
+            from captum.attr import LayerAttribution, LayerGradCam
+        maps = LayerGradCam(self.network.forward, layer).attribute(
+            self.prepare(images), target=classes.to(self.hardware.torch_device), relu_attributions=True
+        )
+        maps = LayerAttribution.interpolate(maps.detach().float(), images.shape[-2:], "bilinear")[:, 0].cpu()
+        return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-12)
+
+    def is_inverted(self, pixels: np.ndarray) -> bool:
+        """Whether uint8 (C, H, W) is drawn dark on light, while the network has learned light on dark."""
+        edge = np.concatenate([pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]], axis=1)
+        return self.dark_background and float(np.median(edge)) >= LIGHT

@@ -1,0 +1,42 @@
+"""What all pictures share: colours, sizes, and how they become files or pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure, SubFigure
+
+from src.config.files import whole
+
+# told apart by colour-blind readers (Okabe, Ito 2008)
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
+COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+SHADES = "Blues"  # of amounts, from none to many
+
+Drawing = Figure | SubFigure
+
+
+def blank(width: float, height: float, dpi: int = 110) -> Figure:
+    """An empty figure of this size in inches."""
+    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write it whole or not at all."""
+    with whole(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def pixels(figure: Figure) -> np.ndarray:
+    """uint8 (H, W, 3)"""
+    assert isinstance(figure.canvas, FigureCanvasAgg)
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+
+
+def shorten(text: str, length: int = 18) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -1,0 +1,58 @@
+"""How often the network is right, at what, and how well it knows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from src.model.answers import Answers
+from src.results.figures.canvas import BLUE, GREY, ORANGE, SHADES, Drawing, shorten
+
+NUMBERED = 20  # classes; in a wider matrix no number can be read
+
+
+def draw_confusion(figure: Drawing, answers: Answers) -> None:
+    """Of each true class, the part that got each answer; the number of images in each cell."""
+    counts = answers.matrix.numpy()
+    shares = counts / counts.sum(1, keepdims=True).clip(min=1)
+    axes = figure.subplots()
+    picture = axes.imshow(shares, cmap=SHADES, vmin=0, vmax=1)
+    names = [shorten(name, 12) for name in answers.classes]
+    axes.set_title(f"answers to {len(answers):,} {answers.split} images", fontsize=10)
+    axes.set_xlabel("answered")
+    axes.set_ylabel("true")
+    if len(names) > NUMBERED:
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(integer=True))
+        figure.colorbar(picture, label="part of the true class", shrink=0.7)
+        return
+    size = 8 if len(names) <= 12 else 6
+    words: dict[str, Any] = {"fontsize": size + 1, "parse_math": False}  # a name may have dollars in it
+    axes.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 2 else 0, **words)
+    axes.set_yticks(range(len(names)), names, **words)
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", fontsize=size, color=colour)
+
+
+def draw_calibration(figure: Drawing, answers: Answers) -> None:
+    """How often answers of each confidence are right, above how many there are of each."""
+    found = answers.calibration()
+    bins = len(found.counts)
+    edges = np.arange(bins) / bins
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="as sure as right")
+    upper.plot(found.confidence, found.accuracy, color=BLUE, marker="o", markersize=5, label="this network")
+    upper.set_title(f"is it right as often as it is sure? calibration error {found.error:.1%}", fontsize=10)
+    upper.set_ylabel("part of answers right")
+    upper.set_xlim(0, 1)
+    upper.set_ylim(0, 1.02)
+    upper.grid(alpha=0.3)
+    upper.legend(fontsize=8, loc="best")
+    lower.bar(edges, found.counts.numpy(), width=1 / bins, align="edge", color=ORANGE, edgecolor="white")
+    lower.set_yscale("symlog", linthresh=1)
+    lower.set_ylim(bottom=0)
+    lower.set_xlabel("probability of the class answered")
+    lower.set_ylabel("images")
