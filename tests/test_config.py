@@ -41,7 +41,7 @@ WRONG = [
     ("model.dropout=1.5", "model.dropout=1.5: expected a number between 0 and 1."),
     ("model.widths=[64,x,1,1,1]", "model.widths.1=x: expected a whole number."),
     ("model.widths=[64,0,1,1,1]", "model.widths.1=0: expected a number greater than 0."),
-    ("model._target_=os.system", "model._target_=os.system: expected a class of this project"),
+    ("model._target_=os.system", "model._target_=os.system: expected one of src.model."),
     ("model._target_=src.model.none.None", "no module src.model.none"),
     ("model._target_=src.model.alexnet.Nothing", "has no class or function Nothing"),
     ("optimizer.lr=-0.1", "optimizer.lr=-0.1: expected a number greater than 0."),

@@ -25,7 +25,7 @@ from src.config import launchers, signature
 from src.config import process as cluster
 from src.config.check import nearest
 from src.config.errors import UserError
-from src.config.help import networks, options
+from src.config.groups import is_group, networks, options
 from src.config.schema import CONFIGS
 
 
@@ -76,10 +76,6 @@ def quote_path(text: str, multirun: bool = True) -> str:
         return text
     escaped = value.replace("'", "\\'")
     return f"{key}='{escaped}'"
-
-
-def is_group(key: str) -> bool:
-    return "/" in key or (CONFIGS / key).is_dir()
 
 
 def jobs(overrides: list[str], multirun: bool) -> list[list[str]]:

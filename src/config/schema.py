@@ -34,12 +34,17 @@ class Section(BaseModel):
 class Component(Section):
     """A class or function by its dotted path, and the arguments that its signature declares."""
 
-    name: str
-    target: str = Field(alias="_target_", pattern=r"^(src|torch\.optim|optuna)(\.[A-Za-z]\w*)+$")
+    target: str = Field(alias="_target_")
 
     def arguments(self) -> dict[str, Any]:
         """The keys that the target's signature declares, with their values."""
         return {key: getattr(self, key) for key in type(self).model_fields if key not in ("name", "target")}
+
+
+class NamedComponent(Component):
+    """An option of a group; folders of runs and tables call it by its name."""
+
+    name: str
 
 
 class AugmentationConfig(Section):
@@ -50,7 +55,7 @@ class AugmentationConfig(Section):
     scale: float = Field(ge=0, lt=1, description="shrink or grow by up to this part")
 
 
-class DatasetConfig(Component):
+class DatasetConfig(NamedComponent):
     source: Literal["auto", "full", "sample"] = Field(description="local files, download, packaged sample")
     valid_fraction: float = Field(gt=0, lt=1, description="part of the training images kept for validation")
     image_size: PositiveInt = Field(description="side in pixels of what the network sees")
@@ -63,7 +68,7 @@ class DatasetConfig(Component):
         return {k: v for k, v in super().arguments().items() if k not in DatasetConfig.model_fields}
 
 
-class OptimizerConfig(Component):
+class OptimizerConfig(NamedComponent):
     lr: float = Field(gt=0, allow_inf_nan=False, description="learning rate")
     weight_decay: NonNegativeFloat = 0.0
 
@@ -100,6 +105,11 @@ class CallbacksConfig(Section):
     checkpoint_minutes: Annotated[float, Strict(), Field(gt=0)] | None = Field(description="and at each epoch's end")
     checkpoint_steps: PositiveInt | None = Field(description="likewise")
 
+    def components(self) -> dict[str, Component]:
+        """The callbacks by name, without those that are null."""
+        values = {key: getattr(self, key) for key in type(self).model_fields}
+        return {key: value for key, value in values.items() if isinstance(value, Component)}
+
 
 class LoggerConfig(Section):
     tensorboard: bool
@@ -124,9 +134,9 @@ Device = Literal["auto", "cpu", "gpu"]
 
 class TrainConfig(Section):
     dataset: DatasetConfig
-    model: Component
+    model: NamedComponent
     optimizer: OptimizerConfig
-    scheduler: Component
+    scheduler: NamedComponent
     trainer: TrainerConfig
     callbacks: CallbacksConfig
     logger: LoggerConfig
@@ -148,8 +158,8 @@ class TrainConfig(Section):
 
 class TuneConfig(Section):
     search: dict[str, Any] = Field({}, description="key: choice(a, b), range(1, 9), interval(0.0, 1.0) ...")
-    sampler: Component
-    pruner: Component | None = None
+    sampler: NamedComponent
+    pruner: NamedComponent | None = None
     name: str | None = Field(pattern=r"^\w[\w.-]*$", description="its folder; null: data set, network and search")
     n_trials: PositiveInt = Field(description="trials in all, of all processes and starts")
     storage: str | None = Field(min_length=1, description="a database, as sqlite:///FILE; null: a file in its folder")

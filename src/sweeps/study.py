@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from src.config import folder as runs
 from src.config.check import check, plain
 from src.config.errors import UserError
-from src.config.schema import Component, TrainConfig, TuneConfig
+from src.config.schema import NamedComponent, TrainConfig, TuneConfig
 from src.sweeps.space import Space
 
 REPEATS = "repeats"  # the trial whose point the sampler has named again
@@ -182,7 +182,7 @@ def _is_held(path: Path) -> bool:
     return False
 
 
-def _sampler(config: Component, count: int) -> optuna.samplers.BaseSampler:
+def _sampler(config: NamedComponent, count: int) -> optuna.samplers.BaseSampler:
     """The sampler for the next trial after `count`: a search that was killed asks for the same points again.
 
     A sampler that is seeded once would begin anew with its first points whenever a process starts.
@@ -192,11 +192,11 @@ def _sampler(config: Component, count: int) -> optuna.samplers.BaseSampler:
     return _build(config, arguments | {"seed": int(seed)})
 
 
-def build_pruner(config: Component | None) -> optuna.pruners.BasePruner:
+def build_pruner(config: NamedComponent | None) -> optuna.pruners.BasePruner:
     return optuna.pruners.NopPruner() if config is None else _build(config, config.arguments())
 
 
-def _build(config: Component, arguments: dict[str, Any]) -> Any:
+def _build(config: NamedComponent, arguments: dict[str, Any]) -> Any:
     module, _, name = config.target.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)(**arguments)
