@@ -15,12 +15,12 @@ from hydra._internal.utils import get_args_parser
 from src.config import compose, extras
 from src.config import folder as runs
 from src.config.check import check, flat, keys, nearest
-from src.config.cli import end, importing
+from src.config.cli import command_line, end, importing, task_overrides
 from src.config.errors import RunError, Stopped, UserError
 from src.config.help import help_text
 from src.config.schema import TrainConfig, TuneConfig
 from src.sweeps import jobs
-from src.train import train
+from src.training.run import train
 
 TUNES = runs.RUNS / "tune"
 
@@ -115,8 +115,9 @@ def _run(request: Request, space: Any, study: Any, trial: Any) -> None:
     error = ""
     try:
         config = request.compose(overrides)
+        pruning = PyTorchLightningPruningCallback(trial, "val/acc")
         with (place / jobs.OUTPUT).open("a", encoding="utf-8") as output, redirect_stdout(output):
-            score = train(config, place, [PyTorchLightningPruningCallback(trial, "val/acc")])
+            score = train(config, place, command=command_line("train"), named=task_overrides(), callbacks=[pruning])
         if score is None:
             raise UserError("nothing was validated, so that there is nothing to choose by.")
         study.optuna.tell(trial, score)

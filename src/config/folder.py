@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -34,7 +33,6 @@ FREE = {
     "device",
     *(f"logger.{key}" for key in LoggerConfig.model_fields),
     "num_workers",
-    "on_nan",
     "resume",
     "report",
     "trainer.enable_progress_bar",
@@ -112,21 +110,6 @@ def lock(run: Run) -> Iterator[None]:
 def is_child() -> bool:
     """Whether another process of the same run leads it."""
     return cluster.rank() != 0
-
-
-def show_finished(run: Run) -> float | None:
-    """Say that there is nothing to do, and give what the run gave."""
-    results = json.loads((run.folder / "results.json").read_text(encoding="utf-8"))
-    if is_child():
-        return results["val"]["accuracy"]
-    name = "test" if results["test"] else "val"
-    scored = results[name]
-    accuracy = "no validation" if scored["accuracy"] is None else f"{scored['accuracy']:.2%}"
-    print(
-        f"This run is finished: {accuracy} of {scored['images']:,} {name} images after "
-        f"{results['train']['epochs']} epochs.\n{run.folder}: nothing to do. A greater trainer.max_epochs goes on."
-    )
-    return results["val"]["accuracy"]
 
 
 def how_to_go_on(stop: Stopped, folder: Path) -> Stopped:
