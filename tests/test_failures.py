@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.server
 import multiprocessing
 import os
@@ -23,6 +24,7 @@ import torch
 from src.config.schema import CONFIGS
 from src.data.download import md5_of
 from src.model.classifier import Classifier
+from src.training.failures import explain
 from tests.conftest import ROOT, SHORT, Outcome, results_of, write_folder, write_idx
 from tests.test_resume import assert_same, at_call, content
 
@@ -167,6 +169,28 @@ class TestMachine:
         words = failed(door("train", *options))
         assert f"{in_tmp}/r can't be written to: it was removed while the run wrote to it." in words
         assert "No checkpoint was written yet." in words
+
+    @pytest.mark.parametrize("method", ["__init__", "training_step"])
+    def test_an_error_of_a_file_elsewhere_keeps_its_traceback(
+        self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch, method: str
+    ) -> None:
+        """As of weights that a network of the user's own reads."""
+        at_call(monkeypatch, method, 1, lambda: (in_tmp / "weights.bin").read_bytes())
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("HYDRA_FULL_ERROR", "1")
+            with pytest.raises(FileNotFoundError, match=r"weights\.bin"):
+                door("train", *options)
+
+    def test_only_a_disk_without_room_is_told_of_files_elsewhere(self, in_tmp: Path) -> None:
+        config: Any = None
+        run, other = in_tmp / "r", in_tmp / "other"
+        for number, sentence in ((errno.ENOSPC, "the disk is full"), (errno.EROFS, "the disk is read-only")):
+            assert explain(OSError(number, ""), config, run) == f"{run} can't be written to: {sentence}."
+            assert explain(OSError(number, "", str(other)), config, run) == f"{other} can't be written to: {sentence}."
+        for number in (errno.EACCES, errno.ENOENT, errno.EIO):
+            assert explain(OSError(number, "", str(other)), config, run) is None
+            assert explain(OSError(number, ""), config, run) is None
+            assert str(run) in str(explain(OSError(number, "", str(run / "metrics.csv")), config, run))
 
     def test_another_process_of_the_run_dies(
         self, door: Door, options: list[str], monkeypatch: pytest.MonkeyPatch

@@ -61,13 +61,14 @@ class Position:
             else:  # the last batch but for its end, which Lightning takes for granted
                 batch["completed"] -= 1
                 batches["completed"] -= 1
-        return {
+        loop = {
             "epoch_loop.state_dict": {"_batches_that_stepped": self.steps},
             "epoch_progress": _progress(epochs, epochs),
             "epoch_loop.batch_progress": _progress(batches, batch) | {"is_last_batch": False},
             "epoch_loop.automatic_optimization.optim_progress": {"optimizer": {"step": steps, "zero_grad": steps}},
             "epoch_loop.val_loop.batch_progress": _progress(validation, validation) | {"is_last_batch": False},
         }
+        return {"fit_loop": loop}
 
 
 START = Position(0, 0, 0, 0)

@@ -136,7 +136,7 @@ class Checkpoints(L.Callback):
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         self._resumed = Position(**checkpoint["position"])
-        checkpoint["loops"] = {"fit_loop": self._resumed.loops()}
+        checkpoint["loops"] = self._resumed.loops()
         self._should_stop |= checkpoint["should_stop"] and not self._resumed.finished
 
     def state_dict(self) -> dict[str, Any]:
