@@ -113,7 +113,7 @@ def chosen(arguments: Arguments) -> tuple[Arguments, Path | None]:
 
 
 def _jobs(arguments: Arguments, asked: Sequence[str], folder: Path | None) -> tuple[Path, list[Job]]:
-    """The sweep's folder, a new one if none is given, and each job, composed and checked and named by what is varied."""
+    """The sweep's folder, a new one if none is given, and each job, composed, checked and named by what is varied."""
     varied = {override.get_key_element() for override in parse(asked) if override.is_sweep_override()}
     jobs: list[Job] = []
     for overrides in grid(asked):
