@@ -11,11 +11,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from src.config import extras
 from src.config import folder as runs
-from src.config.cli import importing, launch
+from src.config.cli import importing, launch, need
 from src.config.errors import UserError
-from src.config.interrupts import Interrupts
+from src.config.process import Interrupts
 from src.config.schema import DemoConfig
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def demo(config: DemoConfig, folder: Path) -> None:
 
 def _demo(config: DemoConfig, uploads: Path, interrupts: Interrupts) -> None:
     """Serve the page until a signal comes."""
-    extras.need("gradio", "demo", "src.demo")
+    need("gradio", "demo", "src.demo")
     refuse_taken(config.port)
     checkpoint = Path(config.checkpoint) if config.checkpoint else runs.newest_checkpoint()
     which = f"{checkpoint}{'' if config.checkpoint else ', the newest finished run'}"
@@ -127,7 +126,7 @@ def score(checkpoint: Path) -> str:
 
 
 def main() -> None:
-    launch("demo", DemoConfig, demo)
+    launch("demo", DemoConfig, lambda request: demo(request.config, request.folder))
 
 
 if __name__ == "__main__":

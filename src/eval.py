@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from src.config import folder as runs
 from src.config.cli import importing, launch
 from src.config.errors import UserError
-from src.config.interrupts import Interrupts
+from src.config.process import Interrupts
 from src.config.schema import EvalConfig, TrainConfig
 
 
@@ -52,7 +51,7 @@ def as_trained(config: EvalConfig, trained: TrainConfig) -> TrainConfig:
 
     Other images are prepared as the training images were.
     """
-    dataset: Any = runs.without_strange_mirrors(trained.dataset)
+    dataset: Any = trained.dataset
     if config.dataset is not None:
         prepared = {"image_size": dataset.image_size, "mean": dataset.mean, "std": dataset.std}
         dataset = config.dataset.model_copy(update=prepared)
@@ -77,7 +76,7 @@ def refuse_misfit(about: dict[str, Any], channels: int, classes: list[str]) -> N
 
 
 def main() -> None:
-    launch("eval", EvalConfig, evaluate)
+    launch("eval", EvalConfig, lambda request: evaluate(request.config, request.folder))
 
 
 if __name__ == "__main__":

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from src.config import extras
 from src.config import folder as runs
 from src.config import process as cluster
-from src.config.cli import command_line, importing, launch, task_overrides
+from src.config.cli import Request, importing, launch
 from src.config.errors import Stopped
-from src.config.interrupts import Interrupts
+from src.config.process import Interrupts
 from src.config.schema import TrainConfig
+from src.sweeps import grid
 
 if TYPE_CHECKING:
     from lightning import Callback
 
 
-def train(config: TrainConfig, folder: Path, callbacks: Sequence[Callback] = ()) -> float | None:
+def train(
+    config: TrainConfig,
+    folder: Path,
+    *,
+    command: str = "",
+    named: Sequence[str] = (),
+    callbacks: Sequence[Callback] = (),
+) -> float | None:
     """Run one experiment in `folder`, or go on with the one that was begun there; `callbacks` are a search's.
 
     Gives the best validation accuracy, None if none was measured.
@@ -28,22 +37,20 @@ def train(config: TrainConfig, folder: Path, callbacks: Sequence[Callback] = ())
         RunError: the run failed on its way.
         Stopped: it was asked to stop, and left a checkpoint.
     """
-    run = runs.settle(folder, config, task_overrides())
-    cluster.check_processes(run.config)
-    extras.need_loggers(run.config.logger)
+    run = runs.settle(folder, config, named)
     if run.finished:
-        return runs.show_finished(run)
-    with Interrupts() as interrupts, runs.lock(run):
+        return show_finished(run)
+    with Interrupts() as interrupts, runs.lock(folder):
         try:
-            return _train(run, interrupts, callbacks)
+            return _train(run, interrupts, callbacks, command)
         except Stopped as stop:
             interrupts.hand_on(stop.number)
-            if not runs.is_child():
+            if not cluster.is_child():
                 cluster.requeue(stop.number)
-            raise runs.how_to_go_on(stop, folder) from stop
+            raise how_to_go_on(stop, folder) from stop
 
 
-def _train(run: runs.Run, interrupts: Interrupts, callbacks: Sequence[Callback]) -> float | None:
+def _train(run: runs.Run, interrupts: Interrupts, callbacks: Sequence[Callback], command: str) -> float | None:
     # a config that was refused must not wait for torch
     with importing(), interrupts.waiting():
         import lightning as L
@@ -60,11 +67,11 @@ def _train(run: runs.Run, interrupts: Interrupts, callbacks: Sequence[Callback])
 
     config, folder = run.config, run.folder
     hardware = pick_hardware(config.device, config.precision, cluster.slot())
-    dataset = runs.without_strange_mirrors(config.dataset) if run.saved else config.dataset
+    dataset = config.dataset
     images = experiment.read_images(dataset, config.data_dir, shared=config.devices > 1)
     splits = split(images, config.dataset.valid_fraction, config.seed)
     config = config.model_copy(update={"dataset": experiment.with_found(config.dataset, splits)})
-    about = results.describe(config, splits, hardware.precision, command_line("train"))
+    about = results.describe(config, splits, hardware.precision, command)
     resumed = checkpoint.to_resume(run) if run.saved else None
     if resumed:
         about, notes = checkpoint.continued(resumed, about)
@@ -106,8 +113,37 @@ def _train(run: runs.Run, interrupts: Interrupts, callbacks: Sequence[Callback])
     return outcome["val"]["accuracy"]
 
 
+def show_finished(run: runs.Run) -> float | None:
+    """Say that there is nothing to do, and give what the run gave."""
+    results = json.loads((run.folder / "results.json").read_text(encoding="utf-8"))
+    if cluster.is_child():
+        return results["val"]["accuracy"]
+    name = "test" if results["test"] else "val"
+    scored = results[name]
+    accuracy = "no validation" if scored["accuracy"] is None else f"{scored['accuracy']:.2%}"
+    print(
+        f"This run is finished: {accuracy} of {scored['images']:,} {name} images after "
+        f"{results['train']['epochs']} epochs.\n{run.folder}: nothing to do. A greater trainer.max_epochs goes on."
+    )
+    return results["val"]["accuracy"]
+
+
+def how_to_go_on(stop: Stopped, folder: Path) -> Stopped:
+    """The same, with the command that goes on."""
+    began = (folder / "checkpoints" / "last.ckpt").exists()
+    near = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    word = (
+        f"python -m src.train resume={shlex.quote(str(near))}" if began else "the same command; nothing was saved yet"
+    )
+    return Stopped(stop.number, f"{stop} It goes on with: {word}")
+
+
+def run(request: Request[TrainConfig]) -> float | None:
+    return train(request.config, request.folder, command=request.command, named=request.named)
+
+
 def main() -> None:
-    launch("train", TrainConfig, train)
+    launch("train", TrainConfig, run, lambda arguments: grid.run(arguments, run))
 
 
 if __name__ == "__main__":

@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from argparse import Namespace
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
-from hydra._internal.utils import get_args_parser
-
-from src.config import compose, extras
+from src.config import compose
 from src.config import folder as runs
 from src.config.check import check, flat, keys, nearest
-from src.config.cli import end, importing
+from src.config.cli import Arguments, end, importing, need_loggers, read
 from src.config.errors import RunError, Stopped, UserError
+from src.config.groups import is_group
 from src.config.help import help_text
 from src.config.schema import TrainConfig, TuneConfig
 from src.sweeps import jobs
@@ -36,34 +34,34 @@ class Request:
 
     def compose(self, overrides: list[str]) -> TrainConfig:
         """The config of a run with these overrides besides the fixed ones."""
-        return check(compose.compose("train", self.config_dir, [*self.fixed, *overrides]), TrainConfig)
+        return check(compose.compose("train", [*self.fixed, *overrides], self.config_dir).values, TrainConfig)
 
 
-def read_request(args: Namespace) -> Request:
+def read_request(args: Arguments) -> Request:
     """Raises UserError if something of it can't be served."""
     own, fixed, varied = [], ["++test=false", "++report=false"], {}  # it must not choose by the test set
     for text, override in zip(args.overrides, compose.parse(args.overrides), strict=True):
         key = override.key_or_group
         if key.partition(".")[0] in TuneConfig.model_fields:
             own.append(f"~{key}" if override.value() is None and key in ("search", "pruner") else text)
-        elif not compose.is_group(key) and key.partition(".")[0] not in (*TrainConfig.model_fields, "hydra"):
+        elif not is_group(key) and key.partition(".")[0] not in (*TrainConfig.model_fields, "hydra"):
             near = nearest(key, [*TuneConfig.model_fields, *keys(TrainConfig)])
             raise UserError(f"{key}: there is no such key.{near}")
         elif override.is_sweep_override():
             varied[key] = text.partition("=")[2]
         else:
             fixed.append(text)
-    composed = compose.compose("tune", args.config_dir, compose.declared(own))
-    config = check(composed, TuneConfig)
+    composed = compose.compose("tune", compose.declared(own), args.config_dir)
+    config = check(composed.values, TuneConfig)
     named = {text.partition("=")[0].lstrip("+") for text in fixed}
     chosen = {key: str(text) for key, text in flat(config.search).items() if key not in named}
     base = compose.declared(fixed)
-    trained = check(compose.compose("train", args.config_dir, base), TrainConfig)
-    extras.need_loggers(trained.logger)
+    trained = check(compose.compose("train", base, args.config_dir).values, TrainConfig)
+    need_loggers(trained.logger)
     if trained.devices > 1:
         raise UserError("devices: each trial of a search has one. Start the same command once for each device.")
     if config.name is None:
-        option = composed.hydra.runtime.choices.get("search") or "search"
+        option = composed.whole.hydra.runtime.choices.get("search") or "search"
         config = config.model_copy(update={"name": f"{trained.dataset.name}_{trained.model.name}_{option}"})
     return Request(config, base, chosen | varied, args.config_dir)
 
@@ -116,7 +114,7 @@ def _run(request: Request, space: Any, study: Any, trial: Any) -> None:
     try:
         config = request.compose(overrides)
         with (place / jobs.OUTPUT).open("a", encoding="utf-8") as output, redirect_stdout(output):
-            score = train(config, place, [PyTorchLightningPruningCallback(trial, "val/acc")])
+            score = train(config, place, callbacks=[PyTorchLightningPruningCallback(trial, "val/acc")])
         if score is None:
             raise UserError("nothing was validated, so that there is nothing to choose by.")
         study.optuna.tell(trial, score)
@@ -141,13 +139,12 @@ def _run(request: Request, space: Any, study: Any, trial: Any) -> None:
 
 
 def main() -> None:
-    args = get_args_parser().parse_intermixed_args()
     try:
-        compose.register()
+        args = read("tune", sys.argv[1:])
         if args.help:
             print(help_text("tune", TuneConfig))
             return
-        if args.multirun or args.cfg or args.info or args.config_path:
+        if args.multirun or args.show:
             raise UserError("src.tune takes KEY=VALUE and --config-dir only; src.train --cfg job shows a run's config.")
         found = search(read_request(args))
     except UserError as error:

@@ -21,7 +21,6 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
@@ -77,7 +76,6 @@ def door(
     yield call
     os.environ.clear()  # of what Lightning leaves there after trainer=ddp
     os.environ.update(before)
-    GlobalHydra.instance().clear()
     ConfigStore.instance().repo.pop("model", None)
 
 

@@ -42,7 +42,7 @@ from src.training import writer
 from src.training.logs import CSVLogger
 from tests.conftest import write_folder
 
-for module in ("checkpoint", "failures", "report_page", "screen", "training"):
+for module in ("model.saved", "training.failures", "results.page", "results.screen", "training.trainer"):
     importlib.import_module(f"src.{module}")  # once, for all processes that are forked
 
 NARROW = ["model.widths=[4,4,4,4,4]", "model.hidden=16", "batch_size=8", "device=cpu"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import hydra
 import lightning as L
 import pytest
 import torch
@@ -13,8 +12,8 @@ from torch.optim import SGD
 from torch.utils.flop_counter import FlopCounterMode
 
 from src.config.check import check
-from src.config.compose import register
-from src.config.schema import CONFIGS, AugmentationConfig, TrainConfig
+from src.config.compose import compose
+from src.config.schema import AugmentationConfig, TrainConfig
 from src.data.datamodule import DataModule
 from src.data.images import ImageSet, Splits
 from src.model import schedules
@@ -215,9 +214,7 @@ def test_only_the_training_loss_is_smoothed() -> None:
 
 @pytest.mark.parametrize(("name", "fused"), [("adamw", True), ("adam", True), ("sgd", True), ("rmsprop", False)])
 def test_fused_implementation_is_taken_where_torch_has_one(name: str, fused: bool) -> None:
-    register()
-    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = check(hydra.compose("train", [f"optimizer={name}", "model.widths=[1,1,1,1,1]"]), TrainConfig)
+    config = check(compose("train", [f"optimizer={name}", "++model.widths=[1,1,1,1,1]"]).values, TrainConfig)
     classifier = build_classifier(config, Hardware("cpu", "32-true"), {"channels": 1, "classes": ["a", "b"]})
     optimizer = classifier._optimizer(classifier.network.parameters())
     assert bool(optimizer.defaults.get("fused")) == fused

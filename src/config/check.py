@@ -6,8 +6,7 @@ import difflib
 import re
 from typing import Annotated, Any, Literal, TypeVar
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf import OmegaConf
 from pydantic import BaseModel, Field, Strict, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
@@ -55,32 +54,25 @@ _TYPES = {
 }
 
 
-def check(config: DictConfig | dict[str, Any], base: type[Checked]) -> Checked:
-    """The typed config, from a composed one or one out of a checkpoint.
+def check(values: Any, base: type[Checked]) -> Checked:
+    """The typed config, from the plain values of a composed one, or of one out of a file.
 
     Raises:
         UserError: one line for each key that `base` or the signature of a `_target_` refuses.
     """
-    if isinstance(config, dict) and (key := next((key for key, text in flat(config).items() if "${" in str(text)), "")):
-        # a saved config has its values; to expand a stranger's may never end, or tell him of this machine
+    if not isinstance(values, dict):
+        raise UserError(f"expected keys with their values, not {values!r:.40}.")
+    if key := next((key for key, text in flat(values).items() if "${" in str(text)), ""):
+        # composed values have none left; to expand a stranger's may never end, or tell him of this machine
         raise UserError(f"{key}: expected a value, not an interpolation.")
-    try:
-        whole = OmegaConf.create(config)
-        own = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
-        plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
-    except MissingMandatoryValue as error:
-        raise UserError(f"{error.full_key}: a value is needed.") from error
-    except OmegaConfBaseException as error:
-        raise UserError(str(error).splitlines()[0]) from error
-    assert isinstance(plain, dict)
     sections: dict[str, Any] = {
-        name: (_section(name, group, plain[name]), ...)
+        name: (_section(name, group, values[name]), ...)
         for name, group in GROUPS.items()
-        if name in base.model_fields and isinstance(plain.get(name), dict)
+        if name in base.model_fields and isinstance(values.get(name), dict)
     }
     schema = create_model(base.__name__, __base__=base, **sections)
     try:
-        return schema.model_validate(plain)
+        return schema.model_validate(values)
     except ValidationError as error:
         raise UserError("\n".join(_problems(error, schema))) from error
 

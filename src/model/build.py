@@ -13,7 +13,6 @@ from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
 from torch import nn
 
 from src.config.errors import UserError
-from src.config.folder import without_strange_mirrors
 from src.config.schema import Component, DatasetConfig, OptimizerConfig, TrainConfig
 from src.data.datamodule import DataModule, measure
 from src.data.images import Source, Splits, checksum, limited, split
@@ -50,7 +49,7 @@ def images_of(saved: Checkpoint, data_dir: str | None = None) -> Splits:
         UserError: they are not there, or others than then.
     """
     config, about = saved.config, saved.about
-    dataset = without_strange_mirrors(config.dataset)
+    dataset = config.dataset
     splits = split(read_images(dataset, data_dir or config.data_dir), dataset.valid_fraction, config.seed)
     if checksum(splits) != about["images"]["sha256"]:
         raise UserError(

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from src.config import folder as runs
 from src.config.files import write_text
-from src.sweeps.grid import read_definition, values_of
+from src.sweeps.grid import Definition
 
 STATES = ("finished", "failed", "running", "interrupted", "waiting")
 Setting = tuple[str, ...]
@@ -59,9 +59,9 @@ class Summary:
     """
 
     def __init__(self, folder: Path) -> None:
-        definition = read_definition(folder)
-        self.folder, self.command = folder, definition["command"]
-        options = {name: values_of(overrides) for name, overrides in definition["runs"].items()}
+        definition = Definition.read(folder)
+        self.folder, self.command = folder, definition.command
+        options = definition.options
         every = dict.fromkeys(key for found in options.values() for key in found)  # in the order of the command
         self.varied = [key for key in every if len({found.get(key) for found in options.values()}) > 1]
         self.keys = [key for key in self.varied if key != "seed"]

@@ -18,9 +18,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from src.config.compose import is_group, parse
+from src.config.compose import parse
 from src.config.files import write_text
 from src.config.folder import FREE
+from src.config.groups import is_group
 from src.sweeps.space import Space
 from src.sweeps.study import real_trials
 

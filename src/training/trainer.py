@@ -15,7 +15,7 @@ from torch import Tensor
 from src.config.check import as_yaml
 from src.config.errors import UserError
 from src.config.files import write_config, write_json
-from src.config.interrupts import Interrupts
+from src.config.process import Interrupts
 from src.config.schema import TrainConfig
 from src.model import speed
 from src.model.answers import Answers

@@ -9,7 +9,7 @@ import lightning as L
 import torch
 
 from src.config.errors import Stopped
-from src.config.interrupts import Interrupts
+from src.config.process import Interrupts
 from src.training.checkpoints import Checkpoints
 
 _SAVE, _TIME, _SIGNAL = 1, 2, 3  # what a process may wish; the greatest wish of all processes is done
