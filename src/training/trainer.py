@@ -9,29 +9,27 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
-from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
+import torch
+from lightning.pytorch.profilers import PyTorchProfiler
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from src.config.check import as_yaml
 from src.config.errors import UserError
 from src.config.files import write_config, write_json
 from src.config.process import Interrupts
-from src.config.schema import TrainConfig
+from src.config.schema import Component, TrainConfig
 from src.model import speed
 from src.model.answers import Answers
+from src.model.build import _resolve
 from src.model.classifier import Classifier
 from src.model.hardware import Hardware, keep_freed_memory
 from src.model.saved import Resumed
 from src.training.callbacks.answers import RecordAnswers
-from src.training.callbacks.config_text import ConfigText
-from src.training.callbacks.dashboard import Dashboard
-from src.training.callbacks.epoch_metrics import EpochMetrics
 from src.training.callbacks.finite import FiniteLoss
+from src.training.callbacks.metrics import LogMetrics
 from src.training.callbacks.progress import ProgressBar, progress_callback
-from src.training.callbacks.step_metrics import StepMetrics
 from src.training.callbacks.stopping import Stopping
 from src.training.callbacks.throughput import Throughput
-from src.training.callbacks.trace import Trace
 from src.training.checkpoints import Checkpoints
 from src.training.logs import RunLogs
 from src.training.trackers import Trackers, hyperparameters
@@ -59,12 +57,12 @@ class Session:
         self.checkpoints = Checkpoints(folder / "checkpoints", config.callbacks, writer, self.logs)
         self.checkpoints.end_at_once = bool(resumed and resumed.finished(config))
         self.throughput = Throughput()
-        self.recorder = RecordAnswers(*_to_record(config))
-        callbacks = [*self._callbacks(interrupts, first=resumed is None), *more]
+        self.recorder = RecordAnswers()
+        callbacks = [*self._callbacks(interrupts), *more]
         options = config.trainer.model_dump(exclude_none=True)
         options.pop("max_time", None)  # Lightning's own timer counts from the first start on, and then tests
-        if config.trainer.profiler == "trace":  # Lightning's own records each phase apart and keeps the last one's
-            del options["profiler"]
+        if config.trainer.profiler == "pytorch":
+            options["profiler"] = _profiler(folder / "profile", hardware)
         options["enable_progress_bar"] = any(isinstance(callback, ProgressBar) for callback in callbacks)
         options["num_sanity_val_steps"] = 0  # it would be taken for a validation
         if hardware.accelerator == "cuda":
@@ -84,30 +82,20 @@ class Session:
             **options,
         )
 
-    def _callbacks(self, interrupts: Interrupts, first: bool) -> list[L.Callback]:
+    def _callbacks(self, interrupts: Interrupts) -> list[L.Callback]:
         config = self.config
         callbacks: list[L.Callback] = [
             Stopping(interrupts, self.checkpoints, config.trainer.max_time),
             self.checkpoints,
             self.recorder,
-            *([Dashboard(config, self.recorder, self.logs.tensorboard)] if self.logs.tensorboard else []),
-            self.throughput,
-            StepMetrics(config.dashboard.gradient_norm),
-            EpochMetrics(),
+            *(_build_callback(name, component) for name, component in config.callbacks.components().items()),
+            self.throughput,  # after those that draw, whose time it leaves out
+            LogMetrics(),
         ]
         if config.on_nan == "stop":
             callbacks.append(FiniteLoss(self.checkpoints.last))
-        if config.callbacks.weight_averaging is not None:
-            callbacks.append(EMAWeightAveraging(decay=config.callbacks.weight_averaging))
         if config.trainer.enable_progress_bar is not False:
             callbacks.append(progress_callback(self.throughput))
-        if config.callbacks.early_stopping:
-            patience = config.callbacks.early_stopping
-            callbacks.append(EarlyStopping("val/acc", mode="max", patience=patience, strict=False))
-        if config.logger.tensorboard and first:
-            callbacks.append(ConfigText(as_yaml(config)))
-        if config.trainer.profiler == "trace":
-            callbacks.append(Trace(self.folder / "profile"))
         return callbacks
 
     def begin(self, resumed: Resumed | None) -> None:
@@ -192,12 +180,28 @@ def build_scorer(hardware: Hardware, recorder: RecordAnswers) -> L.Trainer:
     )
 
 
-def _to_record(config: TrainConfig) -> tuple[bool, int]:
-    """Whether pictures want the answers to validations, and features of how many test images."""
-    shown = config.dashboard
-    if not config.logger.tensorboard:
-        return False, 0
-    return shown.confusion or shown.mistakes > 0, shown.embeddings
+def _build_callback(name: str, component: Component) -> L.Callback:
+    cls = _resolve(component)
+    if not (isinstance(cls, type) and issubclass(cls, L.Callback)):
+        raise UserError(f"callbacks.{name}._target_={component.target}: that is no callback (lightning.Callback).")
+    try:
+        return cls(**component.arguments())
+    except (ValueError, TypeError, MisconfigurationException) as error:
+        raise UserError(f"callbacks.{name}: {str(error).splitlines()[0]}") from error
+
+
+def _profiler(folder: Path, hardware: Hardware) -> PyTorchProfiler:
+    """Three training steps, after three in which kernels are chosen and memory is fetched: a trace, a table of costs."""
+    return PyTorchProfiler(
+        folder,
+        "costs",
+        schedule=torch.profiler.schedule(wait=2, warmup=1, active=3, repeat=1),
+        record_shapes=True,
+        group_by_input_shapes=True,
+        row_limit=40,
+        sort_by_key=f"self_{'cuda' if hardware.accelerator == 'cuda' else 'cpu'}_time_total",
+        table_kwargs={"max_name_column_width": 50, "max_shapes_column_width": 80},
+    )
 
 
 def _quiet_trainer(**options: Any) -> L.Trainer:
@@ -216,5 +220,5 @@ def _quiet_trainer(**options: Any) -> L.Trainer:
         warnings.filterwarnings("ignore", message)
     try:
         return L.Trainer(enable_model_summary=False, **options)
-    except (ValueError, TypeError, L.pytorch.utilities.exceptions.MisconfigurationException) as error:
+    except (ValueError, TypeError, MisconfigurationException) as error:
         raise UserError(f"trainer: {str(error).splitlines()[0]}") from error

@@ -36,7 +36,9 @@ class Embeddings(L.Callback):
     def on_test_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
-        if self._inputs and len(features := self._inputs[-1]) == len(batch[1]):  # else a layer that sees parts of images
+        if self._inputs and len(features := self._inputs[-1]) == len(
+            batch[1]
+        ):  # else a layer that sees parts of images
             indices = self._batches[batch_idx]
             chosen = torch.isin(indices, self._wanted)
             answered = outputs["logits"].argmax(1)[chosen].cpu()
