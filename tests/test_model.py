@@ -21,7 +21,7 @@ from src.model.alexnet import AlexNet, fitting_sizes
 from src.model.build import build_classifier
 from src.model.classifier import Classifier
 from src.model.hardware import Hardware
-from src.training.callbacks.epoch_metrics import EpochMetrics
+from src.training.callbacks.metrics import LogMetrics
 
 ALEXNET: dict[str, Any] = {}
 ALEXNET_BN: dict[str, Any] = {"widths": [96, 256, 384, 384, 256], "batch_norm": True, "padding": 0}
@@ -155,7 +155,7 @@ def build(seed: int = 1, augment: bool = False, dropout: float = 0.0) -> tuple[C
 
 def trainer(epochs: int, **options: Any) -> L.Trainer:
     return L.Trainer(
-        callbacks=[EpochMetrics()],
+        callbacks=[LogMetrics()],
         accelerator="cpu",
         max_epochs=epochs,
         logger=False,

@@ -119,7 +119,8 @@ class Trackers(ExitStack):
                 with suppress(MlflowException):  # another job of the sweep has made it since
                     client.create_experiment(name)
             try:
-                _ = known and client.update_run(known, "RUNNING")
+                if known:
+                    client.update_run(known, "RUNNING")
             except MlflowException:  # it was deleted there, or is another server's
                 known = None
             tags = {"folder": str(self.folder.absolute())} | ({"group": group} if group else {})

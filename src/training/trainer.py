@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import lightning as L
 import torch
 from lightning.pytorch.profilers import PyTorchProfiler
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 from torch import Tensor
 
 from src.config.errors import UserError
@@ -62,7 +64,7 @@ class Session:
         options = config.trainer.model_dump(exclude_none=True)
         options.pop("max_time", None)  # Lightning's own timer counts from the first start on, and then tests
         if config.trainer.profiler == "pytorch":
-            options["profiler"] = _profiler(folder / "profile", hardware)
+            options["profiler"] = _profiler(folder / "profile")
         options["enable_progress_bar"] = any(isinstance(callback, ProgressBar) for callback in callbacks)
         options["num_sanity_val_steps"] = 0  # it would be taken for a validation
         if hardware.accelerator == "cuda":
@@ -161,6 +163,8 @@ class Session:
     def end(self, outcome: dict[str, Any]) -> None:
         """Say that the run is finished; checkpoints kept for the case of a damaged one go."""
         write_json(self.folder / "results.json", outcome)
+        if self.config.trainer.profiler == "pytorch" and not (self.folder / "profile").exists():
+            rank_zero_warn("trainer.profiler=pytorch: too few steps for a profile, which needs 6.")
         for path in (self.checkpoints.best, self.checkpoints.last):
             previous(path).unlink(missing_ok=True)
 
@@ -190,18 +194,20 @@ def _build_callback(name: str, component: Component) -> L.Callback:
         raise UserError(f"callbacks.{name}: {str(error).splitlines()[0]}") from error
 
 
-def _profiler(folder: Path, hardware: Hardware) -> PyTorchProfiler:
-    """Three training steps, after three in which kernels are chosen and memory is fetched: a trace, a table of costs."""
-    return PyTorchProfiler(
-        folder,
-        "costs",
-        schedule=torch.profiler.schedule(wait=2, warmup=1, active=3, repeat=1),
-        record_shapes=True,
-        group_by_input_shapes=True,
-        row_limit=40,
-        sort_by_key=f"self_{'cuda' if hardware.accelerator == 'cuda' else 'cpu'}_time_total",
-        table_kwargs={"max_name_column_width": 50, "max_shapes_column_width": 80},
-    )
+def _profiler(folder: Path) -> PyTorchProfiler:
+    """Records three steps of training; in those before, kernels are chosen and memory is fetched."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # it reports its start and end, and GPUs that are not there
+
+    @rank_zero_only
+    def write(profile: Any) -> None:
+        folder.mkdir(exist_ok=True)
+        profile.export_chrome_trace(str(folder / "trace.json"))
+        key = "self_device_time_total" if profile.use_device else "self_cpu_time_total"
+        costs = profile.key_averages(group_by_input_shape=True).table(key, row_limit=40, max_name_column_width=50)
+        (folder / "costs.txt").write_text(costs, encoding="utf-8")
+
+    schedule = torch.profiler.schedule(wait=2, warmup=1, active=3, repeat=1)
+    return PyTorchProfiler(schedule=schedule, on_trace_ready=write, record_shapes=True, acc_events=True)
 
 
 def _quiet_trainer(**options: Any) -> L.Trainer:

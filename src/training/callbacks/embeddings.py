@@ -26,7 +26,7 @@ class Embeddings(L.Callback):
 
     def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         last = [layer for layer in pl_module.modules() if isinstance(layer, nn.Linear)][-1:]
-        compiled = pl_module.network._compiled_call_impl is not None  # calls no hook that came later
+        compiled = getattr(pl_module.network, "_compiled_call_impl", None) is not None  # calls no hook that came later
         if tensorboard(trainer) and last and not compiled:
             total = len(trainer.datamodule.scored_images)  # type: ignore[attr-defined]
             count = min(self._count, total)
