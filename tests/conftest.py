@@ -24,7 +24,7 @@ from hydra.core.config_store import ConfigStore
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
-NARROW = ["model.widths=[4,4,4,4,4]", "model.hidden=16", "batch_size=8", "device=cpu", "report=false", "dashboard=none"]
+NARROW = ["model.widths=[4,4,4,4,4]", "model.hidden=16", "batch_size=8", "device=cpu", "report=false", "callbacks=none"]
 SHORT = ["trainer.max_epochs=1", *NARROW]
 
 

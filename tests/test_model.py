@@ -22,7 +22,7 @@ from src.model.build import build_classifier
 from src.model.classifier import Classifier
 from src.model.hardware import Hardware
 from src.model.saved import About, ImageCounts
-from src.training.callbacks.epoch_metrics import EpochMetrics
+from src.training.callbacks.metrics import LogMetrics
 
 ABOUT = About(
     config={},
@@ -167,7 +167,7 @@ def build(seed: int = 1, augment: bool = False, dropout: float = 0.0) -> tuple[C
 
 def trainer(epochs: int, **options: Any) -> L.Trainer:
     return L.Trainer(
-        callbacks=[EpochMetrics()],
+        callbacks=[LogMetrics()],
         accelerator="cpu",
         max_epochs=epochs,
         logger=False,

@@ -420,8 +420,8 @@ def test_accumulated_batches_teach_as_one_large_batch_does(door: Door, in_tmp: P
 
 
 def test_early_stopping_ends_a_run_that_gains_nothing(door: Door, in_tmp: Path, images_folder: Path) -> None:
-    arguments = folder_run(images_folder, "callbacks.early_stopping=1", "trainer.max_epochs=20", "optimizer.lr=1e-9")
-    assert door("train", *arguments).code == 0
+    arguments = folder_run(images_folder, "callbacks=early_stopping", "trainer.max_epochs=20", "optimizer.lr=1e-9")
+    assert door("train", *arguments, "callbacks.early_stopping.patience=1", "logger=csv").code == 0
     assert results_of(only_run(in_tmp))["train"]["epochs"] < 20
 
 

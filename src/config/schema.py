@@ -92,7 +92,7 @@ class TrainerConfig(Section):
     deterministic: bool | Literal["warn"] | None = None
     benchmark: bool | None = None
     detect_anomaly: bool | None = None
-    profiler: Literal["simple", "advanced", "trace"] | None = None
+    profiler: Literal["simple", "advanced", "pytorch"] | None = None
     strategy: str | None = None
     num_nodes: PositiveInt | None = None
     sync_batchnorm: bool | None = None
@@ -100,8 +100,6 @@ class TrainerConfig(Section):
 
 
 class CallbacksConfig(Section):
-    early_stopping: PositiveInt | None = Field(description="stop after this many validations without a gain")
-    weight_averaging: Share | None = Field(description="decay of an exponential average of the weights")
     checkpoint_minutes: Annotated[float, Strict(), Field(gt=0)] | None = Field(description="and at each epoch's end")
     checkpoint_steps: PositiveInt | None = Field(description="likewise")
 
@@ -117,17 +115,6 @@ class LoggerConfig(Section):
     mlflow: bool = Field(False, description="MLflow, set by its own MLFLOW_TRACKING_URI, ...")
 
 
-class DashboardConfig(Section):
-    gradient_norm: bool = Field(True, description="of all weights together, in the logs")
-    share: Share = Field(0.01, description="of the run's time that pictures of validations may take")
-    confusion: bool = Field(True, description="confusion matrix of each validation, in TensorBoard")
-    mistakes: int = Field(16, ge=0, le=64, description="most confident wrong answers of each validation")
-    filters: bool = Field(True, description="the first layer's, at each validation")
-    samples: int = Field(16, ge=0, le=64, description="training images as the network sees them, augmented")
-    embeddings: int = Field(1000, ge=0, le=5000, description="test images in the projector")
-    precision_recall: bool = Field(True, description="curves of each class, of the test")
-
-
 Precision = Literal["auto", "32-true", "16-mixed", "bf16-mixed"]
 Device = Literal["auto", "cpu", "gpu"]
 
@@ -140,7 +127,6 @@ class TrainConfig(Section):
     trainer: TrainerConfig
     callbacks: CallbacksConfig
     logger: LoggerConfig
-    dashboard: DashboardConfig = DashboardConfig()
     seed: int = Field(ge=0, le=LARGEST_SEED, description="of everything random in the run")
     batch_size: PositiveInt = Field(description="images a step, on each device")
     num_workers: NonNegativeInt = Field(description="processes that fetch batches; 0 is fastest here")

@@ -24,7 +24,7 @@ from src.model.saved import About, Checkpoint
 def read_images(dataset: DatasetConfig, data_dir: str) -> Source:
     """The labelled images that a dataset config names, read into memory."""
     try:
-        source = _resolve(dataset)(Path(data_dir), dataset.source, **dataset.arguments())
+        source = resolve(dataset)(Path(data_dir), dataset.source, **dataset.arguments())
     except OSError as error:
         raise UserError(f"data_dir={data_dir}: {error}.") from error
     try:
@@ -94,7 +94,7 @@ def build_datamodule(
 
 def build_network(model: Component, in_channels: int, num_classes: int) -> nn.Module:
     """The network of a config; raises UserError if its class refuses the arguments."""
-    cls = _resolve(model)
+    cls = resolve(model)
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         raise UserError(f"model._target_={model.target}: that is no network (torch.nn.Module).")
     try:
@@ -114,7 +114,7 @@ def build_classifier(config: TrainConfig, hardware: Hardware, about: About) -> C
     """The classifier of a run; raises UserError if its network refuses the arguments."""
     in_channels, num_classes = about.channels, len(about.classes)
     optimizer = _optimizer(config, hardware)
-    scheduler = partial(_resolve(config.scheduler), **config.scheduler.arguments())
+    scheduler = partial(resolve(config.scheduler), **config.scheduler.arguments())
     try:  # on nothing, so that wrong arguments are found before anything is written
         scheduler(optimizer([nn.Parameter(torch.zeros(1))]), 10)
     except (ValueError, TypeError, RuntimeError) as error:
@@ -162,7 +162,7 @@ def load_weights(network: nn.Module, saved: Checkpoint) -> None:
 
 def _optimizer(config: TrainConfig, hardware: Hardware) -> Any:
     optimizer: OptimizerConfig = config.optimizer
-    cls = _resolve(optimizer)
+    cls = resolve(optimizer)
     known = inspect.signature(cls).parameters
     options = {key: value for key, value in optimizer.arguments().items() if key in known}
     fusable = "fused" in known and hardware.accelerator in ("cuda", "cpu")
@@ -172,7 +172,7 @@ def _optimizer(config: TrainConfig, hardware: Hardware) -> Any:
     return partial(cls, **options)
 
 
-def _resolve(component: Component) -> Any:
+def resolve(component: Component) -> Any:
     module, _, name = component.target.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)

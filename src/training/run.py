@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from src.data.images import Splits
     from src.model.hardware import Hardware
     from src.model.saved import About
-    from src.training.trainer import Session
+    from src.training.session import Session
 
 
 def train(
@@ -69,8 +69,8 @@ def _train(run: Run, interrupts: Interrupts, command: str, callbacks: Sequence[C
         from src.model.saved import About
         from src.training.failures import explained
         from src.training.resume import continued, to_resume
+        from src.training.session import Session
         from src.training.trackers import Trackers
-        from src.training.trainer import Session
 
     config, folder = run.config, run.folder
     hardware = pick_hardware(config.device, config.precision, slot())
