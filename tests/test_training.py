@@ -7,16 +7,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import hydra
 import pytest
 import torch
-from src.config.interrupts import Interrupts
 from torch import distributed
 
 from src.config.check import check
-from src.config.compose import register
+from src.config.compose import compose, declared
 from src.config.errors import Stopped, UserError
-from src.config.schema import CONFIGS, TrainConfig
+from src.config.process import Interrupts
+from src.config.schema import TrainConfig
 from src.model.saved import FORMAT, load
 from src.results.outcome import Outcome as Results
 from src.training.run import train
@@ -30,10 +29,8 @@ Door = Callable[..., Outcome]
 def config(images_folder: Path, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
     """Composed by hand, as a notebook does it."""
     monkeypatch.setattr("sys.argv", ["ipykernel_launcher.py", "-f", "kernel.json"])
-    register()
     overrides = ["dataset=image_folder", f"data_dir={images_folder}", *SHORT]
-    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return check(hydra.compose("train", overrides), TrainConfig)
+    return check(compose("train", declared(overrides)).values, TrainConfig)
 
 
 @pytest.fixture
@@ -71,7 +68,7 @@ class TestWrittenDown:
             assert results_of(in_tmp / "run")["test"]["images"] == 6
             raise error
 
-        monkeypatch.setattr("src.training.trainer.matmul_rate", measure)
+        monkeypatch.setattr("src.training.session.matmul_rate", measure)
         train(config, in_tmp / "run")
         assert results_of(in_tmp / "run")["train"]["share_of_peak"] is None
 
