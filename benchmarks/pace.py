@@ -30,7 +30,7 @@ from src.config.files import write_json
 from src.config.schema import TrainConfig
 from src.data.images import ImageSet, Source, split
 from src.data.preparation import Preparation
-from src.model.speed import wait
+from src.model.hardware import wait
 from src.sweeps.jobs import follow
 from src.train import train
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import time
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from src.config import folder as runs
 from src.config.cli import importing, launch, need
@@ -111,18 +110,17 @@ def find_examples(predictor: Predictor, data_dir: str, folder: Path) -> list[Exa
 
 def score(checkpoint: Path) -> str:
     """What the run's results.json says of this checkpoint, if there is one."""
+    from src.results.outcome import Outcome
     from src.results.screen import describe_origin
 
-    path = checkpoint.absolute().parent.parent / "results.json"
     try:
-        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        test, dataset = results["test"], results["dataset"]
-        if not test or Path(results["checkpoint"]).name != checkpoint.name:
-            return ""
-        whose = describe_origin(dataset["name"], dataset["source"])
-        return f"Right on {test['accuracy']:.2%} of {test['images']:,} {whose}. "
-    except (OSError, ValueError, KeyError, TypeError):
+        outcome = Outcome.read(checkpoint.absolute().parent.parent)
+    except UserError:
         return ""
+    test, dataset = outcome.test, outcome.dataset
+    if not test or Path(outcome.checkpoint).name != checkpoint.name:
+        return ""
+    return f"Right on {test.accuracy:.2%} of {test.images:,} {describe_origin(dataset.name, dataset.source)}. "
 
 
 def main() -> None:

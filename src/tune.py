@@ -18,7 +18,7 @@ from src.config.groups import is_group
 from src.config.help import help_text
 from src.config.schema import TrainConfig, TuneConfig
 from src.sweeps import jobs
-from src.train import train
+from src.training.run import train
 
 TUNES = runs.RUNS / "tune"
 
@@ -113,6 +113,7 @@ def _run(request: Request, space: Any, study: Any, trial: Any) -> None:
     error = ""
     try:
         config = request.compose(overrides)
+        pruning = PyTorchLightningPruningCallback(trial, "val/acc")
         with (place / jobs.OUTPUT).open("a", encoding="utf-8") as output, redirect_stdout(output):
             score = train(config, place, callbacks=[PyTorchLightningPruningCallback(trial, "val/acc")])
         if score is None:

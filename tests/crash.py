@@ -38,11 +38,11 @@ import src.train
 from src.model import build as experiment
 from src.model.classifier import Classifier
 from src.results.figures import summary
-from src.training import writer
+from src.training import saving
 from src.training.logs import CSVLogger
 from tests.conftest import write_folder
 
-for module in ("model.saved", "training.failures", "results.page", "results.screen", "training.trainer"):
+for module in ("training.failures", "training.resume", "training.trainer", "results.page"):
     importlib.import_module(f"src.{module}")  # once, for all processes that are forked
 
 NARROW = ["model.widths=[4,4,4,4,4]", "model.hidden=16", "batch_size=8", "device=cpu"]
@@ -132,12 +132,12 @@ def in_a_checkpoint(chance: random.Random) -> None:
         file.write(whole.getvalue()[: int(share * whole.tell())])
         file.flush()
 
-    _before(writer.torch, "save", chance.randrange(6), write_a_part)
+    _before(saving.torch, "save", chance.randrange(6), write_a_part)
 
 
 def between_two_renames(chance: random.Random) -> None:
-    before = writer.previous
-    _before(writer, "previous", chance.randrange(4), lambda path: path.replace(before(path)))
+    before = saving.previous
+    _before(saving, "previous", chance.randrange(4), lambda path: path.replace(before(path)))
 
 
 def in_a_row_of_the_table(chance: random.Random) -> None:

@@ -21,8 +21,20 @@ from src.model.alexnet import AlexNet, fitting_sizes
 from src.model.build import build_classifier
 from src.model.classifier import Classifier
 from src.model.hardware import Hardware
+from src.model.saved import About, ImageCounts
 from src.training.callbacks.metrics import LogMetrics
 
+ABOUT = About(
+    config={},
+    classes=["a", "b"],
+    channels=1,
+    size=[12, 12],
+    images=ImageCounts(train=24, val=24, test=24, sha256=""),
+    precision="32-true",
+    dataset="made",
+    source="full",
+    test_set="made",
+)
 ALEXNET: dict[str, Any] = {}
 ALEXNET_BN: dict[str, Any] = {"widths": [96, 256, 384, 384, 256], "batch_norm": True, "padding": 0}
 
@@ -148,7 +160,7 @@ def build(seed: int = 1, augment: bool = False, dropout: float = 0.0) -> tuple[C
     torch.manual_seed(0)
     network = AlexNet(1, 3, widths=[8] * 5, hidden=32, dropout=dropout)
     classifier = Classifier(
-        network, 3, lambda weights: torch.optim.Adam(weights, lr=2e-3), schedules.constant, {}, seed=seed
+        network, 3, lambda weights: torch.optim.Adam(weights, lr=2e-3), schedules.constant, ABOUT, seed=seed
     )
     return classifier, data
 
@@ -215,7 +227,7 @@ def test_only_the_training_loss_is_smoothed() -> None:
 @pytest.mark.parametrize(("name", "fused"), [("adamw", True), ("adam", True), ("sgd", True), ("rmsprop", False)])
 def test_fused_implementation_is_taken_where_torch_has_one(name: str, fused: bool) -> None:
     config = check(compose("train", [f"optimizer={name}", "++model.widths=[1,1,1,1,1]"]).values, TrainConfig)
-    classifier = build_classifier(config, Hardware("cpu", "32-true"), {"channels": 1, "classes": ["a", "b"]})
+    classifier = build_classifier(config, Hardware("cpu", "32-true"), ABOUT)
     optimizer = classifier._optimizer(classifier.network.parameters())
     assert bool(optimizer.defaults.get("fused")) == fused
     assert optimizer.param_groups[0]["lr"] == config.optimizer.lr

@@ -22,7 +22,7 @@ from src.config.errors import RunError, Stopped, UserError
 from src.config.files import check_writable
 from src.config.folder import folder_to_resume
 from src.config.help import help_text
-from src.config.process import check_processes, common_folder, is_child, unnamed
+from src.config.process import common_folder, is_child, unnamed
 from src.config.schema import LoggerConfig, TrainConfig
 
 
@@ -156,8 +156,6 @@ def _of_one_run(request: Request[Checked], arguments: Arguments) -> Request[Chec
             "torchrun: its processes share a folder. Name it with hydra.run.dir=FOLDER, or the run with --rdzv-id=NAME."
         )
     check_writable(request.folder)
-    check_processes(config)
-    need_loggers(config.logger)
     folder = folder_to_resume(config.resume) if config.resume and not is_child() else request.folder
     return replace(request, folder=common_folder(folder))
 

@@ -83,7 +83,7 @@ def common_folder(folder: Path) -> Path:
     if is_child() and world_size() is None and FOLDER in os.environ:
         return Path(os.environ[FOLDER])
     os.environ[FOLDER] = str(folder.absolute())
-    return folder
+    return folder.absolute()
 
 
 def _is_interactive() -> bool:

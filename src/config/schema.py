@@ -136,7 +136,6 @@ class TrainConfig(Section):
     devices: PositiveInt = Field(description="how many of them")
     compile: bool = Field(description="torch.compile the network")
     label_smoothing: Fraction = Field(description="of the training loss")
-    on_nan: Literal["stop", "skip"] = Field(description="when the loss is not finite: end the run, or skip the step")
     test: bool = Field(True, description="score the best checkpoint on the test set at the end")
     report: bool = Field(True, description="write report.html and summary.png at the end")
     resume: str | None = Field(min_length=1, description="a run to go on with: its folder, a checkpoint in it, or last")

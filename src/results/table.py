@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import shlex
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from src.config import folder as runs
+from src.config.errors import UserError
 from src.config.files import write_text
+from src.results.outcome import Outcome
 from src.sweeps.grid import Definition
 
 STATES = ("finished", "failed", "running", "interrupted", "waiting")
@@ -176,12 +176,20 @@ def _row(folder: Path, options: dict[str, str]) -> Row:
     if not runs.is_finished(folder):
         return Row(folder, options, "interrupted" if (folder / "config.yaml").exists() else "waiting")
     try:
-        found: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        test, train = found["test"], found["train"]
-        scores = (found["val"]["accuracy"], test and test["accuracy"])
-        return Row(folder, options, "finished", *scores, train["epochs"], train["seconds"], found["command"])
-    except (ValueError, KeyError, TypeError) as error:
-        return Row(folder, options, "failed", error=f"results.json can't be read: {error!r}")
+        outcome = Outcome.read(folder)
+    except UserError as error:
+        return Row(folder, options, "failed", error=f"results.json can't be read: {error}")
+    tested = outcome.test.accuracy if outcome.test else None
+    return Row(
+        folder,
+        options,
+        "finished",
+        outcome.val.accuracy,
+        tested,
+        outcome.train.epochs,
+        outcome.train.seconds,
+        outcome.command,
+    )
 
 
 def spread(scores: list[float]) -> str:

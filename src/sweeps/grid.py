@@ -69,8 +69,7 @@ def run(arguments: Arguments, task: Task) -> bool:
         raise UserError("a sweep (-m) starts the processes of its runs itself. Start it without srun or torchrun.")
     arguments, folder = chosen(arguments)
     asked = declared(arguments.overrides)
-    jobs = _jobs(arguments, asked, folder)
-    folder = jobs[0].request.folder.parent
+    folder, jobs = _jobs(arguments, asked, folder)
     runs = {job.request.folder.name: list(job.request.named) for job in jobs}
     overrides = [text.removeprefix("++") for text in asked]
     definition = Definition(arguments.command(["-m", *overrides]), overrides, runs, arguments.config_dir)
@@ -113,8 +112,8 @@ def chosen(arguments: Arguments) -> tuple[Arguments, Path | None]:
     return replace(arguments, overrides=tuple(definition.overrides), config_dir=definition.config_dir), folder
 
 
-def _jobs(arguments: Arguments, asked: Sequence[str], folder: Path | None) -> list[Job]:
-    """Each composed and checked, with a folder named by what is varied, in `folder` or in a new one."""
+def _jobs(arguments: Arguments, asked: Sequence[str], folder: Path | None) -> tuple[Path, list[Job]]:
+    """The sweep's folder, a new one if none is given, and each job, composed, checked and named by what is varied."""
     varied = {override.get_key_element() for override in parse(asked) if override.is_sweep_override()}
     jobs: list[Job] = []
     for overrides in grid(asked):
@@ -135,10 +134,11 @@ def _jobs(arguments: Arguments, asked: Sequence[str], folder: Path | None) -> li
         OmegaConf.set_readonly(composed.whole.hydra, False)  # launchers write there, too
         composed.whole.hydra.sweep.dir, composed.whole.hydra.sweep.subdir = str(folder), name
         named = written(overrides)
-        request = Request(config, folder / name, arguments.command(named), tuple(named))
+        request = Request(config, folder.absolute() / name, arguments.command(named), tuple(named))
         jobs.append(Job(request, overrides, composed.whole))
-    check_writable(jobs[0].request.folder)
-    return jobs
+    assert folder is not None
+    check_writable(folder)
+    return folder, jobs
 
 
 def _folder(folder: Path, asked: Sequence[str]) -> Path:
