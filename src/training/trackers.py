@@ -83,15 +83,17 @@ class Trackers(ExitStack):
     def _wandb(self, known: str | None, group: str | None) -> Tracker:
         import wandb
 
-        for name in ("INIT", "FINISH"):
-            os.environ.setdefault(f"WANDB_{name}_TIMEOUT", "30")  # a job that was stopped has not much longer
+        for wait in ("WANDB_INIT_TIMEOUT", "WANDB_FINISH_TIMEOUT"):
+            os.environ.setdefault(wait, "30")  # a job that was stopped has not much longer
         was_there = (self.folder / "wandb").exists()
-        set_by = {"dir": self.folder, "project": self.config.dataset.name, "run_group": group}
-        options: Any = {key.removeprefix("run_"): os.environ.get(f"WANDB_{key.upper()}", set_by[key]) for key in set_by}
+        folder = os.environ.get("WANDB_DIR", self.folder)
+        project = os.environ.get("WANDB_PROJECT", self.config.dataset.name)
+        group = os.environ.get("WANDB_RUN_GROUP", group)
         try:
             # warnings and errors stay; without the rest it asks for no key either, but raises that there is none
             wandb.setup(wandb.Settings(show_info=False))
-            run = wandb.init(name=self.folder.name, id=known, resume="allow", **options)
+            name = self.folder.name
+            run = wandb.init(dir=folder, project=project, name=name, group=group, id=known, resume="allow")
         except (wandb.Error, OSError) as error:
             wandb.teardown(1)
             if not was_there:

@@ -26,6 +26,7 @@ QUIET = (  # warnings of Lightning's that are wrong here
     ".*(LeafSpec|all_gather).* is deprecated.*",  # torch's complaint about Lightning
     ".*recommended to use .*sync_dist=True.*",  # Metric.compute has seen all processes
     ".*number of training batches .* is smaller than the logging interval.*",
+    ".*Profiler clears events.*",  # a profile has one cycle
     ".*lr_scheduler.step.*before.*optimizer.step.*",  # the first step of a loss scaler may be skipped
 )
 
@@ -73,11 +74,13 @@ def _profiler(folder: Path) -> PyTorchProfiler:
 
     @rank_zero_only
     def write(profile: Any) -> None:
-        folder.mkdir(exist_ok=True)
+        if folder.exists():  # those of a validation come later
+            return
+        folder.mkdir()
         profile.export_chrome_trace(str(folder / "trace.json"))
         key = "self_device_time_total" if profile.use_device else "self_cpu_time_total"
         costs = profile.key_averages(group_by_input_shape=True).table(key, row_limit=40, max_name_column_width=50)
         (folder / "costs.txt").write_text(costs, encoding="utf-8")
 
-    schedule = torch.profiler.schedule(wait=2, warmup=1, active=3, repeat=1)
-    return PyTorchProfiler(schedule=schedule, on_trace_ready=write, record_shapes=True, acc_events=True)
+    schedule = torch.profiler.schedule(wait=0, warmup=3, active=3, repeat=1)
+    return PyTorchProfiler(schedule=schedule, on_trace_ready=write, record_shapes=True)

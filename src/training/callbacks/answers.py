@@ -55,20 +55,19 @@ class RecordAnswers(L.Callback):
     def _gather(self, trainer: L.Trainer) -> Answers:
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(datamodule, DataModule)
-        classes = datamodule.splits.classes
-        # a process of many may have no image
-        logits = torch.cat(self._logits).float().cpu() if self._logits else torch.empty(0, len(classes))
-        indices = torch.cat([torch.empty(0, dtype=torch.int64), *batch_indices(trainer)])[: len(logits)]
+        classes, split = datamodule.splits.classes, datamodule.scored if trainer.testing else "val"
+        images = datamodule.scored_images if trainer.testing else datamodule.splits.valid
+        none = torch.empty(0, len(classes))  # a process of many may have no image
+        logits = torch.cat([none, *(logits.float().cpu() for logits in self._logits)])
         self._logits = []
+        indices = torch.cat([torch.empty(0, dtype=torch.int64), *batch_indices(trainer)])[: len(logits)]
         if trainer.world_size > 1:
             gathered: list[Any] = [None] * trainer.world_size
             torch.distributed.all_gather_object(gathered, (indices, logits))
             indices, logits = (torch.cat(tensors) for tensors in zip(*gathered, strict=True))
-            order = indices.argsort()
-            indices, logits = indices[order], logits[order]
-        images = datamodule.scored_images if trainer.testing else datamodule.splits.valid
+            logits, indices = logits[indices.argsort()], indices.sort().values
         images = images if len(indices) == len(images) else images[indices]
-        return Answers(images, logits.softmax(1), classes, SPLITS[datamodule.scored if trainer.testing else "val"])
+        return Answers(images, logits.softmax(1), classes, SPLITS[split])
 
 
 def batch_indices(trainer: L.Trainer) -> list[Tensor]:

@@ -36,35 +36,26 @@ class Embeddings(L.Callback):
     def on_test_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
-        if self._inputs and len(features := self._inputs[-1]) == len(
-            batch[1]
-        ):  # else a layer that sees parts of images
-            indices = self._batches[batch_idx]
-            chosen = torch.isin(indices, self._wanted)
+        if self._inputs and len(features := self._inputs[-1]) == len(batch[1]):  # it may see parts of images
+            chosen = torch.isin(indices := self._batches[batch_idx], self._wanted)
             answered = outputs["logits"].argmax(1)[chosen].cpu()
             self._kept.append((indices[chosen], features.flatten(1)[chosen].float().cpu(), answered))
         self._inputs.clear()
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._hook is None:
-            return
-        self._hook.remove()
-        writer, datamodule = tensorboard(trainer), trainer.datamodule  # type: ignore[attr-defined]
-        folder = Path(writer.log_dir)  # of a run that goes on, where those of its first end lie
-        (folder / "projector_config.pbtxt").unlink(missing_ok=True)
-        shutil.rmtree(folder / "embeddings", ignore_errors=True)
-        if self._kept:
+        if self._hook:
+            self._hook.remove()
+        if self._kept and (writer := tensorboard(trainer)):
+            folder = Path(writer.log_dir)  # of a run that goes on, it has those of its first end
+            (folder / "projector_config.pbtxt").unlink(missing_ok=True)
+            shutil.rmtree(folder / "embeddings", ignore_errors=True)
+            datamodule = trainer.datamodule  # type: ignore[attr-defined]
             indices, features, answered = (torch.cat(tensors) for tensors in zip(*self._kept, strict=True))
-            images, classes = datamodule.scored_images[indices], datamodule.splits.classes
-            names = zip(images.labels.tolist(), answered.tolist(), strict=True)
-            writer.add_embedding(
-                principal_components(features, 50),
-                [[classes[label], classes[answer]] for label, answer in names],
-                viewable(shrunk(images.images / 255, 48, square=True)),
-                tag="test images",
-                metadata_header=["true", "answered"],
-                global_step="embeddings",
-            )
+            images, names = datamodule.scored_images[indices], datamodule.splits.classes
+            words = [[names[label], names[answer]] for label, answer in zip(images.labels, answered, strict=True)]
+            pictures = viewable(shrunk(images.images / 255, 48, square=True))
+            vectors, header = principal_components(features, 50), ["true", "answered"]
+            writer.add_embedding(vectors, words, pictures, "embeddings", "test images", header)
 
 
 def principal_components(features: Tensor, count: int) -> Tensor:

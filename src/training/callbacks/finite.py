@@ -35,11 +35,10 @@ class FiniteLoss(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         loss: Tensor = outputs["loss"].detach()
-        step = self._step
         if self._first_bad is None:
             self._first_bad = torch.full((), -1, dtype=torch.int64, device=loss.device)
-        self._first_bad.masked_fill_((self._first_bad < 0) & ~loss.isfinite(), step)
-        if step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        self._first_bad.masked_fill_((self._first_bad < 0) & ~loss.isfinite(), self._step)
+        if self._step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.check(trainer)
 
     def check(self, trainer: L.Trainer) -> None:
@@ -48,9 +47,8 @@ class FiniteLoss(L.Callback):
         bad = trainer.strategy.reduce_boolean_decision(step >= 0, all=False) if trainer.world_size > 1 else step >= 0
         if bad:
             rate = self._rates.get(step, next(reversed(self._rates.values()), 0.0))
-            saved = (
-                f"The last good checkpoint is {self._last}." if self._last.exists() else "No checkpoint was written."
-            )
+            there = self._last.exists()
+            saved = f"The last good checkpoint is {self._last}." if there else "No checkpoint was written."
             raise RunError(
                 f"the loss is NaN or infinite in step {step if step >= 0 else trainer.global_step}, at learning rate "
                 f"{rate:.3g}. {saved} Begin another run with a smaller optimizer.lr or with trainer.gradient_clip_val.",
