@@ -80,9 +80,14 @@ def _train(run: runs.Run, interrupts: Interrupts, callbacks: Sequence[Callback])
             experiment.compile_network(classifier, hardware)
         session = training.Session(config, hardware, folder, interrupts, trackers, resumed, callbacks)
         trainer = session.trainer
-        position, path = (resumed.position, resumed.path) if resumed else (None, None)
+        path = resumed.path if resumed else None
+        goes_on_at = None
+        if resumed:
+            position = resumed.position
+            where = f"epoch {position.epoch + 1}, batch {position.batch + 1}" if not position.finished else "its end"
+            goes_on_at = f"step {position.steps:,}, {where}"
         if trainer.is_global_zero:
-            screen.show_start(config, splits, hardware, folder, summary, position)
+            screen.show_start(config, splits, hardware, folder, summary, goes_on_at)
             session.begin(resumed)
         resumed = None  # its tensors are Lightning's, which lets go of them
 
@@ -100,9 +105,9 @@ def _train(run: runs.Run, interrupts: Interrupts, callbacks: Sequence[Callback])
                     page as report_page,  # draws with matplotlib, for which the first step need not wait
                 )
 
-                predictor = Predictor(classifier.network, config, about, hardware)
-                report_page.try_to_save(folder, predictor, session.answers, splits, outcome)
-            screen.show_end(outcome, folder, trackers.links)
+                predictor = Predictor(classifier.network, config, checkpoint.About.model_validate(about), hardware)
+                report_page.try_to_save(folder, predictor, session.answers, splits, results.Outcome.read(folder))
+            screen.show_end(results.Outcome.read(folder), folder, trackers.links)
     return outcome["val"]["accuracy"]
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from src.data.images import ImageSet
@@ -38,15 +39,15 @@ class Calibration(NamedTuple):
 
 @dataclass(frozen=True)
 class Answers:
-    """`probabilities` float32 (N, K) for N labelled `images` of K `classes`; `split` says whose they are."""
+    """`logits` float32 (N, K) for N labelled `images` of K `classes`; `split` says whose they are."""
 
     images: ImageSet
-    probabilities: Tensor
+    logits: Tensor
     classes: list[str]
     split: str
 
     def __len__(self) -> int:
-        return len(self.probabilities)
+        return len(self.logits)
 
     @property
     def labels(self) -> Tensor:
@@ -54,9 +55,14 @@ class Answers:
         return self.images.labels
 
     @cached_property
+    def probabilities(self) -> Tensor:
+        """float32 (N, K)"""
+        return self.logits.softmax(1)
+
+    @cached_property
     def predicted(self) -> Tensor:
         """int64 (N,)"""
-        return self.probabilities.argmax(1)
+        return self.logits.argmax(1)
 
     @cached_property
     def confidence(self) -> Tensor:
@@ -70,7 +76,13 @@ class Answers:
 
     @property
     def accuracy(self) -> float:
-        return float(self.right.double().mean())
+        """Rounded to float32, so that it is the digits of Lightning's own test."""
+        return float(self.right.sum() / len(self))
+
+    @cached_property
+    def loss(self) -> float:
+        """Mean cross-entropy, in nats an image."""
+        return float(cross_entropy(self.logits.double(), self.labels))
 
     @cached_property
     def matrix(self) -> Tensor:
@@ -78,32 +90,30 @@ class Answers:
         return multiclass_confusion_matrix(self.predicted, self.labels, len(self.classes), validate_args=False)
 
     def mistakes(self, count: int) -> Tensor:
-        """Places int64 of up to `count` wrong answers, the most confident first."""
-        places = (~self.right).nonzero().flatten()
-        return places[self.confidence[places].argsort(descending=True, stable=True)[:count]]
+        """Indices int64 of up to `count` wrong answers, the most confident first."""
+        indices = (~self.right).nonzero().flatten()
+        return indices[self.confidence[indices].argsort(descending=True, stable=True)[:count]]
 
     def successes(self, count: int) -> Tensor:
-        """Places int64 of up to `count` right answers from all over the set."""
-        places = self.right.nonzero().flatten()
-        return places[torch.linspace(0, len(places) - 1, min(count, len(places))).round().long()]
+        """Indices int64 of up to `count` right answers from all over the set."""
+        indices = self.right.nonzero().flatten()
+        return indices[torch.linspace(0, len(indices) - 1, min(count, len(indices))).round().long()]
 
     def per_class(self) -> list[ClassScores]:
         """In the order of the classes."""
-        right = self.matrix.diag()
-        answered, true = self.matrix.sum(0), self.matrix.sum(1)
         rows = []
-        for number, name in enumerate(self.classes):
-            hits, said, there = (int(counts[number]) for counts in (right, answered, true))
-            precision, recall = (hits / said if said else None), (hits / there if there else None)
-            f1 = 2 * hits / (said + there) if said + there else None
-            rows.append(ClassScores(name, there, precision, recall, f1))
+        counts = zip(self.matrix.diag().tolist(), self.matrix.sum(0).tolist(), self.matrix.sum(1).tolist(), strict=True)
+        for name, (right, answered, images) in zip(self.classes, counts, strict=True):
+            precision, recall = (right / answered if answered else None), (right / images if images else None)
+            f1 = 2 * right / (answered + images) if answered + images else None
+            rows.append(ClassScores(name, images, precision, recall, f1))
         return rows
 
     def calibration(self, bins: int = 10) -> Calibration:
         """By equally wide bins of confidence."""
-        place = (self.confidence * bins).long().clamp(0, bins - 1)  # NaN comes out negative
-        counts = torch.bincount(place, minlength=bins)
-        confidence = torch.bincount(place, self.confidence.double(), bins) / counts
-        accuracy = torch.bincount(place, self.right.double(), bins) / counts
+        index = (self.confidence * bins).long().clamp(0, bins - 1)  # NaN comes out negative
+        counts = torch.bincount(index, minlength=bins)
+        confidence = torch.bincount(index, self.confidence.double(), bins) / counts
+        accuracy = torch.bincount(index, self.right.double(), bins) / counts
         distance = ((confidence - accuracy).abs() * counts).nansum() / len(self)
         return Calibration(counts, confidence, accuracy, float(distance))

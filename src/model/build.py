@@ -52,9 +52,9 @@ def images_of(saved: Checkpoint, data_dir: str | None = None) -> Splits:
     config, about = saved.config, saved.about
     dataset = without_strange_mirrors(config.dataset)
     splits = split(read_images(dataset, data_dir or config.data_dir), dataset.valid_fraction, config.seed)
-    if checksum(splits) != about["images"]["sha256"]:
+    if checksum(splits) != about.images.sha256:
         raise UserError(
-            f"data_dir={data_dir or config.data_dir}: these are not the images of {about['dataset']} that {saved.path} "
+            f"data_dir={data_dir or config.data_dir}: these are not the images of {about.dataset} that {saved.path} "
             "was trained on. Set data_dir to where they lie."
         )
     return splits

@@ -25,6 +25,18 @@ from src.training.writer import previous
 ABOUT = "about"  # the key under which Classifier saves it
 
 
+class ImageCounts(Section):
+    train: PositiveInt
+    val: PositiveInt
+    test: PositiveInt
+    sha256: str
+
+
+class Revision(Section):
+    revision: str
+    modified: bool
+
+
 class About(Section):
     """What every checkpoint of ours says about itself; see results.describe."""
 
@@ -34,14 +46,14 @@ class About(Section):
     channels: PositiveInt
     size: list[PositiveInt] = Field(min_length=2, max_length=2)
     dark_background: bool
-    images: dict[str, int | str]
+    images: ImageCounts
     precision: Literal["32-true", "16-mixed", "bf16-mixed"]
     dataset: str
     source: str
     test_set: str
     command: str
     versions: dict[str, str]
-    git: dict[str, Any] | None
+    git: Revision | None
 
 
 class Checkpoint(NamedTuple):
@@ -52,7 +64,7 @@ class Checkpoint(NamedTuple):
 
     path: Path
     config: TrainConfig
-    about: dict[str, Any]
+    about: About
     state_dict: dict[str, Tensor]
     resumable: bool
 
@@ -65,9 +77,9 @@ def load(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     content = read(path)
-    about = content[ABOUT]
+    about = About.model_validate(content[ABOUT])
     try:
-        config = check(about["config"], TrainConfig)
+        config = check(about.config, TrainConfig)
     except UserError as error:
         raise UserError(f"checkpoint={path}: its config does not fit this version: {error}") from error
     prefix = "network."

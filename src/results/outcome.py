@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from src.config.check import plain
-from src.config.schema import TrainConfig
+from src.config.errors import UserError
+from src.config.schema import Section, TrainConfig
 from src.data.images import Splits, checksum, has_dark_background
 
 FORMAT = 3  # of what a checkpoint says about itself
@@ -137,3 +139,70 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+class DataNames(Section):
+    name: str
+    source: str
+    test_set: str
+    sha256: str
+
+
+class Training(Section):
+    seconds: float
+    epochs: int
+    interruptions: int
+    checkpoint_seconds: float
+    skipped_steps: int = 0
+    images: int
+    images_per_second: float | None
+    flops_per_image: int | None
+    share_of_peak: float | None
+
+
+class Score(Section):
+    accuracy: float | None
+    loss: float | None = None
+    images: int
+
+
+class Machine(Section):
+    system: str
+    processor: str
+    cores: int | None
+    threads: int
+    gpu: str | None
+
+
+class Revision(Section):
+    revision: str
+    modified: bool
+
+
+class Outcome(Section):
+    """The content of results.json."""
+
+    dataset: DataNames
+    model: str
+    optimizer: str
+    seed: int
+    precision: str
+    device: str
+    parameters: int
+    train: Training
+    val: Score
+    test: Score | None
+    checkpoint: str
+    command: str
+    date: str
+    versions: dict[str, str]
+    machine: Machine
+    git: Revision | None
+
+    @classmethod
+    def read(cls, folder: Path) -> Outcome:
+        path = folder / "results.json"
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise UserError(f"{path} is no record of a run: {str(error).splitlines()[0]}.") from error

@@ -1,9 +1,9 @@
-"""A drawing as MNIST's digits lie: in one size, at one place."""
+"""A drawing as MNIST's digits lie: in one size, at one position."""
 
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from src.data.decode import as_pixels
 
@@ -18,19 +18,16 @@ def centre(drawing: Image.Image) -> Image.Image | None:
     point"), the longer side fills 20/28 of the image, and the middle of the ink lies in its middle. None if there is no
     ink.
     """
-    grey = 255 - as_pixels(drawing, 1, drawing.size)[0]
-    rows, columns = np.nonzero(grey.max(1) >= INK)[0], np.nonzero(grey.max(0) >= INK)[0]
-    if not len(rows):
+    light = Image.fromarray(255 - as_pixels(drawing, 1, drawing.size)[0])
+    box = light.point(lambda level: 255 * (level >= INK)).getbbox()
+    if box is None:
         return None
-    ink = grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    side = round(max(ink.shape) / FILLED)
-    paper = np.zeros((side, side), np.uint8)
-    top, left = (_offset(ink.sum(axis), side) for axis in (1, 0))
-    paper[top : top + ink.shape[0], left : left + ink.shape[1]] = ink
-    return Image.fromarray(255 - paper)
-
-
-def _offset(ink: np.ndarray, side: int) -> int:
-    """Where ink, summed along the other axis, begins, so that its middle lies in the middle and nothing is cut off."""
-    middle = np.average(np.arange(len(ink)) + 0.5, weights=ink)
-    return int(np.clip(round(side / 2 - middle), 0, side - len(ink)))
+    ink = light.crop(box)
+    side, weights = round(max(ink.size) / FILLED), np.asarray(ink)
+    corner = []  # where the ink begins, so that its middle lies in the middle and nothing is cut off
+    for axis, length in enumerate(ink.size):
+        middle = np.average(np.arange(length) + 0.5, weights=weights.sum(axis))
+        corner.append(int(np.clip(round(side / 2 - middle), 0, side - length)))
+    paper = Image.new("L", (side, side))
+    paper.paste(ink, (corner[0], corner[1]))
+    return ImageOps.invert(paper)

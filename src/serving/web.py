@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import time
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -15,43 +16,24 @@ import torch
 from PIL import Image
 
 from src.config.errors import UserError
+from src.config.schema import DemoConfig
 from src.data.decode import as_pixels, read_image
+from src.data.images import split
+from src.model.build import read_images
 from src.model.predictor import Predictor
 from src.results.figures.canvas import BLUE, shorten
 from src.results.figures.images import as_rows, overlay
+from src.results.outcome import Outcome
+from src.results.screen import describe_origin
 from src.serving.drawing import centre
-from src.serving.pad import SIDE, as_image, pad
 
-SHOWN = 5  # classes
-LARGEST_FILE = "30mb"
-
-CSS = f"""
-.gradio-container {{ width: 100% !important; max-width: 960px !important; margin: 0 auto !important; }}
-.gradio-container .app {{ padding: 12px !important; }}
-.tabitem {{ padding: 12px 0 0 !important; }}
-.html-container {{ padding: 0 !important; }}
-#title h1 {{ font-size: 28px; font-weight: 600; margin: 0; }}
-.aside, .aside * {{ color: #555 !important; }}
-#picture {{ max-width: {SIDE}px; margin-left: 0 !important; }}
-#picture img {{ width: 100%; height: 100%; object-fit: contain; }}
-#answer h2 {{ padding: 4px !important; }}
-#answer:has(.empty) {{ display: none; }}
-@media (min-width: 700px) {{ #answers {{ min-height: 590px; }} }}
-.seen {{ display: grid; grid-template-columns: 1fr 1fr; gap: 12px; }}
-.seen figure {{ margin: 0; }}
-.seen img {{ width: 100%; aspect-ratio: 1; object-fit: contain; image-rendering: pixelated; }}
-.seen figcaption {{ font-size: 14px; line-height: 1.4; color: #555; margin-top: 4px; }}
-.note {{ margin: 12px 0 0; }}
+SIDE = 380  # pixels of the sheet
+EXAMPLES = 10
+CSS, PAD_SCRIPT = ((Path(__file__).parent / name).read_text(encoding="utf-8") for name in ("web.css", "pad.js"))
+PAD = f"""
+<canvas width="{SIDE}" height="{SIDE}" aria-label="sheet to draw on"></canvas>
+<div><button type="button" name="undo">Undo</button><button type="button" name="clear">Clear</button></div>
 """
-
-THUMBNAILS = f"""
-display: grid; grid-template-columns: repeat(10, 1fr); gap: 8px;
-@media (max-width: 700px) {{ grid-template-columns: repeat(5, 1fr); }}
-button {{ font-size: 14px; text-align: center; overflow: hidden; white-space: nowrap; text-overflow: ellipsis; }}
-img {{ width: 100%; aspect-ratio: 1; object-fit: contain; image-rendering: pixelated; border: 3px solid transparent; }}
-button:hover img, button:focus-visible img {{ border-color: {BLUE}; }}
-"""
-
 # on a phone the answer is above the examples
 CHOOSE = """
 element.addEventListener("click", (event) => {
@@ -61,9 +43,7 @@ element.addEventListener("click", (event) => {
     document.querySelector("#answers").scrollIntoView({ block: "nearest", behavior: "smooth" });
 });
 """
-
-# the sheet is white
-LIGHT = "() => document.body.classList.remove('dark')"
+LIGHT = "() => document.body.classList.remove('dark')"  # the sheet is white
 
 
 class Example(NamedTuple):
@@ -79,23 +59,20 @@ class Answer(NamedTuple):
 
 
 def answer_drawing(predictor: Predictor, drawing: str | None) -> Answer:
-    """Of what lies on the pad."""
-    sheet = as_image(drawing)
-    image = sheet and centre(sheet)
+    """Of a PNG in base64, as the pad gives it."""
+    image = centre(Image.open(io.BytesIO(base64.b64decode(drawing.partition(",")[2])))) if drawing else None
     if image is None:
-        return _said("Draw something large. The answer comes as soon as you lift the pen.")
+        return say("Draw something large. The answer comes as soon as you lift the pen.")
     return answer(predictor, as_pixels(image, predictor.channels, (predictor.width, predictor.height)))
 
 
 def answer_file(predictor: Predictor, path: str | None) -> Answer:
     if path is None:
-        return _said("Drop an image, paste one or choose a file.")
+        return say("Drop an image, paste one or choose a file.")
     try:
-        pixels = read_image(Path(path), predictor.channels, (predictor.width, predictor.height))
+        return answer(predictor, read_image(Path(path), predictor.channels, (predictor.width, predictor.height)))
     except UserError as error:
-        reason = str(error).replace(str(path), Path(path).name)
-        return _said(reason)
-    return answer(predictor, pixels)
+        return say(str(error).replace(path, Path(path).name))
 
 
 def answer(predictor: Predictor, pixels: np.ndarray) -> Answer:
@@ -104,32 +81,63 @@ def answer(predictor: Predictor, pixels: np.ndarray) -> Answer:
     images = torch.from_numpy(255 - pixels if inverted else pixels.copy())[None]
     probabilities = predictor(images)[0]
     best = probabilities.argmax()
-    by_class = dict(zip(predictor.classes, probabilities.tolist(), strict=True))
-    size = f"{predictor.width}\u00a0×\u00a0{predictor.height} pixels"
-    figures = [_figure(as_rows(images[0]), f"What the network gets: {size}")]
+    shown = [(as_rows(images[0]), f"What the network gets: {predictor.width}\u00a0×\u00a0{predictor.height} pixels")]
     heat = predictor.saliency(images, best[None])
     if heat is not None:
         name = escape(shorten(predictor.classes[best]))
-        figures.append(_figure(overlay(images[0], heat[0]), f"Orange is what spoke for “{name}” (Grad-CAM)"))
+        shown.append((overlay(images[0], heat[0]), f"Orange is what spoke for “{name}” (Grad-CAM)"))
+    figures = "".join(f"<figure>{png(rows)}<figcaption>{caption}</figcaption></figure>" for rows, caption in shown)
     note = '<p class="note">Dark on light: inverted, as the network learned light on dark.</p>' if inverted else ""
-    return Answer(by_class, f'<div class="seen">{"".join(figures)}</div>{note}')
+    by_class = dict(zip(predictor.classes, probabilities.tolist(), strict=True))
+    return Answer(by_class, f'<div class="seen">{figures}</div>{note}')
 
 
-def _said(text: str) -> Answer:
+def say(text: str) -> Answer:
     return Answer(None, f'<p class="note">{escape(text)}</p>')
 
 
-def _figure(rows: np.ndarray, caption: str) -> str:
-    return f"<figure>{_image(rows)}<figcaption>{caption}</figcaption></figure>"
-
-
-def _image(rows: np.ndarray) -> str:
+def png(rows: np.ndarray) -> str:
     file = io.BytesIO()
     Image.fromarray(rows).save(file, "png")
     return f'<img alt="" src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
 
 
-def build(predictor: Predictor, title: str, about: str, examples: Sequence[Example]) -> gr.Blocks:
+def find_examples(predictor: Predictor, data_dir: str, folder: Path) -> list[Example]:
+    """About ten test images, the same number of each of the first classes, as files in `folder`.
+
+    Raises:
+        UserError: they are not on this machine, or no longer those of the training.
+    """
+    run = predictor.config
+    dataset = run.dataset.model_copy(update={"mirrors": []})  # ten images are worth no download
+    source = read_images(dataset, data_dir)
+    if source.classes != predictor.classes or source.train.shape[1] != predictor.channels:
+        raise UserError(f"the images in {data_dir} are not those that the network was trained on.")
+    test = split(source, dataset.valid_fraction, run.seed).test
+    examples: list[Example] = []
+    for label, name in enumerate(source.classes[:EXAMPLES]):
+        for index in (test.labels == label).nonzero()[: max(EXAMPLES // len(source.classes), 1), 0].tolist():
+            examples.append(Example(folder / f"example-{len(examples)}.png", name))
+            Image.fromarray(as_rows(test[[index]].images[0])).save(examples[-1].path)
+    return examples
+
+
+def describe_score(checkpoint: Path) -> str:
+    """What the run's results.json says of this checkpoint, if there is one."""
+    try:
+        outcome = Outcome.read(checkpoint.absolute().parent.parent)
+    except UserError:
+        return ""
+    if not outcome.test or Path(outcome.checkpoint).name != checkpoint.name:
+        return ""
+    whose = describe_origin(outcome.dataset.name, outcome.dataset.source)
+    return f"Right on {outcome.test.accuracy:.2%} of {outcome.test.images:,} {whose}. "
+
+
+def build(predictor: Predictor, about: str, examples: Sequence[Example]) -> gr.Blocks:
+    title = f"{predictor.config.model.name} on {predictor.config.dataset.name}"
+    options = {"trigger_mode": "always_last", "concurrency_id": "network", "show_progress": "hidden"}
+    options["api_visibility"] = "private"
     with gr.Blocks(title=title, analytics_enabled=False) as page:
         # text, not Markdown: a stranger's checkpoint says what stands there
         gr.HTML(f"<h1>{escape(title)}</h1>", elem_id="title")
@@ -138,7 +146,9 @@ def build(predictor: Predictor, title: str, about: str, examples: Sequence[Examp
             with gr.Column(min_width=300), gr.Tabs(selected="draw" if predictor.dark_background else "image") as tabs:
                 if predictor.dark_background:
                     with gr.Tab("Draw", id="draw") as draw_tab:
-                        sheet = pad()
+                        pad = gr.HTML(
+                            "", html_template=PAD, js_on_load=PAD_SCRIPT, apply_default_css=False, elem_id="pad"
+                        )
                 with gr.Tab("Image", id="image") as image_tab:
                     picture = gr.Image(
                         type="filepath",
@@ -151,60 +161,64 @@ def build(predictor: Predictor, title: str, about: str, examples: Sequence[Examp
                     # its own opens the file, and would answer a broken one with a stack trace
                     vars(picture)["preprocess"] = lambda payload: payload and payload.path
             with gr.Column(min_width=300, elem_id="answers"):
-                label = gr.Label(num_top_classes=SHOWN, show_label=False, elem_id="answer")
-                seen = gr.HTML(elem_id="seen")
-        options: dict[str, Any] = {
-            "outputs": [label, seen],
-            "trigger_mode": "always_last",
-            "concurrency_id": "network",
-            "show_progress": "hidden",
-            "api_visibility": "private",
-        }
-        gr.on([picture.change, image_tab.select], lambda path: answer_file(predictor, path), picture, **options)
+                outputs = [gr.Label(num_top_classes=5, show_label=False, elem_id="answer"), gr.HTML(elem_id="seen")]
+        opened = [image_tab.select, picture.change]
         if predictor.dark_background:
-            gr.on(
-                [sheet.input, draw_tab.select, page.load],
-                lambda drawing: answer_drawing(predictor, drawing),
-                sheet,
-                **options,
-            )
+            drawn = [pad.input, draw_tab.select, page.load]
+            gr.on(drawn, lambda drawing: answer_drawing(predictor, drawing), pad, outputs, **options)
         else:
-            page.load(lambda: answer_file(predictor, None), **options)
+            opened.append(page.load)
+        gr.on(opened, lambda path: answer_file(predictor, path), picture, outputs, **options)
         if examples:
-            _show_examples(examples, picture, tabs)
+            show_examples(examples, picture, tabs)
     return page
 
 
-def _show_examples(examples: Sequence[Example], picture: gr.Image, tabs: gr.Tabs) -> None:
+def show_examples(examples: Sequence[Example], picture: gr.Image, tabs: gr.Tabs) -> None:
     gr.Markdown("From the test set, with their true class: click one.", elem_classes="aside")
     buttons = [
-        f'<button type="button" value="{number}">{_image(np.asarray(Image.open(path)))}{escape(name)}</button>'
+        f'<button type="button" value="{number}">{png(np.asarray(Image.open(path)))}{escape(name)}</button>'
         for number, (path, name) in enumerate(examples)
     ]
-    choice = gr.HTML("".join(buttons), css_template=THUMBNAILS, js_on_load=CHOOSE, apply_default_css=False)
+    choice = gr.HTML(f'<div class="examples">{"".join(buttons)}</div>', js_on_load=CHOOSE, apply_default_css=False)
 
-    def choose(event: gr.EventData) -> tuple[str, Any]:
+    def choose(event: gr.EventData) -> tuple[str, gr.Tabs]:
         return str(examples[event.number].path), gr.Tabs(selected="image")
 
     choice.select(choose, None, [picture, tabs], api_visibility="private", show_progress="hidden")
 
 
-def serve(page: gr.Blocks, host: str, port: int, open_browser: bool) -> None:
-    """In threads that end with the process; raises OSError if another process serves at `port`."""
-    fonts: dict[str, Any] = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # none to be fetched
-    theme = gr.themes.Base(primary_hue="blue", radius_size="sm", **fonts).set(stat_background_fill=BLUE)
-    page.launch(
+def serve(predictor: Predictor, checkpoint: Path, name: str, config: DemoConfig, host: str, uploads: Path) -> None:
+    """Serve the page until a signal comes; raises OSError if another process serves at its port.
+
+    Args:
+        name: of the checkpoint, on the page.
+        uploads: a folder that is removed at the end.
+    """
+    if predictor.hardware.note:
+        print(predictor.hardware.note)
+    try:
+        examples = find_examples(predictor, config.data_dir or predictor.config.data_dir, uploads)
+    except UserError as error:
+        print(f"No examples on the page: {error}")
+        examples = []
+    answer(predictor, np.zeros((predictor.channels, predictor.height, predictor.width), np.uint8))  # the first is slow
+    fonts: Any = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # none to be fetched
+    build(predictor, f"{describe_score(checkpoint)}Checkpoint: {name}", examples).launch(
         server_name=host,
-        server_port=port,
-        inbrowser=open_browser,
+        server_port=config.port,
+        inbrowser=config.open_browser,
         share=False,
         ssr_mode=False,
         root_path="",
         quiet=True,
         prevent_thread_lock=True,
         footer_links=[],
-        max_file_size=LARGEST_FILE,
-        theme=theme,
+        max_file_size="30mb",
+        theme=gr.themes.Base(primary_hue="blue", radius_size="sm", **fonts).set(stat_background_fill=BLUE),
         css=CSS,
         js=LIGHT,
     )
+    print(f"Open http://{host}:{config.port} in a browser; Ctrl-C ends it.", flush=True)
+    while True:
+        time.sleep(1)  # on Windows a longer wait can't be interrupted

@@ -109,7 +109,7 @@ class RecordAnswers(L.Callback):
         scored = datamodule.scored if phase == "test" else "val"
         images = self._split(trainer, phase)
         images = images if len(places) == len(images) else images[places]
-        return Answers(images, logits.softmax(1), classes, SPLITS[scored])
+        return Answers(images, logits, classes, SPLITS[scored])
 
     def _places(self, trainer: L.Trainer) -> list[Tensor]:
         """Which images each batch of this process holds."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from src.config.schema import TrainConfig
 from src.data.augmentation import batch_denormalize
-from src.model.layers import first_filters
+from src.model.predictor import first_filters
 from src.training.callbacks.answers import RecordAnswers
 
 CLASSES = 20  # with a curve of precision and recall each
