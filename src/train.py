@@ -94,7 +94,10 @@ def _train(run: runs.Run, interrupts: Interrupts, callbacks: Sequence[Callback])
         trainer.fit(classifier, datamodule, ckpt_path=path, weights_only=True)
         best = session.best_checkpoint()
         experiment.load_weights(classifier.network, checkpoint.load(best))
-        scores = trainer.test(classifier, datamodule, verbose=False)[0] if config.test else None
+        if config.test:
+            trainer.test(classifier, datamodule, verbose=False)
+        answers = session.answers  # src.eval takes its scores from the same, so they agree to the last digit
+        scores = {"test/acc": answers.accuracy, "test/loss": answers.loss} if answers else None
         outcome = results.collect(about, scores, session.measured(classifier), best)
         if trainer.is_global_zero:
             session.record(outcome)
@@ -106,7 +109,7 @@ def _train(run: runs.Run, interrupts: Interrupts, callbacks: Sequence[Callback])
                 )
 
                 predictor = Predictor(classifier.network, config, checkpoint.About.model_validate(about), hardware)
-                report_page.try_to_save(folder, predictor, session.answers, splits, results.Outcome.read(folder))
+                report_page.try_to_save(folder, predictor, answers, splits, results.Outcome.read(folder))
             screen.show_end(results.Outcome.read(folder), folder, trackers.links)
     return outcome["val"]["accuracy"]
 

@@ -17,11 +17,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
+from src.config.errors import UserError
+from src.model.predictor import Predictor
 from src.serving.drawing import centre
 from tests.browser import CHROMIUM, free_port
-from tests.conftest import ROOT, Outcome, write_folder
+from tests.conftest import ROOT, SHORT, Outcome, write_folder
 
 Door = Callable[..., Outcome]
 
@@ -209,9 +212,12 @@ class TestRequests:
 
 
 class TestExamples:
+    @pytest.fixture(autouse=True)
+    def _page(self) -> None:
+        pytest.importorskip("gradio")
+
     def test_they_are_test_images_of_each_class(self, trained: Path, tmp_path: Path) -> None:
-        from src.demo import find_examples
-        from src.model.predictor import Predictor
+        from src.serving.web import find_examples
 
         predictor = Predictor.load(trained / "checkpoints" / "best.ckpt", "cpu")
         found = find_examples(predictor, "nowhere", tmp_path)
@@ -219,9 +225,7 @@ class TestExamples:
         assert {Image.open(example.path).size for example in found} == {(28, 28)}
 
     def test_other_images_are_refused_and_none_downloaded(self, trained: Path, tmp_path: Path) -> None:
-        from src.config.errors import UserError
-        from src.demo import find_examples
-        from src.model.predictor import Predictor
+        from src.serving.web import find_examples
 
         predictor = Predictor.load(trained / "checkpoints" / "best.ckpt", "cpu")
         dataset = predictor.config.dataset.model_copy(update={"source": "full"})
@@ -279,33 +283,51 @@ class TestCentring:
         assert image is not None
         assert image.size == (280, 280)
 
-    def test_what_the_page_sends_becomes_a_drawing(self) -> None:
-        pytest.importorskip("gradio")
-        from src.serving.pad import as_image
 
-        file = io.BytesIO()
-        Image.new("L", (8, 8), 7).save(file, "png")
-        image = as_image(f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}")
-        assert image is not None
-        assert image.size == (8, 8)
-        assert as_image("") is as_image(None) is None
+class Black(Predictor):
+    """Is sure of what it was given, and keeps it."""
+
+    def __init__(self) -> None:
+        self.classes, self.channels, self.height, self.width, self.dark_background = ["no", "yes"], 1, 28, 28, True
+        self.given = torch.zeros(0)
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        self.given = images
+        return torch.tensor([[0.0, 1.0]])
+
+    def saliency(self, images: torch.Tensor, classes: torch.Tensor) -> None:
+        return None
+
+
+def test_what_the_page_sends_is_answered_as_a_centred_digit() -> None:
+    pytest.importorskip("gradio")
+    from src.serving.web import answer_drawing
+
+    drawing, file = Image.new("L", (380, 380), 255), io.BytesIO()
+    ImageDraw.Draw(drawing).rectangle((10, 20, 59, 219), fill=0)
+    drawing.save(file, "png")
+    network = Black()
+    answer = answer_drawing(network, f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}")
+    assert answer.probabilities == {"no": 0, "yes": 1}
+    rows = (network.given[0, 0] > 128).nonzero()[:, 0]
+    assert (int(rows.min()), int(rows.max())) == (4, 23), "white on black, 20 of 28 pixels high, in the middle"
+    for nothing in ("", None):
+        assert answer_drawing(network, nothing).probabilities is None
 
 
 def test_photos_have_no_sheet_to_draw_on(door: Door, in_tmp: Path) -> None:
     pytest.importorskip("gradio")
-    from src.model.predictor import Predictor
-    from src.serving import web as page
-    from tests.conftest import SHORT
+    from src.serving import web
 
     images = write_folder(in_tmp / "images", classes=2, count=10)
     options = ["dataset=image_folder", f"data_dir={images}", *SHORT, "hydra.run.dir=run"]
     assert door("train", *options).code == 0
     predictor = Predictor.load("run/checkpoints/best.ckpt", "cpu")
     predictor.dark_background = False
-    blocks = page.build(predictor, "title", "about", [])
-    assert [block.label for block in blocks.blocks.values() if isinstance(block, page.gr.Tab)] == ["Image"]
+    blocks = web.build(predictor, "about", [])
+    assert [block.label for block in blocks.blocks.values() if isinstance(block, web.gr.Tab)] == ["Image"]
     path = next(images.glob("class1/*.png"))
-    found = page.answer_file(predictor, str(path))
+    found = web.answer_file(predictor, str(path))
     assert found.probabilities is not None
     assert set(found.probabilities) == {"class0", "class1"}
     assert "inverted" not in found.seen
