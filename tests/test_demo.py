@@ -221,8 +221,8 @@ class TestExamples:
 
         predictor = Predictor.load(trained / "checkpoints" / "best.ckpt", "cpu")
         found = find_examples(predictor, "nowhere", tmp_path)
-        assert [example.label for example in found] == predictor.classes
-        assert {Image.open(example.path).size for example in found} == {(28, 28)}
+        assert [label for _, label in found] == predictor.classes
+        assert {Image.open(path).size for path, _ in found} == {(28, 28)}
 
     def test_other_images_are_refused_and_none_downloaded(self, trained: Path, tmp_path: Path) -> None:
         from src.serving.web import find_examples
@@ -308,11 +308,11 @@ def test_what_the_page_sends_is_answered_as_a_centred_digit() -> None:
     drawing.save(file, "png")
     network = Black()
     answer = answer_drawing(network, f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}")
-    assert answer.probabilities == {"no": 0, "yes": 1}
+    assert answer[0] == {"no": 0, "yes": 1}
     rows = (network.given[0, 0] > 128).nonzero()[:, 0]
     assert (int(rows.min()), int(rows.max())) == (4, 23), "white on black, 20 of 28 pixels high, in the middle"
     for nothing in ("", None):
-        assert answer_drawing(network, nothing).probabilities is None
+        assert answer_drawing(network, nothing)[0] is None
 
 
 def test_photos_have_no_sheet_to_draw_on(door: Door, in_tmp: Path) -> None:
@@ -327,7 +327,7 @@ def test_photos_have_no_sheet_to_draw_on(door: Door, in_tmp: Path) -> None:
     blocks = web.build(predictor, "about", [])
     assert [block.label for block in blocks.blocks.values() if isinstance(block, web.gr.Tab)] == ["Image"]
     path = next(images.glob("class1/*.png"))
-    found = web.answer_file(predictor, str(path))
-    assert found.probabilities is not None
-    assert set(found.probabilities) == {"class0", "class1"}
-    assert "inverted" not in found.seen
+    probabilities, seen = web.answer_file(predictor, str(path))
+    assert probabilities is not None
+    assert set(probabilities) == {"class0", "class1"}
+    assert "inverted" not in seen

@@ -147,9 +147,9 @@ class TestWhatARunLeaves:
 def test_square_brackets_of_folders_and_classes_stand_on_every_screen(door: Door, in_tmp: Path) -> None:
     images = write_folder(in_tmp / "images", classes=2, count=15)
     (images / "class0").rename(images / "[a]")
-    trained = door("train", *folder_run(images, "hydra.run.dir=x[1]"))
+    trained = door("train", *folder_run(images, "hydra.run.dir=x[b]"))
     assert trained.code == 0, trained.err
-    assert re.search(r"writes to +x\[1\] *$", trained.out, re.MULTILINE)
+    assert re.search(r"writes to +x\[b\] *$", trained.out, re.MULTILINE)
     (command,) = re.findall(r"score it again: python -m src\.eval (.*)", trained.out)
     scored = door("eval", *shlex.split(command))
     assert scored.code == 0, scored.err
@@ -158,9 +158,9 @@ def test_square_brackets_of_folders_and_classes_stand_on_every_screen(door: Door
     answered = door("predict", *shlex.split(command), "input=images/[[]a]/000.png")
     assert answered.code == 0, answered.err
     assert re.search(r"^ *images/\[a\]/000\.png +(\[a\]|class1) +.*\[a\]", answered.out, re.MULTILINE)
-    described = door("export", *shlex.split(command), "output=x[1]/a.pt2", "format=torch_export")
+    described = door("export", *shlex.split(command), "output=x[b]/a.pt2", "format=torch_export")
     assert described.code == 0, described.err
-    assert "x[1]/a.pt2, " in described.out
+    assert "x[b]/a.pt2, " in described.out
     assert "2: [a], class1" in described.out
 
 
@@ -196,7 +196,7 @@ class TestEval:
         three = write_folder(in_tmp / "three", classes=3, count=10)
         outcome = door("eval", path, f"data_dir={three}")
         assert outcome.code == 2
-        assert "these images have 3 classes, the checkpoint's network 2" in outcome.err
+        assert "these images have 3 classes, the checkpoint's network takes 2" in outcome.err
         outcome = door("eval", path, "dataset=mnist", "dataset.source=sample")
         assert outcome.code == 2
         assert "these images have 1 channels, the checkpoint's network takes 3" in outcome.err

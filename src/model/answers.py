@@ -15,7 +15,7 @@ from src.data.images import ImageSet
 
 
 class ClassScores(NamedTuple):
-    """Of one class: how many images, and precision, recall and F1 in 0..1; precision is None if never answered."""
+    """Of one class: how many images, and precision, recall and F1 in 0..1, None where there is nothing to divide by."""
 
     name: str
     images: int
@@ -25,11 +25,8 @@ class ClassScores(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """By bins of confidence, each float (bins,): how many answers, their mean confidence, how many of them are right.
-
-    Empty bins have NaN. `error` is the expected calibration error (Naeini, Cooper, Hauskrecht 2015): the mean distance
-    of confidence and accuracy over all answers.
-    """
+    """By bins of confidence, each float (bins,), NaN for an empty bin; and the expected calibration error (Naeini,
+    Cooper, Hauskrecht 2015), the mean distance of confidence and accuracy over all answers."""
 
     counts: Tensor
     confidence: Tensor
@@ -50,34 +47,28 @@ class Answers:
         return len(self.logits)
 
     @property
-    def labels(self) -> Tensor:
-        """int64 (N,)"""
+    def labels(self) -> Tensor:  # int64 (N,)
         return self.images.labels
 
     @cached_property
-    def probabilities(self) -> Tensor:
-        """float32 (N, K)"""
+    def probabilities(self) -> Tensor:  # float32 (N, K)
         return self.logits.softmax(1)
 
     @cached_property
-    def predicted(self) -> Tensor:
-        """int64 (N,)"""
+    def predicted(self) -> Tensor:  # int64 (N,)
         return self.logits.argmax(1)
 
     @cached_property
-    def confidence(self) -> Tensor:
-        """The probability of the class answered, float32 (N,)"""
+    def confidence(self) -> Tensor:  # in the class answered, float32 (N,)
         return self.probabilities.amax(1)
 
     @cached_property
-    def right(self) -> Tensor:
-        """bool (N,)"""
+    def right(self) -> Tensor:  # bool (N,)
         return self.predicted == self.labels
 
     @property
     def accuracy(self) -> float:
-        """Rounded to float32, so that it is the digits of Lightning's own test."""
-        return float(self.right.sum() / len(self))
+        return float(self.right.sum() / len(self))  # in float32, as torchmetrics has it
 
     @cached_property
     def loss(self) -> float:
@@ -101,12 +92,11 @@ class Answers:
 
     def per_class(self) -> list[ClassScores]:
         """In the order of the classes."""
-        rows = []
-        counts = zip(self.matrix.diag().tolist(), self.matrix.sum(0).tolist(), self.matrix.sum(1).tolist(), strict=True)
+        rows, matrix = [], self.matrix
+        counts = torch.stack([matrix.diag(), matrix.sum(0), matrix.sum(1)], 1).tolist()
         for name, (right, answered, images) in zip(self.classes, counts, strict=True):
-            precision, recall = (right / answered if answered else None), (right / images if images else None)
-            f1 = 2 * right / (answered + images) if answered + images else None
-            rows.append(ClassScores(name, images, precision, recall, f1))
+            scores = [right / total if total else None for total in (answered, images, (answered + images) / 2)]
+            rows.append(ClassScores(name, images, *scores))
         return rows
 
     def calibration(self, bins: int = 10) -> Calibration:

@@ -6,7 +6,6 @@ import base64
 import sys
 from collections.abc import Callable
 from datetime import date
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,10 +23,8 @@ from src.results.figures import canvas, curves, images, scores, summary
 from src.results.outcome import Outcome
 from src.results.screen import describe_origin, in_nats, show_note
 
-NAME, PICTURES = "report.html", "report"
-DPI = 150
-MISTAKES = 20
-LOOKED_INTO = 6  # right answers, and as many wrong ones
+NAME = "report.html"
+MISTAKES, LOOKED_INTO = 20, 6  # wrong answers; right answers, and as many wrong ones, with Grad-CAM
 
 
 class Picture(NamedTuple):
@@ -44,7 +41,7 @@ def save(folder: Path, predictor: Predictor, answers: Answers, outcome: Outcome)
     Args:
         answers: to the test images, or to the validation images where there was no test.
     """
-    dataset, pictures = outcome.dataset, folder / PICTURES
+    dataset, pictures = outcome.dataset, folder / "report"
     summary.save_summary(folder, predictor, answers, outcome)
     if pictures.is_symlink():  # a stranger's, to who knows where
         pictures.unlink()
@@ -53,7 +50,7 @@ def save(folder: Path, predictor: Predictor, answers: Answers, outcome: Outcome)
         old.unlink()
     shown = list_pictures(folder, predictor, answers)
     for picture in shown:
-        figure = canvas.blank(5, picture.height, DPI)
+        figure = canvas.blank(5, picture.height, 150)
         picture.draw(figure)
         canvas.save(figure, pictures / f"{picture.name}.png")
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
@@ -121,31 +118,29 @@ def headlines(outcome: Outcome, answers: Answers) -> list[tuple[str, str, str]]:
 
 def list_pictures(folder: Path, predictor: Predictor, answers: Answers) -> list[Picture]:
     """In the order of the page; what does not exist for this network or run is left out."""
-    metrics = curves.read_curves(folder / "metrics.csv")
+    metrics, filters = curves.read_curves(folder / "metrics.csv"), first_filters(predictor.network)
     wrong, right = answers.mistakes(MISTAKES), answers.successes(LOOKED_INTO)
-    filters = first_filters(predictor.network)
     pictures = []
 
-    def add(name: str, title: str, alt: str, height: float, draw: Callable[..., None], *args: object) -> None:
+    def add(height: float, name: str, title: str, alt: str, draw: Callable[..., None], *args: object) -> None:
         pictures.append(Picture(name, title, alt, height, lambda figure: draw(figure, *args)))
 
     if metrics:
         alt = "Accuracy and loss in training and validation, over the steps of the run."
-        add("curves", "Learning curves", alt, 4.6, curves.draw_learning, metrics)
+        add(4.6, "curves", "Learning curves", alt, curves.draw_learning, metrics)
     alt = "How many images of each true class were given which answer."
-    add("confusion", "Confusion matrix", alt, 5, scores.draw_confusion, answers)
+    add(5, "confusion", "Confusion matrix", alt, scores.draw_confusion, answers)
     alt = "How often answers of each probability are right, and how many there are."
-    add("calibration", "Calibration", alt, 4.6, scores.draw_calibration, answers)
+    add(4.6, "calibration", "Calibration", alt, scores.draw_calibration, answers)
     if len(wrong):
-        alt = "Wrong answers with their probabilities, the most confident first."
-        draw = partial(images.draw_answers, columns=5, sure=True)
-        add("mistakes", "The most confident mistakes", alt, 1.3 * -(-len(wrong) // 5), draw, answers, wrong)
-    alt = "Images beside the same with the places that spoke for the answer (Grad-CAM) lit up."
+        alt, height = "Wrong answers with their probabilities, the most confident first.", 1.3 * -(-len(wrong) // 5)
+        add(height, "mistakes", "The most confident mistakes", alt, images.draw_answers, answers, wrong, 5, True)
+    alt = "Images beside the same with the regions that spoke for the answer (Grad-CAM) lit up."
     for word, indices in (("right", right), ("wrong", wrong[:LOOKED_INTO])):
         if len(indices) and filters is not None:
             title, height = f"What spoke for its answer when it was {word}", 1.58 * -(-len(indices) // 2)
-            add(f"seen_{word}", title, alt, height, images.draw_saliency, predictor, answers, indices)
+            add(height, f"seen_{word}", title, alt, images.draw_saliency, predictor, answers, indices)
     if filters is not None:
         alt, height = "The kernels of the first convolution.", 0.46 * min(-(-len(filters) // 12), 3)
-        add("filters", "What the first layer looks for", alt, height, images.draw_filters, filters, 12)
+        add(height, "filters", "What the first layer looks for", alt, images.draw_filters, filters, 12)
     return pictures

@@ -24,7 +24,7 @@ CONFUSION_CLASSES = 20  # a wider matrix fits no screen
 
 
 def console() -> Console:
-    """Shows every word as it is: a folder may be named `[red]` or `:smile:`. What is bold is a Text."""
+    """Shows every word as it is, for a folder may be named `[red]` or `:smile:`; what is bold is a Text."""
     return Console(highlight=False, markup=False, emoji=False, soft_wrap=not sys.stdout.isatty())
 
 
@@ -52,24 +52,15 @@ def show_note(text: str | None, word: str = "NOTE") -> None:
 
 
 def show_start(
-    config: TrainConfig,
-    splits: Splits,
-    hardware: Hardware,
-    folder: Path,
-    summary: ModelSummary,
-    goes_on_at: str | None,
+    config: TrainConfig, splits: Splits, hardware: Hardware, folder: Path, summary: ModelSummary, goes_on_at: str | None
 ) -> None:
     """Data, device, precision, where the run writes, and the network layer by layer."""
-    name, size = config.dataset.name, config.dataset.image_size
+    name, size, (count, channels, height, width) = config.dataset.name, config.dataset.image_size, splits.train.shape
     if splits.origin == "sample":
-        total = len(splits.train) + len(splits.valid) + len(splits.test)
-        show_note(
-            f"These are {total:,} packaged digits, not all of {name}: no score of\n"
-            f"       this run is an {name.upper()} score. dataset.source=full takes no sample.",
-            "SAMPLE",
-        )
+        total = count + len(splits.valid) + len(splits.test)
+        genuine = f"this run is an {name.upper()} score. dataset.source=full takes no sample."
+        show_note(f"These are {total:,} packaged digits, not all of {name}: no score of\n       {genuine}", "SAMPLE")
     show_note(hardware.note)
-    count, channels, height, width = splits.train.shape
     facts = {
         "data": f"{name}, {len(splits.classes)} classes, {channels}x{height}x{width} resized to {size}x{size}",
         "images": f"{count:,} to train, {len(splits.valid):,} to validate, {len(splits.test):,} to test",
@@ -77,18 +68,16 @@ def show_start(
         "writes to": str(near(folder)),
     }
     show_facts(facts | ({"goes on at": goes_on_at} if goes_on_at else {}))
-    layers = data_table("layer", "output shape", "parameters")
-    layers.columns[2].justify = "right"
-    names = summary.layer_names
-    for layer, kind, sides, parameters in zip(
-        names, summary.layer_types, summary.out_sizes, summary.param_nums, strict=True
-    ):
+    table, names = data_table("layer", "output shape", "parameters"), summary.layer_names
+    table.columns[2].justify = "right"
+    layers = zip(names, summary.layer_types, summary.out_sizes, summary.param_nums, strict=True)
+    for layer, kind, sides, parameters in layers:
         if layer.startswith("network.") and not any(other.startswith(f"{layer}.") for other in names):
             shape = " x ".join(map(str, sides[1:])) if isinstance(sides, list) else "?"
-            layers.add_row(kind, shape, f"{parameters:,}" if parameters else "")
-    layers.add_section()
-    layers.add_row("in all", "", f"{summary.total_parameters:,}", style="bold")
-    console().print(layers)
+            table.add_row(kind, shape, f"{parameters:,}" if parameters else "")
+    table.add_section()
+    table.add_row("in all", "", f"{summary.total_parameters:,}", style="bold")
+    console().print(table)
 
 
 def show_end(outcome: Outcome, folder: Path, links: Mapping[str, str]) -> None:
@@ -101,9 +90,9 @@ def show_end(outcome: Outcome, folder: Path, links: Mapping[str, str]) -> None:
             "test loss": in_nats(test.loss),
             "tested on": f"{test.images:,} {describe_origin(outcome.dataset.name, outcome.dataset.source)}",
         }
-    validated = "none measured" if outcome.val.accuracy is None else f"{outcome.val.accuracy:.2%}"
+    rate, best = train.images_per_second, outcome.val.accuracy
+    validated = "none measured" if best is None else f"{best:.2%}"
     facts["checkpoint"] = f"best of {train.epochs} epochs by validation accuracy ({validated})"
-    rate = train.images_per_second
     facts["training"] = f"{train.seconds:.0f} s" + (f", {rate:,.0f} images/s" if rate else "")
     if train.share_of_peak:
         facts["speed"] = f"{train.share_of_peak:.0%} of this machine's matrix rate"

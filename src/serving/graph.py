@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from rich.filesize import decimal
@@ -28,23 +28,14 @@ from src.results.screen import near, show_facts
 if TYPE_CHECKING:  # torch_export needs no package of ONNX
     from onnx import ModelProto
 
+    Graph = ModelProto | ExportedProgram
+
 LIMIT = 1e-4  # the largest difference of a logit from the checkpoint's
 BATCHES = (1, 3, 16)  # images in each batch that a graph is verified on
 LARGEST = 2**31  # bytes of one ONNX file: protobuf counts them so
 COLOURS = {1: "grey", 3: "RGB"}  # by channels
 
 Run = Callable[[Tensor], Tensor]  # uint8 images (N, C, H, W) -> logits float32 (N, num_classes)
-
-
-class PreparedNetwork(nn.Module):
-    """Does what `Run` does, of images of the data set's own size."""
-
-    def __init__(self, predictor: Predictor) -> None:
-        super().__init__()
-        self.preparation, self.network = predictor.preparation, predictor.network
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.network(self.preparation(images)).float()
 
 
 def export(config: ExportConfig) -> None:
@@ -55,14 +46,10 @@ def export(config: ExportConfig) -> None:
     try:
         with whole(output) as temporary:
             verified = verify(graph, temporary, predictor)
-            content = {
-                "classes": names,
-                "preprocessing": prepared,
-                "dataset": {"name": about.dataset, "source": about.source, **about.images.model_dump()},
-                "training": about.model_dump(include={"command", "git", "versions", "precision"}),
-                "verification": verified,
-            }
-            save(graph, temporary, content)
+            images = {"name": about.dataset, "source": about.source, **about.images.model_dump()}
+            training = about.model_dump(include={"command", "git", "versions", "precision"})
+            content = {"classes": names, "preprocessing": prepared, "dataset": images, "training": training}
+            save(graph, temporary, content | {"verification": verified})
     except OSError as error:
         raise RunError(f"output={output}: {error}.") from error
     shown = ", ".join(names) if len(names) <= 20 else f"{', '.join(names[:3])} ... {names[-1]}"
@@ -77,19 +64,20 @@ def export(config: ExportConfig) -> None:
     )
 
 
-def build(predictor: Predictor, format: Literal["onnx", "torch_export"]) -> ModelProto | ExportedProgram:
+def build(predictor: Predictor, format: Literal["onnx", "torch_export"]) -> Graph:
     """The graph of a predictor in 32-true on the CPU, for any number of images.
 
     Raises:
         UserError: it is too large for the format.
         RunError: the network does something that has no place in a graph.
     """
-    network = PreparedNetwork(predictor).eval().requires_grad_(False)  # so that nobody needs torch.no_grad() to run it
+    network = nn.Sequential(predictor.preparation, predictor.network)
+    network.eval().requires_grad_(False)  # so that nobody needs torch.no_grad() to run it
     size = sum(weight.nbytes for weight in network.state_dict().values())
     if format == "onnx" and size > LARGEST - 2**20:
         raise UserError(f"format=onnx: {size / 1e9:.1f} GB of weights, but one file holds 2. Use format=torch_export.")
     example = torch.zeros(2, predictor.channels, predictor.height, predictor.width, dtype=torch.uint8)
-    shapes = {"images": {0: Dim("batch")}}
+    shapes = ({0: Dim("batch")},)
     try:
         with quiet():
             program = torch.export.export(network, (example,), dynamic_shapes=shapes)
@@ -98,15 +86,8 @@ def build(predictor: Predictor, format: Literal["onnx", "torch_export"]) -> Mode
             if format == "torch_export":
                 return program
             program = program.run_decompositions({torch.ops.aten.adaptive_max_pool2d.default: adaptive_max_pool})
-            exported = torch.onnx.export(
-                program,
-                input_names=["images"],
-                output_names=["logits"],
-                dynamic_shapes=shapes,
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-            )
+            names: Any = {"input_names": ["images"], "output_names": ["logits"], "dynamic_shapes": shapes}
+            exported = torch.onnx.export(program, dynamo=True, external_data=False, verbose=False, **names)
             assert exported is not None
             return exported.model_proto
     except Exception as error:  # a network may do anything, and each part of the exporters has errors of its own
@@ -125,13 +106,8 @@ def adaptive_max_pool(images: Tensor, size: list[int]) -> tuple[Tensor, Tensor]:
     return images, torch.zeros_like(images, dtype=torch.int64)
 
 
-def save(graph: ModelProto | ExportedProgram, path: Path, about: Mapping[str, object]) -> None:
-    """Write a graph to `path`, with `about` in it: under each key JSON.
-
-    A reader gets it back from an ONNX file by ``onnxruntime.InferenceSession(path).get_modelmeta()``, whose
-    ``custom_metadata_map`` it is, and from the other by ``torch.export.load(path, extra_files=found)``, where
-    ``found = {"classes": "", ...}`` names the keys that are wanted and is filled.
-    """
+def save(graph: Graph, path: Path, about: Mapping[str, object]) -> None:
+    """Write a graph to `path`, with `about` in it: under each key JSON, as ONNX's metadata or torch's `extra_files`."""
     texts = {key: json.dumps(value) for key, value in about.items()}
     path.unlink(missing_ok=True)
     with path.open("xb") as file:  # "x" follows no link that a stranger's folder has there
@@ -160,7 +136,7 @@ def read(path: Path, by_torch: bool) -> Run:
     return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
 
 
-def verify(graph: ModelProto | ExportedProgram, path: Path, predictor: Predictor) -> dict[str, object]:
+def verify(graph: Graph, path: Path, predictor: Predictor) -> dict[str, object]:
     """Write a graph to `path`, read it as its readers do and compare its logits with the checkpoint's.
 
     Gives how it was verified, for the file and the screen.

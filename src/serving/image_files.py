@@ -7,7 +7,6 @@ import glob
 import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,26 +28,13 @@ SHEET = 64  # images on a contact sheet
 
 
 class Row(NamedTuple):
-    """What was answered for an image; `top` are its classes with their probabilities, the likeliest first, and `true`
-    is its folder's name where that is a class."""
+    """What was answered for an image."""
 
     file: Path
-    top: list[tuple[str, float]]
-    true: str | None
+    top: list[tuple[str, float]]  # classes with their probabilities, the likeliest first
+    true: str | None  # its folder's name where that is a class
     inverted: bool
-
-    @property
-    def predicted(self) -> str:
-        return self.top[0][0]
-
-
-@dataclass
-class Answered:
-    """A row for each file that could be read, in their order; why others could not; images for a contact sheet."""
-
-    rows: list[Row] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
-    pictures: list[tuple[Row, np.ndarray]] = field(default_factory=list)
+    pixels: np.ndarray | None  # uint8 (C, H, W), as the network was given them, if it comes onto the contact sheet
 
 
 def predict(config: PredictConfig) -> None:
@@ -61,19 +47,19 @@ def predict(config: PredictConfig) -> None:
     files = find_images(config.input)
     predictor = Predictor.load(config.checkpoint, config.device, config.precision)
     show_note(predictor.hardware.note)
-    answered = answer_files(predictor, files, config)
-    if answered.unreadable and not answered.rows:
-        raise UserError(answered.unreadable[0])
-    show(answered.rows)
+    rows, unreadable = answer(predictor, files, config)
+    if not rows:
+        raise UserError(unreadable[0])
+    show(rows)
     try:
         if config.output:
-            write(Path(config.output), answered.rows)
+            write(Path(config.output), rows)
         if config.sheet:
-            draw_sheet(Path(config.sheet), answered.pictures)
+            draw_sheet(Path(config.sheet), rows)
     except OSError as error:
         raise RunError(f"output: {error}.") from error
-    if bad := answered.unreadable:
-        raise RunError("\n".join([*bad[:5], f"{len(bad):,} of {len(files):,} left out."]))
+    if unreadable:
+        raise RunError("\n".join([*unreadable[:5], f"{len(unreadable):,} of {len(files):,} left out."]))
 
 
 def find_images(named: str) -> list[Path]:
@@ -82,50 +68,49 @@ def find_images(named: str) -> list[Path]:
     Raises:
         UserError: there are none.
     """
-    path = Path(named)
+    path, missing = Path(named), "there is no such file or folder"
+    found = [path]
     if path.is_dir():
         extensions = Image.registered_extensions().items()
         readable = {suffix for suffix, kind in extensions if kind in Image.OPEN}  # some can only be written
         found = [file for file in path.rglob("*") if file.suffix.lower() in readable]
         found = [file for file in found if not any(name[0] == "." for name in file.relative_to(path).parts)]
         missing = "that folder holds no images"
-    else:
-        pattern = glob.has_magic(named) and not path.exists()  # a file may be named like a pattern
-        found = [Path(name) for name in glob.glob(named, recursive=True)] if pattern else [path]  # noqa: PTH207 - absolute
-        missing = "no file has a name of that pattern" if pattern else "there is no such file or folder"
+    elif not path.exists() and glob.has_magic(named):
+        found = [Path(name) for name in glob.glob(named, recursive=True)]  # noqa: PTH207 - it takes absolute patterns
+        missing = "no file has a name of that pattern"
     files = sorted(file for file in found if file.is_file())
     if not files:
         raise UserError(f"input={named}: {missing}.")
     return files
 
 
-def answer_files(predictor: Predictor, files: list[Path], config: PredictConfig) -> Answered:
-    """Batch by batch, while the next batch is decoded."""
-    answered, out, classes, size = Answered(), console(), predictor.classes, config.batch_size
-    sheet = {files[n] for n in torch.linspace(0, len(files) - 1, min(SHEET, len(files))).round().int().tolist()}
+def answer(predictor: Predictor, files: list[Path], config: PredictConfig) -> tuple[list[Row], list[str]]:
+    """A row for each file that can be read, in their order, and why the others can't; the next batch is decoded
+    while one is answered."""
+    rows: list[Row] = []
+    unreadable: list[str] = []
+    out, classes, size = console(), predictor.classes, config.batch_size
+    on_sheet = {files[n] for n in torch.linspace(0, len(files) - 1, min(SHEET, len(files))).round().int().tolist()}
     hidden, batches = not out.is_terminal or len(files) < 20 * size, -(-len(files) // size)
     for batch in track(decode(predictor, files, size), "", batches, console=out, transient=True, disable=hidden):
-        answered.unreadable += [str(pixels) for _, pixels in batch if isinstance(pixels, UserError)]
+        unreadable += [str(pixels) for _, pixels in batch if isinstance(pixels, UserError)]
         read = [(file, pixels) for file, pixels in batch if not isinstance(pixels, UserError)]
         if not read:
             continue
         inverted = [predictor.is_inverted(pixels) if config.invert is None else config.invert for _, pixels in read]
         images = [255 - pixels if turn else pixels for (_, pixels), turn in zip(read, inverted, strict=True)]
-        best = predictor(torch.from_numpy(np.stack(images))).topk(min(config.top_k, len(classes)))
-        for number, (values, labels) in enumerate(zip(best.values.tolist(), best.indices.tolist(), strict=True)):
-            file = read[number][0]
+        shares, labels = predictor(torch.from_numpy(np.stack(images))).topk(min(config.top_k, len(classes)))
+        for number, (file, _) in enumerate(read):
+            best = zip(labels[number].tolist(), shares[number].tolist(), strict=True)
             true = file.parent.name if file.parent.name in classes else None
-            top = [(classes[label], value) for label, value in zip(labels, values, strict=True)]
-            answered.rows.append(Row(file, top, true, inverted[number]))
-            if file in sheet:
-                answered.pictures.append((answered.rows[-1], images[number]))
-    return answered
+            pixels = images[number] if file in on_sheet else None
+            rows.append(Row(file, [(classes[label], share) for label, share in best], true, inverted[number], pixels))
+    return rows, unreadable
 
 
-def decode(
-    predictor: Predictor, files: list[Path], batch_size: int
-) -> Iterator[list[tuple[Path, np.ndarray | UserError]]]:
-    """Each file with its pixels uint8 (C, H, W), or with the reason why it has none; one batch ahead."""
+def decode(predictor: Predictor, files: list[Path], size: int) -> Iterator[list[tuple[Path, np.ndarray | UserError]]]:
+    """Batches of files with their pixels uint8 (C, H, W), or with the reason why they have none."""
 
     def read(file: Path) -> tuple[Path, np.ndarray | UserError]:
         try:
@@ -135,8 +120,8 @@ def decode(
 
     with ThreadPoolExecutor() as pool:
         coming = None
-        for start in range(0, len(files) + batch_size, batch_size):
-            batch, coming = coming, pool.map(read, files[start : start + batch_size])
+        for start in range(0, len(files) + size, size):
+            batch, coming = coming, pool.map(read, files[start : start + size])
             if batch is not None:
                 yield list(batch)
 
@@ -156,7 +141,7 @@ def show(rows: list[Row]) -> None:
     if len(rows) > SHOWN:
         out.print(f"  and {len(rows) - SHOWN:,} more; output=FILE.csv has them all.")
     if labelled:
-        right = sum(row.true == row.predicted for row in labelled)
+        right = sum(row.true == row.top[0][0] for row in labelled)
         share = right / len(labelled)
         out.print(f"  {right:,} of {len(labelled):,} right ({share:.2%}), the folders' names taken as true.")
     if turned := sum(row.inverted for row in rows):
@@ -167,35 +152,31 @@ def show(rows: list[Row]) -> None:
 def write(path: Path, rows: list[Row]) -> None:
     """All rows as CSV or JSON, by the file's name."""
     if path.suffix.lower() == ".json":
-        predictions = [
-            {
-                "file": str(row.file),
-                "predicted": row.predicted,
-                "probability": row.top[0][1],
-                "true": row.true,
-                "inverted": row.inverted,
-                "top": [{"class": name, "probability": share} for name, share in row.top],
-            }
-            for row in rows
-        ]
+        predictions = []
+        for row in rows:
+            top = [{"class": name, "probability": share} for name, share in row.top]
+            best = {"file": str(row.file), "predicted": row.top[0][0], "probability": row.top[0][1]}
+            predictions.append({**best, "true": row.true, "inverted": row.inverted, "top": top})
         write_json(path, {"predictions": predictions})
         return
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     more = [f"{name}_{rank}" for rank in range(2, len(rows[0].top) + 1) for name in ("predicted", "probability")]
-    writer.writerow(["file", "predicted", "probability", "true", "inverted", *more])
+    table = [["file", "predicted", "probability", "true", "inverted", *more]]
     for row in rows:
-        first, second, *rest = [value for name, share in row.top for value in (name, f"{share:.6g}")]
-        writer.writerow([row.file, first, second, row.true or "", str(row.inverted).lower(), *rest])
+        first, second, *others = [text for name, share in row.top for text in (name, f"{share:.6g}")]
+        table.append([str(row.file), first, second, row.true or "", str(row.inverted).lower(), *others])
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(table)
     write_text(path, text.getvalue())
 
 
-def draw_sheet(path: Path, pictures: list[tuple[Row, np.ndarray]]) -> None:
-    """A contact sheet of images from all over, as the network was given them."""
+def draw_sheet(path: Path, rows: list[Row]) -> None:
+    """A contact sheet of images from all over."""
     from src.results.figures import canvas, images  # matplotlib takes a second, which the answers need not wait for
 
-    figure = canvas.blank(9, 1.45 * -(-len(pictures) // 8), 120)
-    captions = [images.Caption(row.predicted, row.true if row.true != row.predicted else None) for row, _ in pictures]
-    tiles = [images.as_rows(torch.from_numpy(pixels.copy())) for _, pixels in pictures]
+    shown = [(row, row.pixels.copy()) for row in rows if row.pixels is not None]
+    tiles = [images.as_rows(torch.from_numpy(pixels)) for _, pixels in shown]
+    answers = [(row.top[0][0], row.true) for row, _ in shown]
+    captions = [images.Caption(predicted, None if predicted == true else true) for predicted, true in answers]
+    figure = canvas.blank(9, 1.45 * -(-len(tiles) // 8), 120)
     images.draw_tiles(figure, tiles, captions, 8)
     canvas.save(figure, path)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from rich.text import Text
+
 from src.config.errors import UserError
 from src.config.folder import without_strange_mirrors
 from src.config.schema import DatasetConfig, EvalConfig, TrainConfig
-from src.data.images import Source, checksum, split
+from src.data.images import checksum, split
 from src.model.build import read_images
 from src.model.hardware import keep_freed_memory
 from src.model.predictor import Predictor
-from src.model.saved import About, load
+from src.model.saved import load
 from src.results.screen import bold, describe_origin, show_confusion, show_facts, show_note
 
 CHANGED = (
@@ -29,10 +31,15 @@ def score(config: EvalConfig) -> float:
     saved = load(config.checkpoint)
     run, about = as_trained(config, saved.config), saved.about
     predictor = Predictor.of(saved, config.device, config.precision)
-    if predictor.hardware.accelerator == "cpu":
+    hardware = predictor.hardware
+    if hardware.accelerator == "cpu":
         keep_freed_memory()
     source = read_images(run.dataset, run.data_dir)
-    refuse_misfit(about, source)
+    sizes = ("channels", source.train.shape[1], about.channels), ("classes", len(source.classes), len(about.classes))
+    for what, given, taken in sizes:
+        if given != taken:
+            network = f"the checkpoint's network takes {taken}. It was trained on {about.dataset}."
+            raise UserError(f"these images have {given} {what}, {network}")
     splits = split(source, run.dataset.valid_fraction, run.seed)
     changed = checksum(splits) != about.images.sha256
     if changed and not (config.dataset or config.data_dir):
@@ -42,16 +49,15 @@ def score(config: EvalConfig) -> float:
         )
     answers = predictor.answer(splits.named(config.split), config.split, run.batch_size)
     answers = replace(answers, classes=splits.classes)
-    show_note(predictor.hardware.note)
+    show_note(hardware.note)
     show_note(CHANGED if changed else None)
-    show_facts(
-        {
-            "scored on": f"{config.split} split, {len(answers):,} {describe_origin(run.dataset.name, splits.origin)}",
-            "accuracy": bold(str(answers.accuracy)),
-            "loss": str(answers.loss),
-            "device": f"{predictor.hardware.accelerator}, {predictor.hardware.precision}",
-        }
-    )
+    facts: dict[str, str | Text] = {
+        "scored on": f"{config.split} split, {len(answers):,} {describe_origin(run.dataset.name, splits.origin)}",
+        "accuracy": bold(str(answers.accuracy)),
+        "loss": str(answers.loss),
+        "device": f"{hardware.accelerator}, {hardware.precision}",
+    }
+    show_facts(facts)
     show_confusion(answers)
     return answers.accuracy
 
@@ -64,18 +70,3 @@ def as_trained(config: EvalConfig, trained: TrainConfig) -> TrainConfig:
         dataset = config.dataset.model_copy(update=prepared)
     batch_size, data_dir = config.batch_size or trained.batch_size, config.data_dir or trained.data_dir
     return trained.model_copy(update={"dataset": dataset, "batch_size": batch_size, "data_dir": data_dir})
-
-
-def refuse_misfit(about: About, source: Source) -> None:
-    """A network scores only images of the channels and number of classes that it was built for."""
-    channels, classes = source.train.shape[1], len(source.classes)
-    if channels != about.channels:
-        raise UserError(
-            f"these images have {channels} channels, the checkpoint's network takes {about.channels}. "
-            f"It was trained on {about.dataset}."
-        )
-    if classes != len(about.classes):
-        raise UserError(
-            f"these images have {classes} classes, the checkpoint's network {len(about.classes)}. "
-            f"It was trained on {about.dataset}."
-        )

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -29,33 +29,15 @@ from src.serving.drawing import centre
 
 SIDE = 380  # pixels of the sheet
 EXAMPLES = 10
-CSS, PAD_SCRIPT = ((Path(__file__).parent / name).read_text(encoding="utf-8") for name in ("web.css", "pad.js"))
+PLAIN: Any = {"apply_default_css": False}
+HIDDEN: Any = {"show_progress": "hidden", "api_visibility": "private"}
+CSS, DRAW, CHOOSE = (Path(__file__).with_name(name).read_text("utf-8") for name in ("web.css", "draw.js", "choose.js"))
 PAD = f"""
 <canvas width="{SIDE}" height="{SIDE}" aria-label="sheet to draw on"></canvas>
 <div><button type="button" name="undo">Undo</button><button type="button" name="clear">Clear</button></div>
 """
-# on a phone the answer is above the examples
-CHOOSE = """
-element.addEventListener("click", (event) => {
-    const button = event.target.closest("button");
-    if (!button) return;
-    trigger("select", { number: Number(button.value) });
-    document.querySelector("#answers").scrollIntoView({ block: "nearest", behavior: "smooth" });
-});
-"""
-LIGHT = "() => document.body.classList.remove('dark')"  # the sheet is white
-
-
-class Example(NamedTuple):
-    path: Path
-    label: str
-
-
-class Answer(NamedTuple):
-    """What the page shows of one image: class -> probability, and HTML."""
-
-    probabilities: dict[str, float] | None
-    seen: str
+Answer = tuple[dict[str, float] | None, str]  # what the page shows of one image: class -> probability, and HTML
+Example = tuple[Path, str]  # its true class
 
 
 def answer_drawing(predictor: Predictor, drawing: str | None) -> Answer:
@@ -88,12 +70,11 @@ def answer(predictor: Predictor, pixels: np.ndarray) -> Answer:
         shown.append((overlay(images[0], heat[0]), f"Orange is what spoke for “{name}” (Grad-CAM)"))
     figures = "".join(f"<figure>{png(rows)}<figcaption>{caption}</figcaption></figure>" for rows, caption in shown)
     note = '<p class="note">Dark on light: inverted, as the network learned light on dark.</p>' if inverted else ""
-    by_class = dict(zip(predictor.classes, probabilities.tolist(), strict=True))
-    return Answer(by_class, f'<div class="seen">{figures}</div>{note}')
+    return dict(zip(predictor.classes, probabilities.tolist(), strict=True)), f'<div class="seen">{figures}</div>{note}'
 
 
 def say(text: str) -> Answer:
-    return Answer(None, f'<p class="note">{escape(text)}</p>')
+    return None, f'<p class="note">{escape(text)}</p>'
 
 
 def png(rows: np.ndarray) -> str:
@@ -109,7 +90,7 @@ def find_examples(predictor: Predictor, data_dir: str, folder: Path) -> list[Exa
         UserError: they are not on this machine, or no longer those of the training.
     """
     run = predictor.config
-    dataset = run.dataset.model_copy(update={"mirrors": []})  # ten images are worth no download
+    dataset = run.dataset.model_copy(update={"mirrors": [], "download": False})  # ten images are worth no download
     source = read_images(dataset, data_dir)
     if source.classes != predictor.classes or source.train.shape[1] != predictor.channels:
         raise UserError(f"the images in {data_dir} are not those that the network was trained on.")
@@ -117,8 +98,8 @@ def find_examples(predictor: Predictor, data_dir: str, folder: Path) -> list[Exa
     examples: list[Example] = []
     for label, name in enumerate(source.classes[:EXAMPLES]):
         for index in (test.labels == label).nonzero()[: max(EXAMPLES // len(source.classes), 1), 0].tolist():
-            examples.append(Example(folder / f"example-{len(examples)}.png", name))
-            Image.fromarray(as_rows(test[[index]].images[0])).save(examples[-1].path)
+            examples.append((folder / f"example-{len(examples)}.png", name))
+            Image.fromarray(as_rows(test[[index]].images[0])).save(examples[-1][0])
     return examples
 
 
@@ -136,8 +117,7 @@ def describe_score(checkpoint: Path) -> str:
 
 def build(predictor: Predictor, about: str, examples: Sequence[Example]) -> gr.Blocks:
     title = f"{predictor.config.model.name} on {predictor.config.dataset.name}"
-    options = {"trigger_mode": "always_last", "concurrency_id": "network", "show_progress": "hidden"}
-    options["api_visibility"] = "private"
+    options: Any = {"trigger_mode": "always_last", "concurrency_id": "network", **HIDDEN}
     with gr.Blocks(title=title, analytics_enabled=False) as page:
         # text, not Markdown: a stranger's checkpoint says what stands there
         gr.HTML(f"<h1>{escape(title)}</h1>", elem_id="title")
@@ -146,9 +126,7 @@ def build(predictor: Predictor, about: str, examples: Sequence[Example]) -> gr.B
             with gr.Column(min_width=300), gr.Tabs(selected="draw" if predictor.dark_background else "image") as tabs:
                 if predictor.dark_background:
                     with gr.Tab("Draw", id="draw") as draw_tab:
-                        pad = gr.HTML(
-                            "", html_template=PAD, js_on_load=PAD_SCRIPT, apply_default_css=False, elem_id="pad"
-                        )
+                        pad = gr.HTML("", html_template=PAD, js_on_load=DRAW, elem_id="pad", **PLAIN)
                 with gr.Tab("Image", id="image") as image_tab:
                     picture = gr.Image(
                         type="filepath",
@@ -180,12 +158,12 @@ def show_examples(examples: Sequence[Example], picture: gr.Image, tabs: gr.Tabs)
         f'<button type="button" value="{number}">{png(np.asarray(Image.open(path)))}{escape(name)}</button>'
         for number, (path, name) in enumerate(examples)
     ]
-    choice = gr.HTML(f'<div class="examples">{"".join(buttons)}</div>', js_on_load=CHOOSE, apply_default_css=False)
+    choice = gr.HTML(f'<div class="examples">{"".join(buttons)}</div>', js_on_load=CHOOSE, **PLAIN)
 
     def choose(event: gr.EventData) -> tuple[str, gr.Tabs]:
-        return str(examples[event.number].path), gr.Tabs(selected="image")
+        return str(examples[event.number][0]), gr.Tabs(selected="image")
 
-    choice.select(choose, None, [picture, tabs], api_visibility="private", show_progress="hidden")
+    choice.select(choose, None, [picture, tabs], **HIDDEN)
 
 
 def serve(predictor: Predictor, checkpoint: Path, name: str, config: DemoConfig, host: str, uploads: Path) -> None:
@@ -203,22 +181,13 @@ def serve(predictor: Predictor, checkpoint: Path, name: str, config: DemoConfig,
         print(f"No examples on the page: {error}")
         examples = []
     answer(predictor, np.zeros((predictor.channels, predictor.height, predictor.width), np.uint8))  # the first is slow
+    page = build(predictor, f"{describe_score(checkpoint)}Checkpoint: {name}", examples)
     fonts: Any = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # none to be fetched
-    build(predictor, f"{describe_score(checkpoint)}Checkpoint: {name}", examples).launch(
-        server_name=host,
-        server_port=config.port,
-        inbrowser=config.open_browser,
-        share=False,
-        ssr_mode=False,
-        root_path="",
-        quiet=True,
-        prevent_thread_lock=True,
-        footer_links=[],
-        max_file_size="30mb",
-        theme=gr.themes.Base(primary_hue="blue", radius_size="sm", **fonts).set(stat_background_fill=BLUE),
-        css=CSS,
-        js=LIGHT,
-    )
+    theme = gr.themes.Base(primary_hue="blue", radius_size="sm", **fonts).set(stat_background_fill=BLUE)
+    light = "() => document.body.classList.remove('dark')"  # the sheet is white
+    looks: Any = {"theme": theme, "css": CSS, "js": light, "footer_links": [], "quiet": True, "max_file_size": "30mb"}
+    address: Any = {"server_name": host, "server_port": config.port, "root_path": "", "inbrowser": config.open_browser}
+    page.launch(share=False, ssr_mode=False, prevent_thread_lock=True, **address, **looks)
     print(f"Open http://{host}:{config.port} in a browser; Ctrl-C ends it.", flush=True)
     while True:
         time.sleep(1)  # on Windows a longer wait can't be interrupted
