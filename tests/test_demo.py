@@ -22,7 +22,6 @@ from PIL import Image, ImageDraw
 
 from src.config.errors import UserError
 from src.model.predictor import Predictor
-from src.serving.drawing import centre
 from tests.browser import CHROMIUM, free_port
 from tests.conftest import ROOT, SHORT, Outcome, write_folder
 
@@ -241,11 +240,17 @@ class TestExamples:
 
 
 class TestCentring:
+    def centre(self, drawing: Image.Image) -> Image.Image | None:
+        pytest.importorskip("gradio")
+        from src.serving.web import centre
+
+        return centre(drawing)
+
     @pytest.mark.parametrize("box", [(10, 20, 60, 220), (300, 5, 330, 15), (0, 0, 380, 380)])
     def test_the_longer_side_fills_20_of_28(self, box: tuple[int, int, int, int]) -> None:
         drawing = Image.new("L", (380, 380), 255)
         ImageDraw.Draw(drawing).rectangle((box[0], box[1], box[2] - 1, box[3] - 1), fill=0)
-        image = centre(drawing)
+        image = self.centre(drawing)
         assert image is not None
         rows, columns = np.nonzero(np.asarray(image) < 128)
         longer = max(np.ptp(rows), np.ptp(columns)) + 1
@@ -259,7 +264,7 @@ class TestCentring:
         pen = ImageDraw.Draw(drawing)
         pen.rectangle((140, 100, 199, 109), fill=0)  # the upper stroke of a 7
         pen.rectangle((190, 100, 199, 299), fill=0)
-        image = centre(drawing)
+        image = self.centre(drawing)
         assert image is not None
         ink = 255 - np.asarray(image).astype(int)
         assert ink.sum() == (255 - np.asarray(drawing).astype(int)).sum()
@@ -268,18 +273,18 @@ class TestCentring:
         pen = ImageDraw.Draw(heavy)
         pen.rectangle((0, 0, 199, 39), fill=0)
         pen.line((100, 39, 100, 199), fill=0)
-        cut = centre(heavy)
+        cut = self.centre(heavy)
         assert cut is not None
         assert (np.asarray(cut) < 128).sum() == (np.asarray(heavy) < 128).sum()
 
     def test_an_empty_sheet_has_nothing_to_centre(self) -> None:
-        assert centre(Image.new("L", (380, 380), 255)) is None
-        assert centre(Image.new("RGBA", (380, 380), (0, 0, 0, 0))) is None
+        assert self.centre(Image.new("L", (380, 380), 255)) is None
+        assert self.centre(Image.new("RGBA", (380, 380), (0, 0, 0, 0))) is None
 
     def test_ink_on_transparent_paper_is_found(self) -> None:
         drawing = Image.new("RGBA", (380, 380), (0, 0, 0, 0))
         ImageDraw.Draw(drawing).rectangle((50, 50, 99, 249), fill=(0, 0, 0, 255))
-        image = centre(drawing)
+        image = self.centre(drawing)
         assert image is not None
         assert image.size == (280, 280)
 

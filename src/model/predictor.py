@@ -23,11 +23,7 @@ LIGHT = 128  # of 255: the edge of a drawing on light paper is at least this
 
 
 class Predictor:
-    """A network in evaluation mode on its device, for uint8 images (B, C, H, W) of any size.
-
-    Args:
-        about: what its checkpoint says about itself.
-    """
+    """A network in evaluation mode on its device, for uint8 images (B, C, H, W) of any size."""
 
     def __init__(self, network: nn.Module, config: TrainConfig, about: About, hardware: Hardware) -> None:
         dataset = config.dataset
@@ -43,8 +39,7 @@ class Predictor:
     def load(cls, path: str | Path, device: Device = "auto", precision: Precision | None = None) -> Predictor:
         """From a checkpoint; in the precision that it was trained in, unless another is asked for.
 
-        Raises:
-            UserError: it can't be read, or there is no such device.
+        Raises UserError if it can't be read, or there is no such device.
         """
         return cls.of(load(path), device, precision)
 

@@ -36,11 +36,8 @@ class Picture(NamedTuple):
 
 
 def save(folder: Path, predictor: Predictor, answers: Answers, outcome: Outcome) -> None:
-    """Write `summary.png`, `report.html` and `report/*.png` into the folder of a run.
-
-    Args:
-        answers: to the test images, or to the validation images where there was no test.
-    """
+    """Write `summary.png`, `report.html` and `report/*.png` into the folder of a run whose test, or validation where
+    there was none, was answered so."""
     dataset, pictures = outcome.dataset, folder / "report"
     summary.save_summary(folder, predictor, answers, outcome)
     if pictures.is_symlink():  # a stranger's, to who knows where
@@ -82,8 +79,7 @@ def try_to_save(folder: Path, predictor: Predictor, answers: Answers | None, spl
 def save_again(folder: Path, data_dir: str | None) -> Path:
     """Have a finished run's checkpoint answer the images again that it was scored on, and write its page.
 
-    Raises:
-        UserError: its records are damaged, or its images are not to be had.
+    Raises UserError if its records are damaged, or its images are not to be had.
     """
     outcome = Outcome.read(folder)
     saved = load(folder / "checkpoints" / Path(outcome.checkpoint).name)  # a stranger's can name no other file

@@ -67,9 +67,7 @@ def export(config: ExportConfig) -> None:
 def build(predictor: Predictor, format: Literal["onnx", "torch_export"]) -> Graph:
     """The graph of a predictor in 32-true on the CPU, for any number of images.
 
-    Raises:
-        UserError: it is too large for the format.
-        RunError: the network does something that has no place in a graph.
+    Raises UserError if it is too large for the format, and RunError if the network has no place in a graph.
     """
     network = nn.Sequential(predictor.preparation, predictor.network)
     network.eval().requires_grad_(False)  # so that nobody needs torch.no_grad() to run it
@@ -137,12 +135,9 @@ def read(path: Path, by_torch: bool) -> Run:
 
 
 def verify(graph: Graph, path: Path, predictor: Predictor) -> dict[str, object]:
-    """Write a graph to `path`, read it as its readers do and compare its logits with the checkpoint's.
+    """Write a graph to `path`, read it as its readers do, compare its logits with the checkpoint's, and say how.
 
-    Gives how it was verified, for the file and the screen.
-
-    Raises:
-        RunError: it can't be run, or a logit differs by more than LIMIT.
+    Raises RunError if it can't be run, or a logit differs by more than LIMIT.
     """
     save(graph, path, {})
     by_torch = isinstance(graph, ExportedProgram)

@@ -15,13 +15,14 @@ import torch
 from PIL import Image
 from rich.progress import track
 from rich.text import Text
+from torch import Tensor
 
 from src.config.errors import RunError, UserError
 from src.config.files import write_json, write_text
 from src.config.schema import PredictConfig
 from src.data.decode import read_image
 from src.model.predictor import Predictor
-from src.results.screen import bold, console, data_table, show_note
+from src.results.screen import console, data_table, show_note
 
 SHOWN = 20  # rows on the screen
 SHEET = 64  # images on a contact sheet
@@ -34,15 +35,13 @@ class Row(NamedTuple):
     top: list[tuple[str, float]]  # classes with their probabilities, the likeliest first
     true: str | None  # its folder's name where that is a class
     inverted: bool
-    pixels: np.ndarray | None  # uint8 (C, H, W), as the network was given them, if it comes onto the contact sheet
+    pixels: Tensor | None  # uint8 (C, H, W), as the network was given them, if it comes onto the contact sheet
 
 
 def predict(config: PredictConfig) -> None:
     """Answer each image that `input` names, show the answers, and write them to `output` and `sheet`.
 
-    Raises:
-        UserError: the request can't be served.
-        RunError: some of the images can't be read; the others are answered.
+    Raises RunError at the end if some of the images can't be read, and UserError if none can.
     """
     files = find_images(config.input)
     predictor = Predictor.load(config.checkpoint, config.device, config.precision)
@@ -63,11 +62,7 @@ def predict(config: PredictConfig) -> None:
 
 
 def find_images(named: str) -> list[Path]:
-    """The files that a path or a pattern names, by name; of a folder, all images below it.
-
-    Raises:
-        UserError: there are none.
-    """
+    """The files that a path or a pattern names, by name; of a folder, all images below it. UserError if none."""
     path, missing = Path(named), "there is no such file or folder"
     found = [path]
     if path.is_dir():
@@ -99,12 +94,13 @@ def answer(predictor: Predictor, files: list[Path], config: PredictConfig) -> tu
         if not read:
             continue
         inverted = [predictor.is_inverted(pixels) if config.invert is None else config.invert for _, pixels in read]
-        images = [255 - pixels if turn else pixels for (_, pixels), turn in zip(read, inverted, strict=True)]
-        shares, labels = predictor(torch.from_numpy(np.stack(images))).topk(min(config.top_k, len(classes)))
+        turned = [255 - pixels if turn else pixels for (_, pixels), turn in zip(read, inverted, strict=True)]
+        images = torch.from_numpy(np.stack(turned))
+        shares, labels = predictor(images).topk(min(config.top_k, len(classes)))
         for number, (file, _) in enumerate(read):
             best = zip(labels[number].tolist(), shares[number].tolist(), strict=True)
             true = file.parent.name if file.parent.name in classes else None
-            pixels = images[number] if file in on_sheet else None
+            pixels = images[number].clone() if file in on_sheet else None  # which keeps no batch
             rows.append(Row(file, [(classes[label], share) for label, share in best], true, inverted[number], pixels))
     return rows, unreadable
 
@@ -135,7 +131,7 @@ def show(rows: list[Row]) -> None:
         (predicted, share), *others = row.top
         cells: list[str | Text] = [str(row.file), predicted, f"{share:.1%}"]
         if labelled:
-            cells.append(bold(row.true) if row.true and row.true != predicted else row.true or "")
+            cells.append(Text(row.true or "", "" if row.true == predicted else "bold"))
         table.add_row(*cells, ", ".join(f"{name} {other:.1%}" for name, other in others))
     out.print(table)
     if len(rows) > SHOWN:
@@ -173,9 +169,8 @@ def draw_sheet(path: Path, rows: list[Row]) -> None:
     """A contact sheet of images from all over."""
     from src.results.figures import canvas, images  # matplotlib takes a second, which the answers need not wait for
 
-    shown = [(row, row.pixels.copy()) for row in rows if row.pixels is not None]
-    tiles = [images.as_rows(torch.from_numpy(pixels)) for _, pixels in shown]
-    answers = [(row.top[0][0], row.true) for row, _ in shown]
+    tiles = [images.as_colour(row.pixels) for row in rows if row.pixels is not None]
+    answers = [(row.top[0][0], row.true) for row in rows if row.pixels is not None]
     captions = [images.Caption(predicted, None if predicted == true else true) for predicted, true in answers]
     figure = canvas.blank(9, 1.45 * -(-len(tiles) // 8), 120)
     images.draw_tiles(figure, tiles, captions, 8)

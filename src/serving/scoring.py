@@ -25,8 +25,7 @@ CHANGED = (
 def score(config: EvalConfig) -> float:
     """Score the checkpoint on one split, print what it got right, and give the accuracy.
 
-    Raises:
-        UserError: the images don't fit the network, or have changed since training and no others were asked for.
+    Raises UserError if the images don't fit the network, or have changed since training and no others are asked for.
     """
     saved = load(config.checkpoint)
     run, about = as_trained(config, saved.config), saved.about

@@ -13,7 +13,9 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
+from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from src.config.errors import UserError
 from src.config.schema import DemoConfig
@@ -22,12 +24,13 @@ from src.data.images import split
 from src.model.build import read_images
 from src.model.predictor import Predictor
 from src.results.figures.canvas import BLUE, shorten
-from src.results.figures.images import as_rows, overlay
+from src.results.figures.images import as_colour, overlay
 from src.results.outcome import Outcome
 from src.results.screen import describe_origin
-from src.serving.drawing import centre
 
 SIDE = 380  # pixels of the sheet
+INK = 128  # of 255: paper is lighter
+FILLED = 20 / 28  # of an image of MNIST, by the longer side of its digit
 EXAMPLES = 10
 PLAIN: Any = {"apply_default_css": False}
 HIDDEN: Any = {"show_progress": "hidden", "api_visibility": "private"}
@@ -48,6 +51,28 @@ def answer_drawing(predictor: Predictor, drawing: str | None) -> Answer:
     return answer(predictor, as_pixels(image, predictor.channels, (predictor.width, predictor.height)))
 
 
+def centre(drawing: Image.Image) -> Image.Image | None:
+    """Dark strokes of any size anywhere on light or transparent paper, as a square grey image.
+
+    As in MNIST (LeCun, Cortes, Burges: "size normalized to fit in a 20x20 pixel box", "center of mass at this
+    point"), the longer side fills 20/28 of the image, and the middle of the ink lies in its middle. None if there is no
+    ink.
+    """
+    light = Image.fromarray(255 - as_pixels(drawing, 1, drawing.size)[0])
+    box = light.point(lambda level: 255 * (level >= INK)).getbbox()
+    if box is None:
+        return None
+    ink = light.crop(box)
+    side, weights = round(max(ink.size) / FILLED), np.asarray(ink)
+    corner = []  # where the ink begins, so that its middle lies in the middle and nothing is cut off
+    for axis, length in enumerate(ink.size):
+        middle = np.average(np.arange(length) + 0.5, weights=weights.sum(axis))
+        corner.append(int(np.clip(round(side / 2 - middle), 0, side - length)))
+    paper = Image.new("L", (side, side))
+    paper.paste(ink, (corner[0], corner[1]))
+    return ImageOps.invert(paper)
+
+
 def answer_file(predictor: Predictor, path: str | None) -> Answer:
     if path is None:
         return say("Drop an image, paste one or choose a file.")
@@ -63,12 +88,12 @@ def answer(predictor: Predictor, pixels: np.ndarray) -> Answer:
     images = torch.from_numpy(255 - pixels if inverted else pixels.copy())[None]
     probabilities = predictor(images)[0]
     best = probabilities.argmax()
-    shown = [(as_rows(images[0]), f"What the network gets: {predictor.width}\u00a0×\u00a0{predictor.height} pixels")]
+    shown = [(as_colour(images[0]), f"What the network gets: {predictor.width}\u00a0×\u00a0{predictor.height} pixels")]
     heat = predictor.saliency(images, best[None])
     if heat is not None:
         name = escape(shorten(predictor.classes[best]))
         shown.append((overlay(images[0], heat[0]), f"Orange is what spoke for “{name}” (Grad-CAM)"))
-    figures = "".join(f"<figure>{png(rows)}<figcaption>{caption}</figcaption></figure>" for rows, caption in shown)
+    figures = "".join(f"<figure>{png(image)}<figcaption>{caption}</figcaption></figure>" for image, caption in shown)
     note = '<p class="note">Dark on light: inverted, as the network learned light on dark.</p>' if inverted else ""
     return dict(zip(predictor.classes, probabilities.tolist(), strict=True)), f'<div class="seen">{figures}</div>{note}'
 
@@ -77,17 +102,17 @@ def say(text: str) -> Answer:
     return None, f'<p class="note">{escape(text)}</p>'
 
 
-def png(rows: np.ndarray) -> str:
+def png(image: Tensor) -> str:
+    """uint8 (3, H, W) as HTML."""
     file = io.BytesIO()
-    Image.fromarray(rows).save(file, "png")
+    to_pil_image(image).save(file, "png")
     return f'<img alt="" src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
 
 
 def find_examples(predictor: Predictor, data_dir: str, folder: Path) -> list[Example]:
     """About ten test images, the same number of each of the first classes, as files in `folder`.
 
-    Raises:
-        UserError: they are not on this machine, or no longer those of the training.
+    Raises UserError if they are not on this machine, or no longer those of the training.
     """
     run = predictor.config
     dataset = run.dataset.model_copy(update={"mirrors": [], "download": False})  # ten images are worth no download
@@ -99,7 +124,7 @@ def find_examples(predictor: Predictor, data_dir: str, folder: Path) -> list[Exa
     for label, name in enumerate(source.classes[:EXAMPLES]):
         for index in (test.labels == label).nonzero()[: max(EXAMPLES // len(source.classes), 1), 0].tolist():
             examples.append((folder / f"example-{len(examples)}.png", name))
-            Image.fromarray(as_rows(test[[index]].images[0])).save(examples[-1][0])
+            to_pil_image(as_colour(test[[index]].images[0])).save(examples[-1][0])
     return examples
 
 
@@ -155,7 +180,7 @@ def build(predictor: Predictor, about: str, examples: Sequence[Example]) -> gr.B
 def show_examples(examples: Sequence[Example], picture: gr.Image, tabs: gr.Tabs) -> None:
     gr.Markdown("From the test set, with their true class: click one.", elem_classes="aside")
     buttons = [
-        f'<button type="button" value="{number}">{png(np.asarray(Image.open(path)))}{escape(name)}</button>'
+        f'<button type="button" value="{number}">{png(pil_to_tensor(Image.open(path)))}{escape(name)}</button>'
         for number, (path, name) in enumerate(examples)
     ]
     choice = gr.HTML(f'<div class="examples">{"".join(buttons)}</div>', js_on_load=CHOOSE, **PLAIN)
@@ -167,11 +192,9 @@ def show_examples(examples: Sequence[Example], picture: gr.Image, tabs: gr.Tabs)
 
 
 def serve(predictor: Predictor, checkpoint: Path, name: str, config: DemoConfig, host: str, uploads: Path) -> None:
-    """Serve the page until a signal comes; raises OSError if another process serves at its port.
+    """Serve the page, which calls the checkpoint by `name`, until a signal comes; files are put into `uploads`.
 
-    Args:
-        name: of the checkpoint, on the page.
-        uploads: a folder that is removed at the end.
+    Raises OSError if another process serves at the port.
     """
     if predictor.hardware.note:
         print(predictor.hardware.note)

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
+import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torchvision.utils import make_grid
 
 from src.model.answers import Answers
 from src.model.predictor import Predictor
 from src.results.figures.canvas import GREY, ORANGE, Drawing, shorten
+
+LIGHT = torch.tensor([0xFF, 0x9E, 0x2C])[:, None, None] / 255  # orange, of what spoke for an answer
 
 
 class Caption(NamedTuple):
@@ -27,10 +31,10 @@ class Caption(NamedTuple):
         return f"{predicted}{between}not {shorten(self.true, 16)}"
 
 
-def as_rows(image: Tensor) -> np.ndarray:
-    """(C, H, W) as (H, W, 3), or (H, W) where there are not three channels: their mean."""
+def as_colour(image: Tensor) -> Tensor:
+    """(C, H, W) as (3, H, W), grey where there are not three channels: their mean."""
     image = image if len(image) in (1, 3) else image.float().mean(0, keepdim=True).to(image.dtype)
-    return image.permute(1, 2, 0).squeeze(-1).numpy()
+    return image.expand(3, -1, -1)
 
 
 def to_unit(kernel: Tensor) -> Tensor:
@@ -39,36 +43,30 @@ def to_unit(kernel: Tensor) -> Tensor:
     return (kernel - kernel.min()) / (kernel.max() - kernel.min()).clamp(min=1e-8)
 
 
-def overlay(image: Tensor, heat: Tensor) -> np.ndarray:
-    """uint8 (C, H, W) in grey with `heat` (H, W) of 0..1 as orange light on it, uint8 (H, W, 3)."""
-    grey = image.float().mean(0)[..., None].numpy() / 255
-    light = heat[..., None].numpy()
-    orange = np.array([0xFF, 0x9E, 0x2C]) / 255
-    return ((grey * 0.7 * (1 - 0.75 * light) + orange * 0.75 * light).clip(0, 1) * 255).astype(np.uint8)
+def overlay(image: Tensor, heat: Tensor) -> Tensor:
+    """uint8 (C, H, W) in grey with `heat` (H, W) of 0..1 as orange light on it, uint8 (3, H, W)."""
+    grey = image.float().mean(0, keepdim=True) / 255
+    return ((grey * 0.7 * (1 - 0.75 * heat) + LIGHT * 0.75 * heat).clamp(0, 1) * 255).byte()
 
 
-def draw_tiles(figure: Drawing, pictures: Sequence[np.ndarray], captions: Sequence[Caption], columns: int) -> None:
-    """Pictures of one size, uint8 (H, W) or (H, W, 3), row by row in squares, each below its caption if there are any.
+def draw_tiles(figure: Drawing, pictures: Sequence[Tensor], captions: Sequence[Caption], columns: int) -> None:
+    """Pictures of one size, uint8 (3, H, W), row by row, each below its caption if there are any.
 
     They are one image on one pair of axes, which is drawn ten times as fast as axes for each.
     """
-    side = max(pictures[0].shape[:2])
-    rows, gap = -(-len(pictures) // columns), -(-side // 12)
-    above = round(0.42 * side) if captions else gap
-    sheet = np.full((rows * (side + above), columns * (side + gap), 3), 255, np.uint8)
+    height, width = pictures[0].shape[1:]
+    gap, above = -(-width // 12), round(0.42 * width) if captions else 0
+    missing = -len(pictures) % columns
+    tiles = F.pad(torch.stack([*pictures]), (0, 0, above, 0, 0, 0, 0, missing), value=255)
     axes = figure.subplots()
-    for index, picture in enumerate(pictures):
-        height, width = picture.shape[:2]
-        left = index % columns * (side + gap)
-        top, inner = (index // columns + 1) * (side + above) - height, left + (side - width) // 2
-        sheet[top : top + height, inner : inner + width] = picture.reshape(height, width, -1)
-        if captions:
-            wrong = captions[index].true is not None
-            colour, weight = (ORANGE, "bold") if wrong else (GREY, "normal")
-            centre, words = left + side / 2, str(captions[index])
-            axes.text(centre, top - 0.06 * side, words, ha="center", va="bottom", parse_math=False)
-            axes.texts[-1].set(color=colour, fontweight=weight, fontsize=7)
-    axes.imshow(sheet, interpolation="nearest")
+    for index, caption in enumerate(captions):
+        row, column = divmod(index, columns)
+        centre, top = gap + column * (width + gap) + width / 2, (row + 1) * (gap + above) + row * height
+        axes.text(centre, top - 0.06 * width, str(caption), ha="center", va="bottom", parse_math=False)
+        colour, weight = (GREY, "normal") if caption.true is None else (ORANGE, "bold")
+        axes.texts[-1].set(color=colour, fontweight=weight, fontsize=7)
+    grid = make_grid(tiles, columns, gap, pad_value=255)
+    axes.imshow(grid.permute(1, 2, 0).numpy(), interpolation="nearest")
     axes.axis("off")
     axes.set_anchor("N")
 
@@ -83,7 +81,7 @@ def draw_answers(figure: Drawing, answers: Answers, indices: Tensor, columns: in
             for label in (int(answers.predicted[index]), int(answers.labels[index]))
         )
         captions.append(Caption(answered, None if answers.right[index] else true))
-    draw_tiles(figure, [as_rows(image) for image in answers.images[indices].images], captions, columns)
+    draw_tiles(figure, [as_colour(image) for image in answers.images[indices].images], captions, columns)
 
 
 def draw_saliency(figure: Drawing, predictor: Predictor, answers: Answers, indices: Tensor, columns: int = 2) -> None:
@@ -94,11 +92,11 @@ def draw_saliency(figure: Drawing, predictor: Predictor, answers: Answers, indic
     pictures, captions = [], []
     for index, image, heat in zip(indices.tolist(), images, maps, strict=True):
         answered, true = (answers.classes[int(labels[index])] for labels in (answers.predicted, answers.labels))
-        pictures += [as_rows(image), overlay(image, heat)]
+        pictures += [as_colour(image), overlay(image, heat)]
         captions += [Caption(answered, None if answers.right[index] else true), Caption(f"why {answered}")]
     draw_tiles(figure, pictures, captions, 2 * columns)
 
 
 def draw_filters(figure: Drawing, filters: Tensor, columns: int = 16) -> None:
     """Up to three rows of kernels, each brought to 0..1 by itself; in colour where they have three channels."""
-    draw_tiles(figure, [as_rows((to_unit(kernel) * 255).byte()) for kernel in filters[: 3 * columns]], [], columns)
+    draw_tiles(figure, [as_colour((to_unit(kernel) * 255).byte()) for kernel in filters[: 3 * columns]], [], columns)
