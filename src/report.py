@@ -6,13 +6,10 @@ import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
-from src.config import folder as runs
 from src.config.cli import end, importing
 from src.config.errors import UserError
-from src.results.outcome import Outcome
-from src.sweeps import grid as sweeps
-
-RESULTS = "results.json"
+from src.config.folder import is_finished
+from src.sweeps import grid
 
 
 def report(folder: Path, data_dir: str | None = None) -> None:
@@ -25,39 +22,16 @@ def report(folder: Path, data_dir: str | None = None) -> None:
         raise UserError(f"{folder}: there is no such folder.")
     if (folder / "trials.csv").exists():
         raise UserError(f"{folder} is a search: its table is in summary.md, and each trial in it is a run.")
-    if (folder / sweeps.DEFINITION).exists():
-        sweeps.show(folder)
-    elif runs.is_finished(folder):
-        report_run(folder, data_dir)
+    if (folder / grid.DEFINITION).exists():
+        grid.show(folder)
+    elif is_finished(folder):
+        with importing():
+            from src.results import page
+        print(page.save_again(folder, data_dir))
     elif (folder / "config.yaml").exists():
-        raise UserError(f"{folder}: this run is unfinished, for there is no {RESULTS}. Finish it with resume={folder}.")
+        raise UserError(f"{folder}: this run is unfinished, no results.json is there. Finish it with resume={folder}.")
     else:
         raise UserError(f"{folder} holds no run and no sweep. Name one, such as logs/NAME or logs/sweep/NAME.")
-
-
-def report_run(folder: Path, data_dir: str | None) -> None:
-    """Have the run's best checkpoint answer the images again that it was scored on, and write the page."""
-    outcome = Outcome.read(folder)
-    with importing():
-        from src.model import build as experiment
-        from src.model import saved as checkpoint
-        from src.model.predictor import Predictor
-        from src.results import page as report_page
-
-    saved = checkpoint.load(folder / outcome.checkpoint)
-    predictor = Predictor.of(saved)
-    splits = experiment.images_of(saved, data_dir)
-    if predictor.hardware.note:
-        print(predictor.hardware.note)
-    images, name = (splits.test, "test") if outcome.test else (splits.valid, "validation")
-    if outcome.test and outcome.test.images < len(images):  # trainer.limit_test_batches
-        images = images[list(range(outcome.test.images))]
-    answers = predictor.answer(images, name, saved.config.batch_size)
-    try:
-        report_page.save(folder, predictor, answers, outcome)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder}: its metrics.csv is damaged ({error}).") from error
-    print(folder / report_page.NAME)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf, log
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,14 @@ from src.config.errors import UserError
 from src.data.images import ImageSet, has_dark_background
 from src.data.sample import read_mnist_sample
 from src.model.answers import Answers
-from src.model.layers import last_feature_maps
-from src.model.predictor import Predictor
+from src.model.predictor import Predictor, last_feature_maps
+from tests.conftest import results_of
 
 
 def made(labels: list[int], probabilities: list[list[float]]) -> Answers:
     images = torch.zeros(len(labels), 1, 4, 4, dtype=torch.uint8)
     names = ["a", "b", "c"]
-    return Answers(ImageSet(images, torch.tensor(labels)), torch.tensor(probabilities), names, "test")
+    return Answers(ImageSet(images, torch.tensor(labels)), torch.tensor(probabilities).log(), names, "test")
 
 
 @pytest.fixture
@@ -33,6 +34,11 @@ class TestAnswers:
     def test_matrix_has_a_row_for_each_true_class(self, four: Answers) -> None:
         assert four.matrix.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
         assert four.accuracy == 0.5
+
+    def test_loss_is_the_mean_cross_entropy(self, four: Answers) -> None:
+        assert four.loss == pytest.approx(inf)
+        answers = made([0, 2], [[0.9, 0.05, 0.05], [0.2, 0.7, 0.1]])
+        assert answers.loss == pytest.approx(-(log(0.9) + log(0.1)) / 2)
 
     def test_mistakes_come_with_the_most_confident_first(self, four: Answers) -> None:
         assert four.mistakes(5).tolist() == [3, 1]
@@ -58,13 +64,12 @@ class TestAnswers:
 
 class TestPredictor:
     def test_answers_what_the_test_of_the_run_was_answered(self, trained: Path) -> None:
-        import json
-
-        results = json.loads((trained / "results.json").read_text())
+        results = results_of(trained)
         sample = read_mnist_sample()
         assert sample.test is not None
         answers = Predictor.load(trained / "checkpoints" / "best.ckpt").answer(sample.test, "test", 64)
-        assert answers.accuracy == pytest.approx(results["test"]["accuracy"])
+        assert answers.accuracy == results["test"]["accuracy"]
+        assert answers.loss == pytest.approx(results["test"]["loss"], rel=1e-6)
         assert answers.probabilities.sum(1) == pytest.approx(1)
 
     def test_saliency_lies_on_the_digit(self, trained: Path) -> None:

@@ -17,11 +17,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
-from src.serving.drawing import centre
+from src.config.errors import UserError
+from src.model.predictor import Predictor
 from tests.browser import CHROMIUM, free_port
-from tests.conftest import ROOT, Outcome, write_folder
+from tests.conftest import ROOT, SHORT, Outcome, write_folder
 
 Door = Callable[..., Outcome]
 
@@ -209,19 +211,20 @@ class TestRequests:
 
 
 class TestExamples:
+    @pytest.fixture(autouse=True)
+    def _page(self) -> None:
+        pytest.importorskip("gradio")
+
     def test_they_are_test_images_of_each_class(self, trained: Path, tmp_path: Path) -> None:
-        from src.demo import find_examples
-        from src.model.predictor import Predictor
+        from src.serving.web import find_examples
 
         predictor = Predictor.load(trained / "checkpoints" / "best.ckpt", "cpu")
         found = find_examples(predictor, "nowhere", tmp_path)
-        assert [example.label for example in found] == predictor.classes
-        assert {Image.open(example.path).size for example in found} == {(28, 28)}
+        assert [label for _, label in found] == predictor.classes
+        assert {Image.open(path).size for path, _ in found} == {(28, 28)}
 
     def test_other_images_are_refused_and_none_downloaded(self, trained: Path, tmp_path: Path) -> None:
-        from src.config.errors import UserError
-        from src.demo import find_examples
-        from src.model.predictor import Predictor
+        from src.serving.web import find_examples
 
         predictor = Predictor.load(trained / "checkpoints" / "best.ckpt", "cpu")
         dataset = predictor.config.dataset.model_copy(update={"source": "full"})
@@ -237,11 +240,17 @@ class TestExamples:
 
 
 class TestCentring:
+    def centre(self, drawing: Image.Image) -> Image.Image | None:
+        pytest.importorskip("gradio")
+        from src.serving.web import centre
+
+        return centre(drawing)
+
     @pytest.mark.parametrize("box", [(10, 20, 60, 220), (300, 5, 330, 15), (0, 0, 380, 380)])
     def test_the_longer_side_fills_20_of_28(self, box: tuple[int, int, int, int]) -> None:
         drawing = Image.new("L", (380, 380), 255)
         ImageDraw.Draw(drawing).rectangle((box[0], box[1], box[2] - 1, box[3] - 1), fill=0)
-        image = centre(drawing)
+        image = self.centre(drawing)
         assert image is not None
         rows, columns = np.nonzero(np.asarray(image) < 128)
         longer = max(np.ptp(rows), np.ptp(columns)) + 1
@@ -255,7 +264,7 @@ class TestCentring:
         pen = ImageDraw.Draw(drawing)
         pen.rectangle((140, 100, 199, 109), fill=0)  # the upper stroke of a 7
         pen.rectangle((190, 100, 199, 299), fill=0)
-        image = centre(drawing)
+        image = self.centre(drawing)
         assert image is not None
         ink = 255 - np.asarray(image).astype(int)
         assert ink.sum() == (255 - np.asarray(drawing).astype(int)).sum()
@@ -264,48 +273,66 @@ class TestCentring:
         pen = ImageDraw.Draw(heavy)
         pen.rectangle((0, 0, 199, 39), fill=0)
         pen.line((100, 39, 100, 199), fill=0)
-        cut = centre(heavy)
+        cut = self.centre(heavy)
         assert cut is not None
         assert (np.asarray(cut) < 128).sum() == (np.asarray(heavy) < 128).sum()
 
     def test_an_empty_sheet_has_nothing_to_centre(self) -> None:
-        assert centre(Image.new("L", (380, 380), 255)) is None
-        assert centre(Image.new("RGBA", (380, 380), (0, 0, 0, 0))) is None
+        assert self.centre(Image.new("L", (380, 380), 255)) is None
+        assert self.centre(Image.new("RGBA", (380, 380), (0, 0, 0, 0))) is None
 
     def test_ink_on_transparent_paper_is_found(self) -> None:
         drawing = Image.new("RGBA", (380, 380), (0, 0, 0, 0))
         ImageDraw.Draw(drawing).rectangle((50, 50, 99, 249), fill=(0, 0, 0, 255))
-        image = centre(drawing)
+        image = self.centre(drawing)
         assert image is not None
         assert image.size == (280, 280)
 
-    def test_what_the_page_sends_becomes_a_drawing(self) -> None:
-        pytest.importorskip("gradio")
-        from src.serving.pad import as_image
 
-        file = io.BytesIO()
-        Image.new("L", (8, 8), 7).save(file, "png")
-        image = as_image(f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}")
-        assert image is not None
-        assert image.size == (8, 8)
-        assert as_image("") is as_image(None) is None
+class Black(Predictor):
+    """Is sure of what it was given, and keeps it."""
+
+    def __init__(self) -> None:
+        self.classes, self.channels, self.height, self.width, self.dark_background = ["no", "yes"], 1, 28, 28, True
+        self.given = torch.zeros(0)
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        self.given = images
+        return torch.tensor([[0.0, 1.0]])
+
+    def saliency(self, images: torch.Tensor, classes: torch.Tensor) -> None:
+        return None
+
+
+def test_what_the_page_sends_is_answered_as_a_centred_digit() -> None:
+    pytest.importorskip("gradio")
+    from src.serving.web import answer_drawing
+
+    drawing, file = Image.new("L", (380, 380), 255), io.BytesIO()
+    ImageDraw.Draw(drawing).rectangle((10, 20, 59, 219), fill=0)
+    drawing.save(file, "png")
+    network = Black()
+    answer = answer_drawing(network, f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}")
+    assert answer[0] == {"no": 0, "yes": 1}
+    rows = (network.given[0, 0] > 128).nonzero()[:, 0]
+    assert (int(rows.min()), int(rows.max())) == (4, 23), "white on black, 20 of 28 pixels high, in the middle"
+    for nothing in ("", None):
+        assert answer_drawing(network, nothing)[0] is None
 
 
 def test_photos_have_no_sheet_to_draw_on(door: Door, in_tmp: Path) -> None:
     pytest.importorskip("gradio")
-    from src.model.predictor import Predictor
-    from src.serving import web as page
-    from tests.conftest import SHORT
+    from src.serving import web
 
     images = write_folder(in_tmp / "images", classes=2, count=10)
     options = ["dataset=image_folder", f"data_dir={images}", *SHORT, "hydra.run.dir=run"]
     assert door("train", *options).code == 0
     predictor = Predictor.load("run/checkpoints/best.ckpt", "cpu")
     predictor.dark_background = False
-    blocks = page.build(predictor, "title", "about", [])
-    assert [block.label for block in blocks.blocks.values() if isinstance(block, page.gr.Tab)] == ["Image"]
+    blocks = web.build(predictor, "about", [])
+    assert [block.label for block in blocks.blocks.values() if isinstance(block, web.gr.Tab)] == ["Image"]
     path = next(images.glob("class1/*.png"))
-    found = page.answer_file(predictor, str(path))
-    assert found.probabilities is not None
-    assert set(found.probabilities) == {"class0", "class1"}
-    assert "inverted" not in found.seen
+    probabilities, seen = web.answer_file(predictor, str(path))
+    assert probabilities is not None
+    assert set(probabilities) == {"class0", "class1"}
+    assert "inverted" not in seen

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -22,12 +21,11 @@ from torch.nn import functional
 from src.config import extras
 from src.config.errors import RunError, UserError
 from src.config.files import whole
-from src.data.images import Splits
 from src.data.sample import read_mnist_sample
-from src.model import build as experiment
-from src.model import saved as checkpoint
+from src.model.build import images_of
 from src.model.predictor import Predictor
-from src.serving import graph as graphs
+from src.model.saved import load
+from src.serving import graph
 from tests.conftest import ROOT, SHORT, Outcome, write_folder
 
 Door = Callable[..., Outcome]
@@ -58,7 +56,7 @@ def saved(request: pytest.FixtureRequest) -> Path:
 def genuine(path: Path, number: int) -> Tensor:
     """Images that the checkpoint was not trained on."""
     if "colour" in str(path):
-        return experiment.images_of(checkpoint.load(path)).test.images.repeat(3, 1, 1, 1)[:number]
+        return images_of(load(path)).test.images.repeat(3, 1, 1, 1)[:number]
     sample = read_mnist_sample().test
     assert sample is not None
     return sample.images[::17][:number]
@@ -103,7 +101,7 @@ def test_file_answers_as_the_checkpoint_and_says_what_it_is(door: Door, in_tmp: 
         assert logits.dtype == torch.float32
         torch.testing.assert_close(logits, predictor.logits(images), atol=1e-4, rtol=0)
 
-    about, trained_as = said(file), checkpoint.load(saved)
+    about, trained_as = said(file), load(saved)
     given = about["preprocessing"]
     assert about["classes"] == predictor.classes
     assert (given["channels"], given["size"]) == (predictor.channels, [predictor.height, predictor.width])
@@ -126,44 +124,6 @@ def test_file_answers_as_the_checkpoint_and_says_what_it_is(door: Door, in_tmp: 
             "tensor(float)",
             ["batch", len(predictor.classes)],
         )
-
-
-def test_int8_is_small_and_its_cost_is_measured_on_validation_images(
-    door: Door, in_tmp: Path, grey: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    splits = experiment.images_of(checkpoint.load(grey))
-
-    def without_test(*arguments: Any) -> Splits:
-        return dataclasses.replace(splits, test=None)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(experiment, "images_of", without_test)  # the official test set is scored once, by the run
-    monkeypatch.setattr("src.serving.int8.MEASURED_ON", 100)
-    monkeypatch.setattr("src.serving.int8.CALIBRATED_ON", 40)
-    outcome = door("export", f"checkpoint={grey}", "output=small.onnx", "int8=true")
-    assert (outcome.code, outcome.err) == (0, "")
-    assert [path.name for path in in_tmp.iterdir()] == ["small.onnx"]
-    cost = said(in_tmp / "small.onnx")["int8"]
-    assert cost["measured_on"] == "100 validation images"
-    assert cost["calibrated_on"] == "40 training images"
-    assert cost["bytes"] < 0.5 * cost["float32_bytes"]
-    assert (in_tmp / "small.onnx").stat().st_size < 0.5 * cost["float32_bytes"]
-    assert f"{cost['accuracy']:.2%} in int8, {cost['float32_accuracy']:.2%} in float32" in outcome.out
-
-    scored = splits.valid[torch.linspace(0, len(splits.valid) - 1, 100).round().long()]
-    right = answers(in_tmp / "small.onnx", scored.images).argmax(1) == scored.labels
-    assert float(right.float().mean()) == pytest.approx(cost["accuracy"])
-    whole_right = Predictor.load(grey, "cpu", "32-true").logits(scored.images).argmax(1) == scored.labels
-    assert float(whole_right.float().mean()) == pytest.approx(cost["float32_accuracy"])
-    assert cost["accuracy"] >= cost["float32_accuracy"] - 0.05
-    weights = {item.name: item.data_type for item in onnx.load(in_tmp / "small.onnx").graph.initializer}
-    assert onnx.TensorProto.INT8 in weights.values()
-
-
-def test_int8_without_its_images_says_where_it_looked(door: Door, in_tmp: Path, colour: Path) -> None:
-    outcome = door("export", f"checkpoint={colour}", "output=small.onnx", "int8=true", "data_dir=nowhere")
-    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
-    assert outcome.err.startswith("error: nowhere: there is no such folder.")
-    assert not list(in_tmp.iterdir())
 
 
 @pytest.mark.parametrize(("format", "wrong", "shown"), [("onnx", 1e-3, "0.001"), ("torch_export", float("nan"), "nan")])
@@ -198,7 +158,7 @@ def test_full_disk_is_an_error_in_words(door: Door, in_tmp: Path, grey: Path, mo
     def full(*arguments: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(graphs, "save", full)
+    monkeypatch.setattr(graph, "save", full)
     outcome = door("export", f"checkpoint={grey}", "output=graph.pt2", "format=torch_export")
     assert (outcome.code, outcome.err) == (1, "error: output=graph.pt2: [Errno 28] No space left on device.\n")
     assert not list(in_tmp.iterdir())
@@ -210,7 +170,6 @@ REQUESTS = {
     "another name": (["output=graph.pt2"], "output=graph.pt2: expected a file that ends in .onnx."),
     "no output": ([], "output: a value is needed."),
     "another format": (["output=graph.onnx", "format=tflite"], "format=tflite: expected"),
-    "int8": (["output=graph.pt2", "format=torch_export", "int8=true"], "int8=true: format=torch_export has no 8-bit"),
     "no checkpoint": (["output=graph.onnx"], "checkpoint=nothing.ckpt: it does not exist"),
 }
 
@@ -274,7 +233,7 @@ def test_network_that_is_no_graph_is_refused_in_a_sentence(
     predictor.network = Undecided()
     capfd.readouterr()
     with pytest.raises(RunError, match=f"format={format}: this network can't be exported: Could not guard") as found:
-        graphs.build(predictor, format)
+        graph.build(predictor, format)
     assert "\n" not in str(found.value)
     assert capfd.readouterr() == ("", ""), "and without the exporter's pages"
 
@@ -282,23 +241,22 @@ def test_network_that_is_no_graph_is_refused_in_a_sentence(
 def test_adaptive_max_pooling_can_be_exported(grey: Path, tmp_path: Path) -> None:
     predictor = Predictor.load(grey, "cpu", "32-true")
     predictor.network = Pooled().eval()
-    graph = graphs.build(predictor, "onnx")
-    assert graphs.verify(graph, tmp_path / "graph.onnx", predictor)["largest_difference"] < 1e-4
+    graph.verify(graph.build(predictor, "onnx"), tmp_path / "graph.onnx", predictor)
 
 
 @pytest.mark.parametrize(("side", "size"), [((28, 28), [8, 8]), ((5, 7), [3, 7]), ((4, 4), [1, 6])])
 def test_adaptive_max_pooling_by_slices_is_torchs(side: tuple[int, int], size: list[int]) -> None:
     images = torch.randn(2, 3, *side)
-    assert torch.equal(graphs.adaptive_max_pool(images, size)[0], functional.adaptive_max_pool2d(images, size))
+    assert torch.equal(graph.adaptive_max_pool(images, size)[0], functional.adaptive_max_pool2d(images, size))
 
 
 def test_network_too_large_for_one_onnx_file_is_refused(grey: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graphs, "LARGEST", 2**20)
+    monkeypatch.setattr(graph, "LARGEST", 2**20)
     with pytest.raises(UserError, match=r"format=onnx: .* Use format=torch_export\."):
-        graphs.build(Predictor.load(grey, "cpu", "32-true"), "onnx")
+        graph.build(Predictor.load(grey, "cpu", "32-true"), "onnx")
 
 
 def test_help_names_its_options(door: Door) -> None:
     text = door("export", "--help").out
-    assert all(f"  {key} " in text for key in ("checkpoint", "output", "format", "int8", "data_dir"))
+    assert all(f"  {key} " in text for key in ("checkpoint", "output", "format"))
     assert max(map(len, text.splitlines())) <= 80

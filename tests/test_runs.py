@@ -7,6 +7,7 @@ import csv
 import os
 import pickle
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -143,6 +144,26 @@ class TestWhatARunLeaves:
         assert outcome.out.isascii()
 
 
+def test_square_brackets_of_folders_and_classes_stand_on_every_screen(door: Door, in_tmp: Path) -> None:
+    images = write_folder(in_tmp / "images", classes=2, count=15)
+    (images / "class0").rename(images / "[a]")
+    trained = door("train", *folder_run(images, "hydra.run.dir=x[b]"))
+    assert trained.code == 0, trained.err
+    assert re.search(r"writes to +x\[b\] *$", trained.out, re.MULTILINE)
+    (command,) = re.findall(r"score it again: python -m src\.eval (.*)", trained.out)
+    scored = door("eval", *shlex.split(command))
+    assert scored.code == 0, scored.err
+    assert re.search(r"^ *true +accuracy +\[a\] +cla", scored.out, re.MULTILINE)
+    assert re.search(r"^ *\[a\] ", scored.out, re.MULTILINE)
+    answered = door("predict", *shlex.split(command), "input=images/[[]a]/000.png")
+    assert answered.code == 0, answered.err
+    assert re.search(r"^ *images/\[a\]/000\.png +(\[a\]|class1) +.*\[a\]", answered.out, re.MULTILINE)
+    described = door("export", *shlex.split(command), "output=x[b]/a.pt2", "format=torch_export")
+    assert described.code == 0, described.err
+    assert "x[b]/a.pt2, " in described.out
+    assert "2: [a], class1" in described.out
+
+
 class TestEval:
     @pytest.mark.parametrize("extra", [[], ["precision=32-true", "model.batch_norm=true"]])
     def test_it_agrees_with_the_runs_own_test_to_the_last_digit(
@@ -175,10 +196,28 @@ class TestEval:
         three = write_folder(in_tmp / "three", classes=3, count=10)
         outcome = door("eval", path, f"data_dir={three}")
         assert outcome.code == 2
-        assert "these images have 3 classes, the checkpoint's network 2" in outcome.err
+        assert "these images have 3 classes, the checkpoint's network takes 2" in outcome.err
         outcome = door("eval", path, "dataset=mnist", "dataset.source=sample")
         assert outcome.code == 2
         assert "these images have 1 channels, the checkpoint's network takes 3" in outcome.err
+
+    def test_images_that_changed_since_training_are_refused_unless_they_are_asked_for(
+        self, door: Door, run: Path, images_folder: Path
+    ) -> None:
+        path, note = (
+            f"checkpoint={run}/checkpoints/best.ckpt",
+            "NOTE   These are other images than those of the training",
+        )
+        assert note not in door("eval", path, f"data_dir={images_folder}").out
+        shutil.copy(images_folder / "class0" / "000.png", images_folder / "class0" / "999.png")
+        outcome = door("eval", path)
+        assert (outcome.code, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+        assert outcome.err.startswith(f"error: data_dir={images_folder}: the images of image_folder have changed since")
+        for asked in ([f"data_dir={images_folder}"], ["dataset=image_folder", f"data_dir={images_folder}"]):
+            outcome = door("eval", path, *asked)
+            assert outcome.code == 0, outcome.err
+            assert note in outcome.out
+            assert max(map(len, outcome.out.splitlines())) <= 80
 
     def test_other_images_are_prepared_as_the_training_images_were(self, door: Door, run: Path, in_tmp: Path) -> None:
         other = write_folder(in_tmp / "other", classes=2, count=12, size=20)

@@ -38,7 +38,6 @@ EXAMPLES = {
     ],
     "export": [
         "python -m src.export checkpoint=best.ckpt output=mnist.onnx",
-        "python -m src.export checkpoint=best.ckpt output=mnist.onnx int8=true",
         "python -m src.export checkpoint=best.ckpt output=mnist.pt2 format=torch_export",
     ],
     "tune": [

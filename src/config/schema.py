@@ -156,7 +156,6 @@ class EvalConfig(Section):
     dataset: DatasetConfig | None = Field(None, description="other images than the checkpoint was trained on")
     data_dir: str | None = Field(description="where the images lie; null: where they were in training")
     batch_size: PositiveInt | None = Field(description="null: as in training")
-    num_workers: NonNegativeInt = Field(description="processes that fetch batches")
     precision: Precision | None = Field(description="null: as in training")
     device: Device = Field(description="auto takes the best there is")
 
@@ -185,5 +184,3 @@ class ExportConfig(Section):
     checkpoint: str = Field(min_length=1, description="the .ckpt file")
     output: str = Field(min_length=1, description="the file to write, .onnx or .pt2")
     format: Literal["onnx", "torch_export"] = Field(description="onnx, or torch_export for torch.export.load")
-    int8: bool = Field(description="onnx in 8 bits, and what they cost")
-    data_dir: str | None = Field(description="where int8's images lie; null: as in training")

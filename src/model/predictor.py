@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -13,32 +14,24 @@ from src.config.errors import UserError
 from src.config.schema import Device, Precision, TrainConfig
 from src.data.images import ImageSet
 from src.data.preparation import Preparation
-from src.model import build as experiment
-from src.model import saved as checkpoint
 from src.model.answers import Answers
+from src.model.build import build_network, load_weights
 from src.model.hardware import Hardware, pick_hardware
-from src.model.layers import last_feature_maps
+from src.model.saved import About, Checkpoint, load
 
 LIGHT = 128  # of 255: the edge of a drawing on light paper is at least this
 
 
 class Predictor:
-    """A network in evaluation mode on its device, for uint8 images (B, C, H, W) of any size.
+    """A network in evaluation mode on its device, for uint8 images (B, C, H, W) of any size."""
 
-    Args:
-        about: what its checkpoint says about itself: its `classes`, `channels`, native `size` (height, width) and
-            `dark_background`.
-    """
-
-    def __init__(self, network: nn.Module, config: TrainConfig, about: checkpoint.About, hardware: Hardware) -> None:
+    def __init__(self, network: nn.Module, config: TrainConfig, about: About, hardware: Hardware) -> None:
         dataset = config.dataset
         assert dataset.mean is not None
         assert dataset.std is not None
         self.config, self.hardware = config, hardware
-        self.classes: list[str] = about.classes
-        self.channels: int = about.channels
+        self.classes, self.channels, self.dark_background = about.classes, about.channels, about.dark_background
         self.height, self.width = about.size
-        self.dark_background: bool = about.dark_background
         self.network = network.to(hardware.torch_device).eval()
         self.preparation = Preparation(dataset.mean, dataset.std, dataset.image_size).to(hardware.torch_device)
 
@@ -46,16 +39,15 @@ class Predictor:
     def load(cls, path: str | Path, device: Device = "auto", precision: Precision | None = None) -> Predictor:
         """From a checkpoint; in the precision that it was trained in, unless another is asked for.
 
-        Raises:
-            UserError: it can't be read, or there is no such device.
+        Raises UserError if it can't be read, or there is no such device.
         """
-        return cls.of(checkpoint.load(path), device, precision)
+        return cls.of(load(path), device, precision)
 
     @classmethod
-    def of(cls, saved: checkpoint.Checkpoint, device: Device = "auto", precision: Precision | None = None) -> Predictor:
+    def of(cls, saved: Checkpoint, device: Device = "auto", precision: Precision | None = None) -> Predictor:
         hardware = pick_hardware(device, precision or saved.about.precision)
-        network = experiment.build_network(saved.config.model, saved.about.channels, len(saved.about.classes))
-        experiment.load_weights(network, saved)
+        network = build_network(saved.config.model, saved.about.channels, len(saved.about.classes))
+        load_weights(network, saved)
         return cls(network, saved.config, saved.about, hardware)
 
     def prepare(self, images: Tensor) -> Tensor:
@@ -65,19 +57,19 @@ class Predictor:
         return self.preparation(images.to(self.hardware.torch_device)).contiguous(memory_format=torch.channels_last)
 
     def logits(self, images: Tensor) -> Tensor:
-        """float32 (B, num_classes), on the CPU."""
+        """float32 (B, num_classes), on its device."""
         with torch.inference_mode(), self.hardware.autocast():
             # the plain forward: a compiled one would be compiled again for this batch size
-            return self.network.forward(self.prepare(images)).float().cpu()
+            return self.network.forward(self.prepare(images)).float()
 
     def __call__(self, images: Tensor) -> Tensor:
         """Probabilities, float32 (B, num_classes), on the CPU."""
-        return self.logits(images).softmax(1)
+        return self.logits(images).cpu().softmax(1)
 
     def answer(self, images: ImageSet, split: str, batch_size: int = 128) -> Answers:
         """What it says of labelled images; `split` names them in pictures."""
-        parts = [self(images.fetch(indices)[0]) for indices in torch.arange(len(images)).split(batch_size)]
-        return Answers(images, torch.cat(parts), self.classes, split)
+        logits = [self.logits(images.fetch(indices)[0]) for indices in torch.arange(len(images)).split(batch_size)]
+        return Answers(images, torch.cat(logits).cpu(), self.classes, split)  # the device is waited for once
 
     def saliency(self, images: Tensor, classes: Tensor) -> Tensor | None:
         """Where in each image the network saw the class int64 (B,): Grad-CAM (Selvaraju et al. 2017) of the last
@@ -99,3 +91,29 @@ class Predictor:
         """Whether uint8 (C, H, W) is drawn dark on light, while the network has learned light on dark."""
         edge = np.concatenate([pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]], axis=1)
         return self.dark_background and float(np.median(edge)) >= LIGHT
+
+
+def last_feature_maps(network: nn.Module, images: Tensor) -> nn.Module | None:
+    """The layer that gives the maps of the last convolution that a pass over `images` comes through.
+
+    Where layers that keep their shape come next, as normalization and activation do, it is the last of these.
+    """
+    passed: list[tuple[nn.Module, torch.Size]] = []
+    layers = [layer for layer in network.modules() if not list(layer.children())]
+    hooks = [layer.register_forward_hook(lambda layer, _, out: passed.append((layer, out.shape))) for layer in layers]
+    try:
+        with torch.inference_mode():
+            network.forward(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    last = max((index for index, (layer, _) in enumerate(passed) if isinstance(layer, nn.Conv2d)), default=None)
+    if last is None:
+        return None
+    return [layer for layer, _ in takewhile(lambda item: item[1] == passed[last][1], passed[last:])][-1]
+
+
+def first_filters(network: nn.Module) -> Tensor | None:
+    """The kernels of the first convolution, float (N, C, h, w); None where there is no such layer."""
+    layer = next((layer for layer in network.modules() if isinstance(layer, nn.Conv2d)), None)
+    return None if layer is None else layer.weight.detach().float().cpu()

@@ -11,12 +11,12 @@ from typing import Any
 from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
-from torch import Tensor
+from rich.text import Text
 
-from src.config.schema import EvalConfig, ExportConfig, TrainConfig
+from src.config.schema import TrainConfig
 from src.data.images import Splits
+from src.model.answers import Answers
 from src.model.hardware import Hardware
 from src.results.outcome import Outcome
 
@@ -24,147 +24,110 @@ CONFUSION_CLASSES = 20  # a wider matrix fits no screen
 
 
 def console() -> Console:
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    """Shows every word as it is, for a folder may be named `[red]` or `:smile:`; what is bold is a Text."""
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=not sys.stdout.isatty())
+
+
+def bold(text: str) -> Text:
+    return Text(text, "bold")
+
+
+def data_table(*columns: str, **options: Any) -> Table:
+    style = box.SIMPLE_HEAD if sys.stdout.isatty() else None
+    return Table(*columns, box=style, pad_edge=True, title_justify="left", **options)
+
+
+def show_facts(facts: Mapping[str, str | Text], title: str | None = None) -> None:
+    """A name and its value in each row."""
+    table = data_table(show_header=False, title=title)
+    for name, value in facts.items():
+        table.add_row(name, value)
+    console().print(table)
+
+
+def show_note(text: str | None, word: str = "NOTE") -> None:
+    """What a reader must not miss, if there is anything."""
+    if text:
+        console().print(Text.assemble((f"{word:<6}", "bold yellow"), f" {text}"))
 
 
 def show_start(
-    config: TrainConfig,
-    splits: Splits,
-    hardware: Hardware,
-    folder: Path,
-    summary: ModelSummary,
-    goes_on_at: str | None,
+    config: TrainConfig, splits: Splits, hardware: Hardware, folder: Path, summary: ModelSummary, goes_on_at: str | None
 ) -> None:
     """Data, device, precision, where the run writes, and the network layer by layer."""
-    out = console()
-    name, size = config.dataset.name, config.dataset.image_size
+    name, size, (count, channels, height, width) = config.dataset.name, config.dataset.image_size, splits.train.shape
     if splits.origin == "sample":
-        total = len(splits.train) + len(splits.valid) + len(splits.test)
-        out.print(
-            f"[bold yellow]SAMPLE[/] These are {total:,} packaged digits, not all of {name}: no score of\n"
-            f"       this run is an {name.upper()} score. dataset.source=full takes no sample."
-        )
-    if hardware.note:
-        out.print(f"[bold yellow]NOTE[/]   {hardware.note}")
-    count, channels, height, width = splits.train.shape
-    table = data_table(show_header=False)
-    table.add_row(
-        "data",
-        f"{name}, {len(splits.classes)} classes, {channels}x{height}x{width} resized to {size}x{size}",
-    )
-    table.add_row("images", f"{count:,} to train, {len(splits.valid):,} to validate, {len(splits.test):,} to test")
-    table.add_row("device", f"{hardware.accelerator}, {hardware.precision}")
-    table.add_row("writes to", str(near(folder)))
-    if goes_on_at is not None:
-        table.add_row("goes on at", goes_on_at)
-    out.print(table)
-    layers = data_table("layer", "output shape", "parameters")
-    layers.columns[2].justify = "right"
-    rows = zip(summary.layer_names, summary.layer_types, summary.out_sizes, summary.param_nums, strict=True)
-    names = summary.layer_names
-    for layer, kind, size, parameters in rows:
+        total = count + len(splits.valid) + len(splits.test)
+        genuine = f"this run is an {name.upper()} score. dataset.source=full takes no sample."
+        show_note(f"These are {total:,} packaged digits, not all of {name}: no score of\n       {genuine}", "SAMPLE")
+    show_note(hardware.note)
+    facts = {
+        "data": f"{name}, {len(splits.classes)} classes, {channels}x{height}x{width} resized to {size}x{size}",
+        "images": f"{count:,} to train, {len(splits.valid):,} to validate, {len(splits.test):,} to test",
+        "device": f"{hardware.accelerator}, {hardware.precision}",
+        "writes to": str(near(folder)),
+    }
+    show_facts(facts | ({"goes on at": goes_on_at} if goes_on_at else {}))
+    table, names = data_table("layer", "output shape", "parameters"), summary.layer_names
+    table.columns[2].justify = "right"
+    layers = zip(names, summary.layer_types, summary.out_sizes, summary.param_nums, strict=True)
+    for layer, kind, sides, parameters in layers:
         if layer.startswith("network.") and not any(other.startswith(f"{layer}.") for other in names):
-            shape = " x ".join(str(side) for side in size[1:]) if isinstance(size, list) else "?"
-            layers.add_row(kind, shape, f"{parameters:,}" if parameters else "")
-    layers.add_section()
-    layers.add_row("in all", "", f"{summary.total_parameters:,}", style="bold")
-    out.print(layers)
+            shape = " x ".join(map(str, sides[1:])) if isinstance(sides, list) else "?"
+            table.add_row(kind, shape, f"{parameters:,}" if parameters else "")
+    table.add_section()
+    table.add_row("in all", "", f"{summary.total_parameters:,}", style="bold")
+    console().print(table)
 
 
 def show_end(outcome: Outcome, folder: Path, links: Mapping[str, str]) -> None:
     """The table that a run ends with; `links` say where its logs are besides."""
-    test, train, dataset = outcome.test, outcome.train, outcome.dataset
-    table = data_table(show_header=False, title="Result")
+    test, train, run = outcome.test, outcome.train, near(folder)
+    facts: dict[str, str | Text] = {"test": "left out (test=false); src.eval makes up for it"}
     if test:
-        table.add_row("test accuracy", f"[bold]{test.accuracy:.2%}[/]")
-        table.add_row("test loss", "none" if test.loss is None else f"{test.loss:.4f}")
-        table.add_row("tested on", f"{test.images:,} {describe_origin(dataset.name, dataset.source)}")
-    else:
-        table.add_row("test", "left out (test=false); src.eval makes up for it")
-    table.add_row("checkpoint", f"best of {train.epochs} epochs by validation accuracy ({_percent(outcome)})")
-    rate = train.images_per_second
-    table.add_row("training", f"{train.seconds:.0f} s" + (f", {rate:,.0f} images/s" if rate else ""))
+        facts = {
+            "test accuracy": bold(f"{test.accuracy:.2%}"),
+            "test loss": in_nats(test.loss),
+            "tested on": f"{test.images:,} {describe_origin(outcome.dataset.name, outcome.dataset.source)}",
+        }
+    rate, best = train.images_per_second, outcome.val.accuracy
+    validated = "none measured" if best is None else f"{best:.2%}"
+    facts["checkpoint"] = f"best of {train.epochs} epochs by validation accuracy ({validated})"
+    facts["training"] = f"{train.seconds:.0f} s" + (f", {rate:,.0f} images/s" if rate else "")
     if train.share_of_peak:
-        table.add_row("speed", f"{train.share_of_peak:.0%} of this machine's matrix rate")
-    table.add_row("run", str(near(folder)))
-    out = console()
-    out.print(table)
-    where = shlex.quote(str(near(folder)))
-    if (folder / "report.html").exists():
-        out.print(f"  look at it:     {near(folder) / 'report.html'}")
-    if (folder / "tensorboard").exists():
-        out.print(f"  curves:         tensorboard --logdir {where}")
-    for name, link in links.items():
-        out.print(f"  {name + ':':<15} {link}", markup=False, soft_wrap=True)
-    if (folder / "profile").exists():
-        out.print(f"  profile:        {near(folder) / 'profile'}, trace.json opens in https://ui.perfetto.dev")
+        facts["speed"] = f"{train.share_of_peak:.0%} of this machine's matrix rate"
+    show_facts(facts | {"run": str(run)}, "Result")
     checkpoint = shlex.quote(str(near(folder / outcome.checkpoint)))
-    out.print(f"  score it again: python -m src.eval checkpoint={checkpoint}")
-    out.print(f"  draw on it:     python -m src.demo checkpoint={checkpoint}")
+    lines = {
+        "look at it": str(run / "report.html") if (folder / "report.html").exists() else "",
+        "curves": f"tensorboard --logdir {shlex.quote(str(run))}" if (folder / "tensorboard").exists() else "",
+        **links,
+        "profile": f"{run}/profile, trace.json opens in https://ui.perfetto.dev"
+        if (folder / "profile").exists()
+        else "",
+        "score it again": f"python -m src.eval checkpoint={checkpoint}",
+        "draw on it": f"python -m src.demo checkpoint={checkpoint}",
+    }
+    for name, line in lines.items():
+        if line:  # whole, to be copied
+            console().print(f"  {name + ':':<15} {line}", soft_wrap=True)
 
 
-def show_scores(
-    config: EvalConfig,
-    run: TrainConfig,
-    splits: Splits,
-    hardware: Hardware,
-    scores: Mapping[str, float],
-    matrix: Tensor,
-) -> None:
-    """Accuracy and loss, and for few classes the accuracy of each and the confusion matrix."""
-    out, classes = console(), splits.classes
-    if hardware.note:
-        out.print(f"[bold yellow]NOTE[/] {hardware.note}")
-    whose = describe_origin(run.dataset.name, splits.origin)
-    table = data_table(show_header=False)
-    table.add_row("scored on", f"{config.split} split, {int(matrix.sum()):,} {whose}")
-    table.add_row("accuracy", f"[bold]{scores['test/acc']}[/]")
-    table.add_row("loss", f"{scores['test/loss']}")
-    table.add_row("device", f"{hardware.accelerator}, {hardware.precision}")
-    out.print(table)
-    if len(classes) > CONFUSION_CLASSES:
+def show_confusion(answers: Answers) -> None:
+    """The accuracy of each class and the confusion matrix, if the classes are few enough for a screen."""
+    if len(answers.classes) > CONFUSION_CLASSES:
         return
-    width = max(len(f"{int(matrix.max())}"), 3)
+    matrix = answers.matrix.tolist()
+    width = max(len(str(max(map(max, matrix)))), 3)
     # one narrow column a class, so that ten classes fit into 80 columns
-    table = data_table(
-        "true",
-        "accuracy",
-        *[name[:width] for name in classes],
-        title="right in each true class, and the number of times that each class was answered",
-    )
+    title = "right in each true class, and the number of times that each class was answered"
+    table = data_table("true", "accuracy", *(name[:width] for name in answers.classes), title=title)
     for column in table.columns[1:]:
-        column.justify = "right"
-        column.no_wrap = True
-    for number, name in enumerate(classes):
-        row = matrix[number]
-        share = f"{int(row[number]) / max(int(row.sum()), 1):.1%}" if int(row.sum()) else "-"
-        cells = [
-            f"[bold]{int(value)}[/]" if column == number else str(int(value)) if value else "."
-            for column, value in enumerate(row)
-        ]
-        table.add_row(name[:14], share, *cells)
-    out.print(table)
-
-
-def show_export(config: ExportConfig, about: Mapping[str, Any]) -> None:
-    """What is in an exported file, how it was verified, and what its 8 bits cost."""
-    file, classes, given = Path(config.output), about["classes"], about["preprocessing"]
-    verified, reduced = about["verification"], about.get("int8")
-    named = ", ".join(classes) if len(classes) <= CONFUSION_CLASSES else f"{', '.join(classes[:3])} ... {classes[-1]}"
-    table = data_table(show_header=False)
-    table.add_row("file", f"{escape(str(near(file)))}, {_size(file.stat().st_size)}")
-    table.add_row("format", f"{config.format}, {'int8' if reduced else 'float32'}")
-    table.add_row("input", given["input"])
-    table.add_row("inside", given["inside"])
-    table.add_row("output", given["output"])
-    table.add_row("classes", f"{len(classes)}: {escape(named)}")
-    largest = f"largest difference of a logit {verified['largest_difference']:.2g}"
-    table.add_row("verified", f"{'float32 graph: ' if reduced else ''}{largest}, by {verified['by']}")
-    if reduced:
-        right, before = reduced["accuracy"], reduced["float32_accuracy"]
-        table.add_row("accuracy", f"[bold]{right:.2%}[/] in int8, {before:.2%} in float32: {right - before:+.2%}")
-        table.add_row("measured on", f"{reduced['measured_on']}; calibrated on {reduced['calibrated_on']}")
-        table.add_row("float32", f"{_size(reduced['float32_bytes'])} would be the file's size")
+        column.justify, column.no_wrap = "right", True
+    for number, (scores, row) in enumerate(zip(answers.per_class(), matrix, strict=True)):
+        cells: list[str | Text] = [str(count) if count else "." for count in row]
+        cells[number] = bold(str(row[number]))
+        table.add_row(scores.name[:14], "-" if scores.recall is None else f"{scores.recall:.1%}", *cells)
     console().print(table)
 
 
@@ -178,16 +141,5 @@ def describe_origin(name: str, origin: str) -> str:
     return f"packaged {name} digits, not the official test set" if origin == "sample" else f"images of {name}"
 
 
-def _size(number: int) -> str:
-    """Of so many bytes."""
-    return f"{number / 1e6:,.1f} MB" if number >= 1e6 else f"{number / 1e3:,.0f} kB"
-
-
-def _percent(outcome: Outcome) -> str:
-    value = outcome.val.accuracy
-    return "none measured" if value is None else f"{value:.2%}"
-
-
-def data_table(*columns: str, **options: Any) -> Table:
-    style = box.SIMPLE_HEAD if sys.stdout.isatty() else None
-    return Table(*columns, box=style, pad_edge=True, title_justify="left", **options)
+def in_nats(loss: float | None) -> str:
+    return "none" if loss is None else f"{loss:.4f}"  # results.json has no NaN

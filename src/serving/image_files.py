@@ -8,176 +8,170 @@ import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
-from rich.markup import escape
 from rich.progress import track
+from rich.text import Text
+from torch import Tensor
 
-from src.config.errors import UserError
+from src.config.errors import RunError, UserError
 from src.config.files import write_json, write_text
+from src.config.schema import PredictConfig
 from src.data.decode import read_image
 from src.model.predictor import Predictor
-from src.results.screen import console, data_table
+from src.results.screen import console, data_table, show_note
 
 SHOWN = 20  # rows on the screen
 SHEET = 64  # images on a contact sheet
 
 
 class Row(NamedTuple):
-    """One image; `top` are its classes with their probabilities, the likeliest first, and `true` is its folder's
-    name where that is a class."""
+    """What was answered for an image."""
 
     file: Path
-    top: list[tuple[str, float]]
-    true: str | None
+    top: list[tuple[str, float]]  # classes with their probabilities, the likeliest first
+    true: str | None  # its folder's name where that is a class
     inverted: bool
+    pixels: Tensor | None  # uint8 (C, H, W), as the network was given them, if it comes onto the contact sheet
 
-    @property
-    def predicted(self) -> str:
-        return self.top[0][0]
+
+def predict(config: PredictConfig) -> None:
+    """Answer each image that `input` names, show the answers, and write them to `output` and `sheet`.
+
+    Raises RunError at the end if some of the images can't be read, and UserError if none can.
+    """
+    files = find_images(config.input)
+    predictor = Predictor.load(config.checkpoint, config.device, config.precision)
+    show_note(predictor.hardware.note)
+    rows, unreadable = answer(predictor, files, config)
+    if not rows:
+        raise UserError(unreadable[0])
+    show(rows)
+    try:
+        if config.output:
+            write(Path(config.output), rows)
+        if config.sheet:
+            draw_sheet(Path(config.sheet), rows)
+    except OSError as error:
+        raise RunError(f"output: {error}.") from error
+    if unreadable:
+        raise RunError("\n".join([*unreadable[:5], f"{len(unreadable):,} of {len(files):,} left out."]))
 
 
 def find_images(named: str) -> list[Path]:
-    """The files that a path or a pattern names, by name; of a folder, all images below it.
-
-    Raises:
-        UserError: there are none.
-    """
-    path = Path(named)
+    """The files that a path or a pattern names, by name; of a folder, all images below it. UserError if none."""
+    path, missing = Path(named), "there is no such file or folder"
+    found = [path]
     if path.is_dir():
         extensions = Image.registered_extensions().items()
-        known = {suffix for suffix, kind in extensions if kind in Image.OPEN}  # some can only be written
-        files = [
-            file
-            for file in path.rglob("*")
-            if file.suffix.lower() in known
-            and file.is_file()
-            and not any(part[0] == "." for part in file.relative_to(path).parts)
-        ]
-        if not files:
-            raise UserError(f"input={named}: that folder holds no images.")
-    elif path.exists():
-        files = [path]
-    else:
-        found = map(Path, glob.glob(named, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
-        files = [file for file in found if file.is_file()]
-        if not files:
-            pattern = glob.has_magic(named)
-            what = "no file has a name of that pattern" if pattern else "there is no such file or folder"
-            raise UserError(f"input={named}: {what}.")
-    return sorted(files)
+        readable = {suffix for suffix, kind in extensions if kind in Image.OPEN}  # some can only be written
+        found = [file for file in path.rglob("*") if file.suffix.lower() in readable]
+        found = [file for file in found if not any(name[0] == "." for name in file.relative_to(path).parts)]
+        missing = "that folder holds no images"
+    elif not path.exists() and glob.has_magic(named):
+        found = [Path(name) for name in glob.glob(named, recursive=True)]  # noqa: PTH207 - it takes absolute patterns
+        missing = "no file has a name of that pattern"
+    files = sorted(file for file in found if file.is_file())
+    if not files:
+        raise UserError(f"input={named}: {missing}.")
+    return files
 
 
-class Predictions:
-    """What a network says of many files: a `Row` of each, in their order, and why some are `unreadable`."""
+def answer(predictor: Predictor, files: list[Path], config: PredictConfig) -> tuple[list[Row], list[str]]:
+    """A row for each file that can be read, in their order, and why the others can't; the next batch is decoded
+    while one is answered."""
+    rows: list[Row] = []
+    unreadable: list[str] = []
+    out, classes, size = console(), predictor.classes, config.batch_size
+    on_sheet = {files[n] for n in torch.linspace(0, len(files) - 1, min(SHEET, len(files))).round().int().tolist()}
+    hidden, batches = not out.is_terminal or len(files) < 20 * size, -(-len(files) // size)
+    for batch in track(decode(predictor, files, size), "", batches, console=out, transient=True, disable=hidden):
+        unreadable += [str(pixels) for _, pixels in batch if isinstance(pixels, UserError)]
+        read = [(file, pixels) for file, pixels in batch if not isinstance(pixels, UserError)]
+        if not read:
+            continue
+        inverted = [predictor.is_inverted(pixels) if config.invert is None else config.invert for _, pixels in read]
+        turned = [255 - pixels if turn else pixels for (_, pixels), turn in zip(read, inverted, strict=True)]
+        images = torch.from_numpy(np.stack(turned))
+        shares, labels = predictor(images).topk(min(config.top_k, len(classes)))
+        for number, (file, _) in enumerate(read):
+            best = zip(labels[number].tolist(), shares[number].tolist(), strict=True)
+            true = file.parent.name if file.parent.name in classes else None
+            pixels = images[number].clone() if file in on_sheet else None  # which keeps no batch
+            rows.append(Row(file, [(classes[label], share) for label, share in best], true, inverted[number], pixels))
+    return rows, unreadable
 
-    def __init__(self, predictor: Predictor, top_k: int) -> None:
-        self.predictor, self.top_k = predictor, min(top_k, len(predictor.classes))
-        self.rows: list[Row] = []
-        self.unreadable: list[str] = []
-        self._pictures: list[tuple[Row, np.ndarray]] = []
 
-    def read(self, files: list[Path], batch_size: int, invert: bool | None) -> None:
-        """Answer them batch by batch, while the next batch is decoded.
+def decode(predictor: Predictor, files: list[Path], size: int) -> Iterator[list[tuple[Path, np.ndarray | UserError]]]:
+    """Batches of files with their pixels uint8 (C, H, W), or with the reason why they have none."""
 
-        Args:
-            invert: whether to turn light into dark; None where the edge of an image says that it is drawn dark on
-                light and the network has learned light on dark.
-        """
-        out = console()
-        pictured = {files[n] for n in torch.linspace(0, len(files) - 1, min(SHEET, len(files))).round().int().tolist()}
-        quiet = not out.is_terminal or len(files) < 20 * batch_size
-        total = -(-len(files) // batch_size)
-        for batch in track(self._decoded(files, batch_size), "", total, console=out, transient=True, disable=quiet):
-            read = [(file, pixels) for file, pixels in batch if not isinstance(pixels, UserError)]
-            self.unreadable += [str(pixels) for _, pixels in batch if isinstance(pixels, UserError)]
-            inverted = [self.predictor.is_inverted(pixels) if invert is None else invert for _, pixels in read]
-            images = [255 - pixels if turn else pixels for (_, pixels), turn in zip(read, inverted, strict=True)]
-            if not images:
-                continue
-            probabilities = self.predictor(torch.from_numpy(np.stack(images)))
-            values, places = probabilities.topk(self.top_k)
-            answered = zip(read, images, inverted, values.tolist(), places.tolist(), strict=True)
-            for (file, _), image, turned, parts, classes in answered:
-                top = [(self.predictor.classes[n], part) for n, part in zip(classes, parts, strict=True)]
-                true = file.parent.name if file.parent.name in self.predictor.classes else None
-                self.rows.append(Row(file, top, true, turned))
-                if file in pictured:
-                    self._pictures.append((self.rows[-1], image))
+    def read(file: Path) -> tuple[Path, np.ndarray | UserError]:
+        try:
+            return file, read_image(file, predictor.channels, (predictor.width, predictor.height))
+        except UserError as error:
+            return file, error
 
-    def _decoded(self, files: list[Path], batch_size: int) -> Iterator[list[tuple[Path, np.ndarray | UserError]]]:
-        size = (self.predictor.width, self.predictor.height)
+    with ThreadPoolExecutor() as pool:
+        coming = None
+        for start in range(0, len(files) + size, size):
+            batch, coming = coming, pool.map(read, files[start : start + size])
+            if batch is not None:
+                yield list(batch)
 
-        def decode(file: Path) -> tuple[Path, np.ndarray | UserError]:
-            try:
-                return file, read_image(file, self.predictor.channels, size)
-            except UserError as error:
-                return file, error
 
-        with ThreadPoolExecutor() as pool:
-            waiting = None
-            for start in range(0, len(files), batch_size):
-                coming = [pool.submit(decode, file) for file in files[start : start + batch_size]]
-                if waiting:
-                    yield [future.result() for future in waiting]
-                waiting = coming
-            if waiting:
-                yield [future.result() for future in waiting]
-
-    def show(self) -> None:
-        """The first rows, and what was done to the images."""
-        out = console()
-        labelled = [row for row in self.rows if row.true]
-        table = data_table("file", "predicted", "probability", *(["true"] if labelled else []), "next")
-        table.columns[0].overflow = "fold"
-        table.columns[2].justify = "right"
-        for row in self.rows[:SHOWN]:
-            others = escape(", ".join(f"{name} {part:.1%}" for name, part in row.top[1:]))
-            wrong = row.true and row.true != row.predicted
-            true = [f"[bold]{escape(row.true or '')}[/]" if wrong else escape(row.true or "")] if labelled else []
-            table.add_row(escape(str(row.file)), escape(row.predicted), f"{row.top[0][1]:.1%}", *true, others)
-        out.print(table)
-        if len(self.rows) > SHOWN:
-            out.print(f"  and {len(self.rows) - SHOWN:,} more; output=FILE.csv has them all.")
+def show(rows: list[Row]) -> None:
+    """The first rows, and what was done to the images."""
+    out, labelled = console(), [row for row in rows if row.true]
+    table = data_table("file", "predicted", "probability", *(["true"] if labelled else []), "next")
+    table.columns[0].overflow, table.columns[2].justify = "fold", "right"
+    for row in rows[:SHOWN]:
+        (predicted, share), *others = row.top
+        cells: list[str | Text] = [str(row.file), predicted, f"{share:.1%}"]
         if labelled:
-            right = sum(row.true == row.predicted for row in labelled)
-            share = right / len(labelled)
-            out.print(f"  {right:,} of {len(labelled):,} right ({share:.2%}), the folders' names taken as true.")
-        if turned := sum(row.inverted for row in self.rows):
-            many = f"{turned:,} images were" if turned > 1 else "1 image was"
-            out.print(f"  {many} dark on light and inverted: the network has learned light on dark.")
+            cells.append(Text(row.true or "", "" if row.true == predicted else "bold"))
+        table.add_row(*cells, ", ".join(f"{name} {other:.1%}" for name, other in others))
+    out.print(table)
+    if len(rows) > SHOWN:
+        out.print(f"  and {len(rows) - SHOWN:,} more; output=FILE.csv has them all.")
+    if labelled:
+        right = sum(row.true == row.top[0][0] for row in labelled)
+        share = right / len(labelled)
+        out.print(f"  {right:,} of {len(labelled):,} right ({share:.2%}), the folders' names taken as true.")
+    if turned := sum(row.inverted for row in rows):
+        many = f"{turned:,} images were" if turned > 1 else "1 image was"
+        out.print(f"  {many} dark on light and inverted: the network has learned light on dark.")
 
-    def write(self, path: Path) -> None:
-        """All rows as CSV or JSON, by the file's name."""
-        if path.suffix.lower() == ".json":
-            write_json(path, {"predictions": [self._as_dict(row) for row in self.rows]})
-            return
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        more = [f"{name}_{rank}" for rank in range(2, self.top_k + 1) for name in ("predicted", "probability")]
-        writer.writerow(["file", "predicted", "probability", "true", "inverted", *more])
-        for row in self.rows:
-            (name, part), *others = row.top
-            rest = [value for other, share in others for value in (other, f"{share:.6g}")]
-            writer.writerow([row.file, name, f"{part:.6g}", row.true or "", str(row.inverted).lower(), *rest])
-        write_text(path, text.getvalue())
 
-    @staticmethod
-    def _as_dict(row: Row) -> dict[str, Any]:
-        (name, part), *_ = row.top
-        top = [{"class": other, "probability": share} for other, share in row.top]
-        first = {"file": str(row.file), "predicted": name, "probability": part}
-        return {**first, "true": row.true, "inverted": row.inverted, "top": top}
+def write(path: Path, rows: list[Row]) -> None:
+    """All rows as CSV or JSON, by the file's name."""
+    if path.suffix.lower() == ".json":
+        predictions = []
+        for row in rows:
+            top = [{"class": name, "probability": share} for name, share in row.top]
+            best = {"file": str(row.file), "predicted": row.top[0][0], "probability": row.top[0][1]}
+            predictions.append({**best, "true": row.true, "inverted": row.inverted, "top": top})
+        write_json(path, {"predictions": predictions})
+        return
+    more = [f"{name}_{rank}" for rank in range(2, len(rows[0].top) + 1) for name in ("predicted", "probability")]
+    table = [["file", "predicted", "probability", "true", "inverted", *more]]
+    for row in rows:
+        first, second, *others = [text for name, share in row.top for text in (name, f"{share:.6g}")]
+        table.append([str(row.file), first, second, row.true or "", str(row.inverted).lower(), *others])
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(table)
+    write_text(path, text.getvalue())
 
-    def draw(self, path: Path) -> None:
-        """A contact sheet of images from all over, as the network was given them."""
-        from src.results.figures import canvas, images
 
-        rows, shown = zip(*self._pictures, strict=True)
-        captions = [images.Caption(row.predicted, row.true if row.true != row.predicted else None) for row in rows]
-        figure = canvas.blank(9, 1.45 * -(-len(rows) // 8), 120)
-        images.draw_tiles(figure, [images.as_rows(torch.from_numpy(one.copy())) for one in shown], captions, 8)
-        canvas.save(figure, path)
+def draw_sheet(path: Path, rows: list[Row]) -> None:
+    """A contact sheet of images from all over."""
+    from src.results.figures import canvas, images  # matplotlib takes a second, which the answers need not wait for
+
+    tiles = [images.as_colour(row.pixels) for row in rows if row.pixels is not None]
+    answers = [(row.top[0][0], row.true) for row in rows if row.pixels is not None]
+    captions = [images.Caption(predicted, None if predicted == true else true) for predicted, true in answers]
+    figure = canvas.blank(9, 1.45 * -(-len(tiles) // 8), 120)
+    images.draw_tiles(figure, tiles, captions, 8)
+    canvas.save(figure, path)

@@ -4,98 +4,82 @@ from __future__ import annotations
 
 import base64
 import io
+import time
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
+from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from src.config.errors import UserError
+from src.config.schema import DemoConfig
 from src.data.decode import as_pixels, read_image
+from src.data.images import split
+from src.model.build import read_images
 from src.model.predictor import Predictor
 from src.results.figures.canvas import BLUE, shorten
-from src.results.figures.images import as_rows, overlay
-from src.serving.drawing import centre
-from src.serving.pad import SIDE, as_image, pad
+from src.results.figures.images import as_colour, overlay
+from src.results.outcome import Outcome
+from src.results.screen import describe_origin
 
-SHOWN = 5  # classes
-LARGEST_FILE = "30mb"
-
-CSS = f"""
-.gradio-container {{ width: 100% !important; max-width: 960px !important; margin: 0 auto !important; }}
-.gradio-container .app {{ padding: 12px !important; }}
-.tabitem {{ padding: 12px 0 0 !important; }}
-.html-container {{ padding: 0 !important; }}
-#title h1 {{ font-size: 28px; font-weight: 600; margin: 0; }}
-.aside, .aside * {{ color: #555 !important; }}
-#picture {{ max-width: {SIDE}px; margin-left: 0 !important; }}
-#picture img {{ width: 100%; height: 100%; object-fit: contain; }}
-#answer h2 {{ padding: 4px !important; }}
-#answer:has(.empty) {{ display: none; }}
-@media (min-width: 700px) {{ #answers {{ min-height: 590px; }} }}
-.seen {{ display: grid; grid-template-columns: 1fr 1fr; gap: 12px; }}
-.seen figure {{ margin: 0; }}
-.seen img {{ width: 100%; aspect-ratio: 1; object-fit: contain; image-rendering: pixelated; }}
-.seen figcaption {{ font-size: 14px; line-height: 1.4; color: #555; margin-top: 4px; }}
-.note {{ margin: 12px 0 0; }}
+SIDE = 380  # pixels of the sheet
+INK = 128  # of 255: paper is lighter
+FILLED = 20 / 28  # of an image of MNIST, by the longer side of its digit
+EXAMPLES = 10
+PLAIN: Any = {"apply_default_css": False}
+HIDDEN: Any = {"show_progress": "hidden", "api_visibility": "private"}
+CSS, DRAW, CHOOSE = (Path(__file__).with_name(name).read_text("utf-8") for name in ("web.css", "draw.js", "choose.js"))
+PAD = f"""
+<canvas width="{SIDE}" height="{SIDE}" aria-label="sheet to draw on"></canvas>
+<div><button type="button" name="undo">Undo</button><button type="button" name="clear">Clear</button></div>
 """
-
-THUMBNAILS = f"""
-display: grid; grid-template-columns: repeat(10, 1fr); gap: 8px;
-@media (max-width: 700px) {{ grid-template-columns: repeat(5, 1fr); }}
-button {{ font-size: 14px; text-align: center; overflow: hidden; white-space: nowrap; text-overflow: ellipsis; }}
-img {{ width: 100%; aspect-ratio: 1; object-fit: contain; image-rendering: pixelated; border: 3px solid transparent; }}
-button:hover img, button:focus-visible img {{ border-color: {BLUE}; }}
-"""
-
-# on a phone the answer is above the examples
-CHOOSE = """
-element.addEventListener("click", (event) => {
-    const button = event.target.closest("button");
-    if (!button) return;
-    trigger("select", { number: Number(button.value) });
-    document.querySelector("#answers").scrollIntoView({ block: "nearest", behavior: "smooth" });
-});
-"""
-
-# the sheet is white
-LIGHT = "() => document.body.classList.remove('dark')"
-
-
-class Example(NamedTuple):
-    path: Path
-    label: str
-
-
-class Answer(NamedTuple):
-    """What the page shows of one image: class -> probability, and HTML."""
-
-    probabilities: dict[str, float] | None
-    seen: str
+Answer = tuple[dict[str, float] | None, str]  # what the page shows of one image: class -> probability, and HTML
+Example = tuple[Path, str]  # its true class
 
 
 def answer_drawing(predictor: Predictor, drawing: str | None) -> Answer:
-    """Of what lies on the pad."""
-    sheet = as_image(drawing)
-    image = sheet and centre(sheet)
+    """Of a PNG in base64, as the pad gives it."""
+    image = centre(Image.open(io.BytesIO(base64.b64decode(drawing.partition(",")[2])))) if drawing else None
     if image is None:
-        return _said("Draw something large. The answer comes as soon as you lift the pen.")
+        return say("Draw something large. The answer comes as soon as you lift the pen.")
     return answer(predictor, as_pixels(image, predictor.channels, (predictor.width, predictor.height)))
+
+
+def centre(drawing: Image.Image) -> Image.Image | None:
+    """Dark strokes of any size anywhere on light or transparent paper, as a square grey image.
+
+    As in MNIST (LeCun, Cortes, Burges: "size normalized to fit in a 20x20 pixel box", "center of mass at this
+    point"), the longer side fills 20/28 of the image, and the middle of the ink lies in its middle. None if there is no
+    ink.
+    """
+    light = Image.fromarray(255 - as_pixels(drawing, 1, drawing.size)[0])
+    box = light.point(lambda level: 255 * (level >= INK)).getbbox()
+    if box is None:
+        return None
+    ink = light.crop(box)
+    side, weights = round(max(ink.size) / FILLED), np.asarray(ink)
+    corner = []  # where the ink begins, so that its middle lies in the middle and nothing is cut off
+    for axis, length in enumerate(ink.size):
+        middle = np.average(np.arange(length) + 0.5, weights=weights.sum(axis))
+        corner.append(int(np.clip(round(side / 2 - middle), 0, side - length)))
+    paper = Image.new("L", (side, side))
+    paper.paste(ink, (corner[0], corner[1]))
+    return ImageOps.invert(paper)
 
 
 def answer_file(predictor: Predictor, path: str | None) -> Answer:
     if path is None:
-        return _said("Drop an image, paste one or choose a file.")
+        return say("Drop an image, paste one or choose a file.")
     try:
-        pixels = read_image(Path(path), predictor.channels, (predictor.width, predictor.height))
+        return answer(predictor, read_image(Path(path), predictor.channels, (predictor.width, predictor.height)))
     except UserError as error:
-        reason = str(error).replace(str(path), Path(path).name)
-        return _said(reason)
-    return answer(predictor, pixels)
+        return say(str(error).replace(path, Path(path).name))
 
 
 def answer(predictor: Predictor, pixels: np.ndarray) -> Answer:
@@ -104,32 +88,61 @@ def answer(predictor: Predictor, pixels: np.ndarray) -> Answer:
     images = torch.from_numpy(255 - pixels if inverted else pixels.copy())[None]
     probabilities = predictor(images)[0]
     best = probabilities.argmax()
-    by_class = dict(zip(predictor.classes, probabilities.tolist(), strict=True))
-    size = f"{predictor.width}\u00a0×\u00a0{predictor.height} pixels"
-    figures = [_figure(as_rows(images[0]), f"What the network gets: {size}")]
+    shown = [(as_colour(images[0]), f"What the network gets: {predictor.width}\u00a0×\u00a0{predictor.height} pixels")]
     heat = predictor.saliency(images, best[None])
     if heat is not None:
         name = escape(shorten(predictor.classes[best]))
-        figures.append(_figure(overlay(images[0], heat[0]), f"Orange is what spoke for “{name}” (Grad-CAM)"))
+        shown.append((overlay(images[0], heat[0]), f"Orange is what spoke for “{name}” (Grad-CAM)"))
+    figures = "".join(f"<figure>{png(image)}<figcaption>{caption}</figcaption></figure>" for image, caption in shown)
     note = '<p class="note">Dark on light: inverted, as the network learned light on dark.</p>' if inverted else ""
-    return Answer(by_class, f'<div class="seen">{"".join(figures)}</div>{note}')
+    return dict(zip(predictor.classes, probabilities.tolist(), strict=True)), f'<div class="seen">{figures}</div>{note}'
 
 
-def _said(text: str) -> Answer:
-    return Answer(None, f'<p class="note">{escape(text)}</p>')
+def say(text: str) -> Answer:
+    return None, f'<p class="note">{escape(text)}</p>'
 
 
-def _figure(rows: np.ndarray, caption: str) -> str:
-    return f"<figure>{_image(rows)}<figcaption>{caption}</figcaption></figure>"
-
-
-def _image(rows: np.ndarray) -> str:
+def png(image: Tensor) -> str:
+    """uint8 (3, H, W) as HTML."""
     file = io.BytesIO()
-    Image.fromarray(rows).save(file, "png")
+    to_pil_image(image).save(file, "png")
     return f'<img alt="" src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
 
 
-def build(predictor: Predictor, title: str, about: str, examples: Sequence[Example]) -> gr.Blocks:
+def find_examples(predictor: Predictor, data_dir: str, folder: Path) -> list[Example]:
+    """About ten test images, the same number of each of the first classes, as files in `folder`.
+
+    Raises UserError if they are not on this machine, or no longer those of the training.
+    """
+    run = predictor.config
+    dataset = run.dataset.model_copy(update={"mirrors": [], "download": False})  # ten images are worth no download
+    source = read_images(dataset, data_dir)
+    if source.classes != predictor.classes or source.train.shape[1] != predictor.channels:
+        raise UserError(f"the images in {data_dir} are not those that the network was trained on.")
+    test = split(source, dataset.valid_fraction, run.seed).test
+    examples: list[Example] = []
+    for label, name in enumerate(source.classes[:EXAMPLES]):
+        for index in (test.labels == label).nonzero()[: max(EXAMPLES // len(source.classes), 1), 0].tolist():
+            examples.append((folder / f"example-{len(examples)}.png", name))
+            to_pil_image(as_colour(test[[index]].images[0])).save(examples[-1][0])
+    return examples
+
+
+def describe_score(checkpoint: Path) -> str:
+    """What the run's results.json says of this checkpoint, if there is one."""
+    try:
+        outcome = Outcome.read(checkpoint.absolute().parent.parent)
+    except UserError:
+        return ""
+    if not outcome.test or Path(outcome.checkpoint).name != checkpoint.name:
+        return ""
+    whose = describe_origin(outcome.dataset.name, outcome.dataset.source)
+    return f"Right on {outcome.test.accuracy:.2%} of {outcome.test.images:,} {whose}. "
+
+
+def build(predictor: Predictor, about: str, examples: Sequence[Example]) -> gr.Blocks:
+    title = f"{predictor.config.model.name} on {predictor.config.dataset.name}"
+    options: Any = {"trigger_mode": "always_last", "concurrency_id": "network", **HIDDEN}
     with gr.Blocks(title=title, analytics_enabled=False) as page:
         # text, not Markdown: a stranger's checkpoint says what stands there
         gr.HTML(f"<h1>{escape(title)}</h1>", elem_id="title")
@@ -138,7 +151,7 @@ def build(predictor: Predictor, title: str, about: str, examples: Sequence[Examp
             with gr.Column(min_width=300), gr.Tabs(selected="draw" if predictor.dark_background else "image") as tabs:
                 if predictor.dark_background:
                     with gr.Tab("Draw", id="draw") as draw_tab:
-                        sheet = pad()
+                        pad = gr.HTML("", html_template=PAD, js_on_load=DRAW, elem_id="pad", **PLAIN)
                 with gr.Tab("Image", id="image") as image_tab:
                     picture = gr.Image(
                         type="filepath",
@@ -151,60 +164,53 @@ def build(predictor: Predictor, title: str, about: str, examples: Sequence[Examp
                     # its own opens the file, and would answer a broken one with a stack trace
                     vars(picture)["preprocess"] = lambda payload: payload and payload.path
             with gr.Column(min_width=300, elem_id="answers"):
-                label = gr.Label(num_top_classes=SHOWN, show_label=False, elem_id="answer")
-                seen = gr.HTML(elem_id="seen")
-        options: dict[str, Any] = {
-            "outputs": [label, seen],
-            "trigger_mode": "always_last",
-            "concurrency_id": "network",
-            "show_progress": "hidden",
-            "api_visibility": "private",
-        }
-        gr.on([picture.change, image_tab.select], lambda path: answer_file(predictor, path), picture, **options)
+                outputs = [gr.Label(num_top_classes=5, show_label=False, elem_id="answer"), gr.HTML(elem_id="seen")]
+        opened = [image_tab.select, picture.change]
         if predictor.dark_background:
-            gr.on(
-                [sheet.input, draw_tab.select, page.load],
-                lambda drawing: answer_drawing(predictor, drawing),
-                sheet,
-                **options,
-            )
+            drawn = [pad.input, draw_tab.select, page.load]
+            gr.on(drawn, lambda drawing: answer_drawing(predictor, drawing), pad, outputs, **options)
         else:
-            page.load(lambda: answer_file(predictor, None), **options)
+            opened.append(page.load)
+        gr.on(opened, lambda path: answer_file(predictor, path), picture, outputs, **options)
         if examples:
-            _show_examples(examples, picture, tabs)
+            show_examples(examples, picture, tabs)
     return page
 
 
-def _show_examples(examples: Sequence[Example], picture: gr.Image, tabs: gr.Tabs) -> None:
+def show_examples(examples: Sequence[Example], picture: gr.Image, tabs: gr.Tabs) -> None:
     gr.Markdown("From the test set, with their true class: click one.", elem_classes="aside")
     buttons = [
-        f'<button type="button" value="{number}">{_image(np.asarray(Image.open(path)))}{escape(name)}</button>'
+        f'<button type="button" value="{number}">{png(pil_to_tensor(Image.open(path)))}{escape(name)}</button>'
         for number, (path, name) in enumerate(examples)
     ]
-    choice = gr.HTML("".join(buttons), css_template=THUMBNAILS, js_on_load=CHOOSE, apply_default_css=False)
+    choice = gr.HTML(f'<div class="examples">{"".join(buttons)}</div>', js_on_load=CHOOSE, **PLAIN)
 
-    def choose(event: gr.EventData) -> tuple[str, Any]:
-        return str(examples[event.number].path), gr.Tabs(selected="image")
+    def choose(event: gr.EventData) -> tuple[str, gr.Tabs]:
+        return str(examples[event.number][0]), gr.Tabs(selected="image")
 
-    choice.select(choose, None, [picture, tabs], api_visibility="private", show_progress="hidden")
+    choice.select(choose, None, [picture, tabs], **HIDDEN)
 
 
-def serve(page: gr.Blocks, host: str, port: int, open_browser: bool) -> None:
-    """In threads that end with the process; raises OSError if another process serves at `port`."""
-    fonts: dict[str, Any] = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # none to be fetched
+def serve(predictor: Predictor, checkpoint: Path, name: str, config: DemoConfig, host: str, uploads: Path) -> None:
+    """Serve the page, which calls the checkpoint by `name`, until a signal comes; files are put into `uploads`.
+
+    Raises OSError if another process serves at the port.
+    """
+    if predictor.hardware.note:
+        print(predictor.hardware.note)
+    try:
+        examples = find_examples(predictor, config.data_dir or predictor.config.data_dir, uploads)
+    except UserError as error:
+        print(f"No examples on the page: {error}")
+        examples = []
+    answer(predictor, np.zeros((predictor.channels, predictor.height, predictor.width), np.uint8))  # the first is slow
+    page = build(predictor, f"{describe_score(checkpoint)}Checkpoint: {name}", examples)
+    fonts: Any = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # none to be fetched
     theme = gr.themes.Base(primary_hue="blue", radius_size="sm", **fonts).set(stat_background_fill=BLUE)
-    page.launch(
-        server_name=host,
-        server_port=port,
-        inbrowser=open_browser,
-        share=False,
-        ssr_mode=False,
-        root_path="",
-        quiet=True,
-        prevent_thread_lock=True,
-        footer_links=[],
-        max_file_size=LARGEST_FILE,
-        theme=theme,
-        css=CSS,
-        js=LIGHT,
-    )
+    light = "() => document.body.classList.remove('dark')"  # the sheet is white
+    looks: Any = {"theme": theme, "css": CSS, "js": light, "footer_links": [], "quiet": True, "max_file_size": "30mb"}
+    address: Any = {"server_name": host, "server_port": config.port, "root_path": "", "inbrowser": config.open_browser}
+    page.launch(share=False, ssr_mode=False, prevent_thread_lock=True, **address, **looks)
+    print(f"Open http://{host}:{config.port} in a browser; Ctrl-C ends it.", flush=True)
+    while True:
+        time.sleep(1)  # on Windows a longer wait can't be interrupted

@@ -13,7 +13,6 @@ from src.config.files import whole
 # told apart by colour-blind readers (Okabe, Ito 2008)
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
 COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-SHADES = "Blues"  # of amounts, from none to many
 
 Drawing = Figure | SubFigure
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from matplotlib.axes import Axes
-
 from src.results.figures.canvas import BLUE, ORANGE, Drawing
 
 Curves = dict[str, tuple[list[float], list[float]]]
+PHASES = (("train", BLUE, "o", "training, augmented"), ("val", ORANGE, "s", "validation"))
+METRICS = (("acc", "accuracy", "part of images right"), ("loss", "cross-entropy", "nats an image"))
 
 
 def read_curves(path: Path, over: str = "step") -> Curves:
@@ -27,23 +27,16 @@ def read_curves(path: Path, over: str = "step") -> Curves:
     return curves
 
 
-def draw_curves(axes: Axes, curves: Curves, metric: str, title: str) -> None:
-    """One metric in training and validation, over the steps."""
-    named = (("train", BLUE, "o", "training, augmented"), ("val", ORANGE, "s", "validation"))
-    for phase, colour, marker, label in named:
-        if f"{phase}/{metric}" in curves:
-            axes.plot(*curves[f"{phase}/{metric}"], color=colour, marker=marker, markersize=4, label=label)
-    axes.set_title(title, fontsize=10)
-    axes.grid(alpha=0.3)
-    if axes.lines:
-        axes.legend(fontsize=8)
-
-
 def draw_learning(figure: Drawing, curves: Curves) -> None:
-    """Accuracy above loss, over the steps."""
-    upper, lower = figure.subplots(2, 1, sharex=True)
-    draw_curves(upper, curves, "acc", "accuracy")
-    draw_curves(lower, curves, "loss", "cross-entropy")
-    lower.set_xlabel("step")
-    for axes, unit in ((upper, "part of images right"), (lower, "nats an image")):
+    """Accuracy above loss, in training and validation, over the steps."""
+    both = figure.subplots(2, 1, sharex=True)
+    for axes, (metric, title, unit) in zip(both, METRICS, strict=True):
+        for phase, colour, marker, label in PHASES:
+            if f"{phase}/{metric}" in curves:
+                axes.plot(*curves[f"{phase}/{metric}"], color=colour, marker=marker, markersize=4, label=label)
+        axes.set_title(title, fontsize=10)
         axes.set_ylabel(unit, fontsize=9)
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend(fontsize=8)
+    both[-1].set_xlabel("step")

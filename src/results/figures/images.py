@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
+import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torchvision.utils import make_grid
 
 from src.model.answers import Answers
+from src.model.predictor import Predictor
 from src.results.figures.canvas import GREY, ORANGE, Drawing, shorten
 
-if TYPE_CHECKING:
-    from src.model.predictor import Predictor
-
-
-def as_rows(image: Tensor) -> np.ndarray:
-    """(C, H, W) as (H, W, 3), or (H, W) where there are not three channels: their mean."""
-    image = image if len(image) in (1, 3) else image.float().mean(0, keepdim=True).to(image.dtype)
-    return image.permute(1, 2, 0).squeeze(-1).numpy()
+LIGHT = torch.tensor([0xFF, 0x9E, 0x2C])[:, None, None] / 255  # orange, of what spoke for an answer
 
 
 class Caption(NamedTuple):
@@ -35,58 +31,10 @@ class Caption(NamedTuple):
         return f"{predicted}{between}not {shorten(self.true, 16)}"
 
 
-def draw_tiles(figure: Drawing, pictures: Sequence[np.ndarray], captions: Sequence[Caption], columns: int) -> None:
-    """Pictures of one size, uint8 (H, W) or (H, W, 3), row by row in squares, each below its caption if there are any.
-
-    They are one image on one pair of axes, which is drawn ten times as fast as axes for each.
-    """
-    height = width = max(pictures[0].shape[:2])
-    rows, gap = -(-len(pictures) // columns), -(-width // 12)
-    above = round(0.42 * height) if captions else gap
-    tall, wide = height + above, width + gap
-    sheet = np.full((rows * tall, columns * wide, 3), 255, np.uint8)
-    axes = figure.subplots()
-    for place, picture in enumerate(pictures):
-        top, left = place // columns * tall + above, place % columns * wide
-        lower, inner = top + height - picture.shape[0], left + (width - picture.shape[1]) // 2
-        sheet[lower : lower + picture.shape[0], inner : inner + picture.shape[1]] = (
-            picture if picture.ndim == 3 else picture[..., None]
-        )
-        if captions:
-            wrong = captions[place].true is not None
-            axes.text(
-                left + width / 2,
-                lower - 0.06 * height,
-                str(captions[place]),
-                ha="center",
-                va="bottom",
-                fontsize=7,
-                color=ORANGE if wrong else GREY,
-                fontweight="bold" if wrong else "normal",
-                parse_math=False,
-            )
-    axes.imshow(sheet, interpolation="nearest")
-    axes.axis("off")
-    axes.set_anchor("N")
-
-
-def draw_answers(figure: Drawing, answers: Answers, places: Tensor, columns: int = 8, sure: bool = False) -> None:
-    """Images with the predicted class above each, and the true one where they differ; `sure` adds how probable the
-    network holds both."""
-    captions = []
-    for place in places.tolist():
-        label, guess = int(answers.labels[place]), int(answers.predicted[place])
-        said, true = answers.classes[guess], answers.classes[label]
-        if sure:
-            said, true = (f"{name} {answers.probabilities[place, n]:.0%}" for name, n in ((said, guess), (true, label)))
-        captions.append(Caption(said, None if label == guess else true))
-    draw_tiles(figure, [as_rows(image) for image in answers.images[places].images], captions, columns)
-
-
-def draw_filters(figure: Drawing, filters: Tensor, columns: int = 16) -> None:
-    """Up to three rows of kernels, each brought to 0..1 by itself; in colour where they have three channels."""
-    pictures = [as_rows((to_unit(kernel) * 255).byte()) for kernel in filters[: 3 * columns]]
-    draw_tiles(figure, pictures, [], columns)
+def as_colour(image: Tensor) -> Tensor:
+    """(C, H, W) as (3, H, W), grey where there are not three channels: their mean."""
+    image = image if len(image) in (1, 3) else image.float().mean(0, keepdim=True).to(image.dtype)
+    return image.expand(3, -1, -1)
 
 
 def to_unit(kernel: Tensor) -> Tensor:
@@ -95,26 +43,60 @@ def to_unit(kernel: Tensor) -> Tensor:
     return (kernel - kernel.min()) / (kernel.max() - kernel.min()).clamp(min=1e-8)
 
 
-def draw_saliency(figure: Drawing, predictor: Predictor, answers: Answers, places: Tensor, columns: int = 2) -> None:
-    """Pairs of an image and the same with the places (Grad-CAM) that spoke for the class answered."""
-    images = answers.images[places].images
-    maps = predictor.saliency(images, answers.predicted[places])
+def overlay(image: Tensor, heat: Tensor) -> Tensor:
+    """uint8 (C, H, W) in grey with `heat` (H, W) of 0..1 as orange light on it, uint8 (3, H, W)."""
+    grey = image.float().mean(0, keepdim=True) / 255
+    return ((grey * 0.7 * (1 - 0.75 * heat) + LIGHT * 0.75 * heat).clamp(0, 1) * 255).byte()
+
+
+def draw_tiles(figure: Drawing, pictures: Sequence[Tensor], captions: Sequence[Caption], columns: int) -> None:
+    """Pictures of one size, uint8 (3, H, W), row by row, each below its caption if there are any.
+
+    They are one image on one pair of axes, which is drawn ten times as fast as axes for each.
+    """
+    height, width = pictures[0].shape[1:]
+    gap, above = -(-width // 12), round(0.42 * width) if captions else 0
+    missing = -len(pictures) % columns
+    tiles = F.pad(torch.stack([*pictures]), (0, 0, above, 0, 0, 0, 0, missing), value=255)
+    axes = figure.subplots()
+    for index, caption in enumerate(captions):
+        row, column = divmod(index, columns)
+        centre, top = gap + column * (width + gap) + width / 2, (row + 1) * (gap + above) + row * height
+        axes.text(centre, top - 0.06 * width, str(caption), ha="center", va="bottom", parse_math=False)
+        colour, weight = (GREY, "normal") if caption.true is None else (ORANGE, "bold")
+        axes.texts[-1].set(color=colour, fontweight=weight, fontsize=7)
+    grid = make_grid(tiles, columns, gap, pad_value=255)
+    axes.imshow(grid.permute(1, 2, 0).numpy(), interpolation="nearest")
+    axes.axis("off")
+    axes.set_anchor("N")
+
+
+def draw_answers(figure: Drawing, answers: Answers, indices: Tensor, columns: int = 8, sure: bool = False) -> None:
+    """Images with the predicted class above each, and the true one where they differ; `sure` adds how probable the
+    network holds both."""
+    captions = []
+    for index in indices.tolist():
+        answered, true = (
+            f"{answers.classes[label]} {answers.probabilities[index, label]:.0%}" if sure else answers.classes[label]
+            for label in (int(answers.predicted[index]), int(answers.labels[index]))
+        )
+        captions.append(Caption(answered, None if answers.right[index] else true))
+    draw_tiles(figure, [as_colour(image) for image in answers.images[indices].images], captions, columns)
+
+
+def draw_saliency(figure: Drawing, predictor: Predictor, answers: Answers, indices: Tensor, columns: int = 2) -> None:
+    """Pairs of an image and the same with the regions (Grad-CAM) that spoke for the class answered."""
+    images = answers.images[indices].images
+    maps = predictor.saliency(images, answers.predicted[indices])
     assert maps is not None
     pictures, captions = [], []
-    for place, image, heat in zip(places.tolist(), images, maps, strict=True):
-        label, guess = int(answers.labels[place]), int(answers.predicted[place])
-        pictures += [
-            np.broadcast_to(as_rows(image).reshape(*image.shape[1:], -1), (*image.shape[1:], 3)),
-            overlay(image, heat),
-        ]
-        name = answers.classes[guess]
-        captions += [Caption(name, None if label == guess else answers.classes[label]), Caption(f"why {name}")]
+    for index, image, heat in zip(indices.tolist(), images, maps, strict=True):
+        answered, true = (answers.classes[int(labels[index])] for labels in (answers.predicted, answers.labels))
+        pictures += [as_colour(image), overlay(image, heat)]
+        captions += [Caption(answered, None if answers.right[index] else true), Caption(f"why {answered}")]
     draw_tiles(figure, pictures, captions, 2 * columns)
 
 
-def overlay(image: Tensor, heat: Tensor) -> np.ndarray:
-    """uint8 (C, H, W) in grey with `heat` (H, W) of 0..1 as orange light on it, uint8 (H, W, 3)."""
-    grey = image.float().mean(0)[..., None].numpy() / 255
-    light = heat[..., None].numpy()
-    orange = np.array([0xFF, 0x9E, 0x2C]) / 255
-    return ((grey * 0.7 * (1 - 0.75 * light) + orange * 0.75 * light).clip(0, 1) * 255).astype(np.uint8)
+def draw_filters(figure: Drawing, filters: Tensor, columns: int = 16) -> None:
+    """Up to three rows of kernels, each brought to 0..1 by itself; in colour where they have three channels."""
+    draw_tiles(figure, [as_colour((to_unit(kernel) * 255).byte()) for kernel in filters[: 3 * columns]], [], columns)

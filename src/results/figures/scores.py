@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from src.model.answers import Answers
-from src.results.figures.canvas import BLUE, GREY, ORANGE, SHADES, Drawing, shorten
+from src.results.figures.canvas import BLUE, GREY, ORANGE, Drawing, shorten
 
 NUMBERED = 20  # classes; in a wider matrix no number can be read
 
@@ -18,7 +18,7 @@ def draw_confusion(figure: Drawing, answers: Answers) -> None:
     counts = answers.matrix.numpy()
     shares = counts / counts.sum(1, keepdims=True).clip(min=1)
     axes = figure.subplots()
-    picture = axes.imshow(shares, cmap=SHADES, vmin=0, vmax=1)
+    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     names = [shorten(name, 12) for name in answers.classes]
     axes.set_title(f"answers to {len(answers):,} {answers.split} images", fontsize=10)
     axes.set_xlabel("answered")

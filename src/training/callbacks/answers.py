@@ -67,7 +67,7 @@ class RecordAnswers(L.Callback):
             indices, logits = (torch.cat(tensors) for tensors in zip(*gathered, strict=True))
             logits, indices = logits[indices.argsort()], indices.sort().values
         images = images if len(indices) == len(images) else images[indices]
-        return Answers(images, logits.softmax(1), classes, SPLITS[split])
+        return Answers(images, logits, classes, SPLITS[split])
 
 
 def batch_indices(trainer: L.Trainer) -> list[Tensor]:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from src.config.schema import PositiveInt
-from src.model.layers import first_filters
+from src.model.predictor import first_filters
 from src.training.callbacks.pictures import last_step, tensorboard, viewable
 
 
