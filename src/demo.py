@@ -95,7 +95,7 @@ def find_examples(predictor: Predictor, data_dir: str, folder: Path) -> list[Exa
     from src.serving.web import Example
 
     run = predictor.config
-    dataset = run.dataset.model_copy(update={"mirrors": []})  # ten images are worth no download
+    dataset = run.dataset.model_copy(update={"download": False})  # ten images are worth no download
     source = experiment.read_images(dataset, data_dir)
     if source.classes != predictor.classes or source.train.shape[1] != predictor.channels:
         raise UserError(f"the images in {data_dir} are not those that the network was trained on.")

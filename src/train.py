@@ -61,7 +61,7 @@ def _train(run: runs.Run, interrupts: Interrupts, callbacks: Sequence[Callback])
     config, folder = run.config, run.folder
     hardware = pick_hardware(config.device, config.precision, cluster.slot())
     dataset = runs.without_strange_mirrors(config.dataset) if run.saved else config.dataset
-    images = experiment.read_images(dataset, config.data_dir, shared=config.devices > 1)
+    images = experiment.read_images(dataset, config.data_dir)
     splits = split(images, config.dataset.valid_fraction, config.seed)
     config = config.model_copy(update={"dataset": experiment.with_found(config.dataset, splits)})
     about = results.describe(config, splits, hardware.precision, command_line("train"))

@@ -11,7 +11,7 @@ from torch import nn
 
 from src.config.errors import UserError
 from src.data.images import ImageSet, has_dark_background
-from src.data.sample import read_mnist_sample
+from src.data.readers import read_mnist_sample
 from src.model.answers import Answers
 from src.model.layers import last_feature_maps
 from src.model.predictor import Predictor

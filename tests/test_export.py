@@ -23,7 +23,7 @@ from src.config import extras
 from src.config.errors import RunError, UserError
 from src.config.files import whole
 from src.data.images import Splits
-from src.data.sample import read_mnist_sample
+from src.data.readers import read_mnist_sample
 from src.model import build as experiment
 from src.model import saved as checkpoint
 from src.model.predictor import Predictor

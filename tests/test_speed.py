@@ -24,7 +24,7 @@ from torchvision.transforms.v2 import functional as reference
 
 from src.config.cli import importing
 from src.data.images import ImageSet, Source, Splits, split
-from src.data.sample import read_mnist_sample
+from src.data.readers import read_mnist_sample
 from src.data.shared import VARIABLE, read_once
 from src.model import speed
 from src.model.alexnet import AlexNet

@@ -6,7 +6,7 @@ import importlib
 import inspect
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar
 
 import torch
 from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
@@ -15,9 +15,8 @@ from torch import nn
 from src.config.errors import UserError
 from src.config.folder import without_strange_mirrors
 from src.config.schema import Component, DatasetConfig, OptimizerConfig, TrainConfig
-from src.data.datamodule import DataModule, measure
+from src.data.batches import DataModule, measure
 from src.data.images import Source, Splits, checksum, limited, split
-from src.data.shared import read_once
 from src.model.classifier import Classifier
 from src.model.hardware import Hardware
 from src.model.saved import Checkpoint
@@ -25,16 +24,11 @@ from src.model.saved import Checkpoint
 T = TypeVar("T")
 
 
-def read_images(dataset: DatasetConfig, data_dir: str, shared: bool = False) -> Source:
-    """The labelled images that a dataset config names, read into memory.
-
-    Args:
-        shared: the processes of the run hold them together once; see read_once.
-    """
+def read_images(dataset: DatasetConfig, data_dir: str) -> Source:
+    """The labelled images that a dataset config names, read into memory."""
     reader = _resolve(dataset)
-    read = partial(reader, Path(data_dir), dataset.source, **dataset.arguments())
     try:
-        source = read_once(read) if shared else cast(Source, read())
+        source: Source = reader(Path(data_dir), dataset.source, **dataset.arguments())
     except OSError as error:
         raise UserError(f"data_dir={data_dir}: {error}.") from error
     try:

@@ -15,7 +15,7 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from src.config.errors import RunError
-from src.data.order import Batch, step_seed
+from src.data.batches import Batch, step_seed
 
 PHASES = ("train", "val", "test")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from src.data.decode import as_pixels
+from src.data.image_folder import as_pixels
 
 INK = 128  # of 255: paper is lighter
 FILLED = 20 / 28  # of the image's side, by the longer side of a digit

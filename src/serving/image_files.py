@@ -18,7 +18,7 @@ from rich.progress import track
 
 from src.config.errors import UserError
 from src.config.files import write_json, write_text
-from src.data.decode import read_image
+from src.data.image_folder import read_image
 from src.model.predictor import Predictor
 from src.results.screen import console, data_table
 

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from src.config.errors import UserError
-from src.data.decode import as_pixels, read_image
+from src.data.image_folder import as_pixels, read_image
 from src.model.predictor import Predictor
 from src.results.figures.canvas import BLUE, shorten
 from src.results.figures.images import as_rows, overlay

@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from src.data.datamodule import DataModule
+from src.data.batches import DataModule
 from src.data.images import ImageSet
 from src.model.answers import Answers
 
