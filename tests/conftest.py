@@ -178,7 +178,9 @@ def write_cifar(folder: Path, rng: np.random.Generator, count: int = 20) -> Path
         pixels = rng.integers(0, 256, (count, 3072), dtype=np.uint8)
         labels = [number % classes for number in range(count)]
         (folder / name).write_bytes(cifar_batch(pixels, labels, "fine_labels" if fine else "labels"))
-    names = {"fine_label_names": [f"class{number}" for number in range(100)]} if fine else {"label_names": CIFAR_CLASSES}
+    names = (
+        {"fine_label_names": [f"class{number}" for number in range(100)]} if fine else {"label_names": CIFAR_CLASSES}
+    )
     (folder / ("meta" if fine else "batches.meta")).write_bytes(pickle.dumps(names, protocol=2))
     return folder
 
@@ -226,7 +228,9 @@ def trust(monkeypatch: pytest.MonkeyPatch, dataset: str, data_dir: Path) -> None
     cls: Any = getattr(datasets, dataset)
     if dataset == "SVHN":
         rows = {
-            part: [url, name, md5_of(data_dir / name)] for part, (url, name, _) in cls.split_list.items() if part != "extra"
+            part: [url, name, md5_of(data_dir / name)]
+            for part, (url, name, _) in cls.split_list.items()
+            if part != "extra"
         }
         monkeypatch.setattr(cls, "split_list", rows)
     elif dataset.startswith("CIFAR"):

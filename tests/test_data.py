@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import gzip
 import http.server
@@ -25,7 +26,7 @@ from torchvision import datasets
 
 from src.config.errors import UserError
 from src.config.schema import CONFIGS
-from src.data import fetching, readers
+from src.data import fetching
 from src.data.image_folder import read_folder
 from src.data.images import ImageSet, Source, limited, split
 from src.data.readers import read_mnist_sample, read_torchvision
@@ -138,12 +139,14 @@ class TestPublished:
     @pytest.mark.parametrize("dataset", PUBLISHED)
     def test_absent_files_say_what_to_put_where(self, tmp_path: Path, dataset: str) -> None:
         words = {
-            "CIFAR10": r"Put cifar-10-python.tar.gz into .*, or data_batch_1.*into .*cifar-10-batches-py",
-            "CIFAR100": "Put cifar-100-python.tar.gz into .*, or train, test, meta into .*cifar-100-python",
-            "SVHN": "Put train_32x32.mat, test_32x32.mat into ",
-            "EMNIST": r"Put gzip.zip into .*raw, or emnist-balanced-train-images-idx3-ubyte.*\(plain or .gz\) into .*raw",
+            "CIFAR10": r"Put cifar-10-python.tar.gz into .*none\.",
+            "CIFAR100": r"Put cifar-100-python.tar.gz into .*none\.",
+            "SVHN": r"Put train_32x32.mat, test_32x32.mat into .*none\.",
+            "EMNIST": "Put gzip.zip into .*none/EMNIST/raw",
         }
-        with pytest.raises(UserError, match=words.get(dataset, rf"Put train-images-idx3.*into .*{dataset}/raw")):
+        with pytest.raises(
+            UserError, match=words.get(dataset, rf"Put train-images-idx3.*\(plain or .gz\) into .*none/{dataset}/raw")
+        ):
             read(tmp_path / "none", dataset)
         assert not (tmp_path / "none").exists()
 
@@ -192,7 +195,9 @@ class TestDamage:
             own(tmp_path)
 
     def test_archive_of_the_wrong_checksum_is_not_unpacked(self, tmp_path: Path, rng: np.random.Generator) -> None:
-        archive = pack_cifar(write_cifar(tmp_path / "c" / "cifar-10-batches-py", rng), tmp_path / "cifar-10-python.tar.gz")
+        archive = pack_cifar(
+            write_cifar(tmp_path / "c" / "cifar-10-batches-py", rng), tmp_path / "cifar-10-python.tar.gz"
+        )
         with pytest.raises(UserError, match=rf"{archive.name} has the wrong checksum. Delete it"):
             read(tmp_path, "CIFAR10")
         assert {path.name for path in tmp_path.iterdir()} == {"c", archive.name}
@@ -279,7 +284,7 @@ class TestSample:
 
     def test_auto_falls_back_to_it_and_full_never(self, tmp_path: Path) -> None:
         assert read(tmp_path, source="auto").origin == "sample"
-        with pytest.raises(UserError, match="its files are not there, and dataset.download=false"):
+        with pytest.raises(UserError, match="its files are not there, and dataset[.]download=false"):
             read(tmp_path, source="full")
 
     def test_local_files_come_first(self, tmp_path: Path, rng: np.random.Generator) -> None:
@@ -437,12 +442,12 @@ class TestSplit:
         few = limited(source, 200)
         assert torch.bincount(few.train.labels).tolist() == [20] * 10
         assert few.test is source.test
-        assert few.train.places is not None
-        assert few.train.places.tolist() == sorted(few.train.places.tolist())
+        assert few.train.indices is not None
+        assert few.train.indices.tolist() == sorted(few.train.indices.tolist())
         cut = [split(limited(source, 200), 0.1, seed) for seed in (1, 2)]
         assert [(len(one.train), len(one.valid)) for one in cut] == [(180, 20)] * 2
-        first, second = ({*one.train.places.tolist(), *one.valid.places.tolist()} for one in cut)  # type: ignore[union-attr]
-        assert first == second == set(few.train.places.tolist())
+        first, second = ({*one.train.indices.tolist(), *one.valid.indices.tolist()} for one in cut)  # type: ignore[union-attr]
+        assert first == second == set(few.train.indices.tolist())
 
     def test_limit_beyond_the_images_is_refused(self) -> None:
         with pytest.raises(UserError, match="1001 training images: expected a number from 1 to 1000"):
@@ -547,7 +552,11 @@ class TestDownload:
     ) -> None:
         address, served, _ = server
         publish(monkeypatch, dataset, address, served)
-        names = {"MNIST": "t10k-labels-idx1-ubyte.gz", "CIFAR10": "cifar-10-python.tar.gz", "SVHN": "plain/test_32x32.mat"}
+        names = {
+            "MNIST": "t10k-labels-idx1-ubyte.gz",
+            "CIFAR10": "cifar-10-python.tar.gz",
+            "SVHN": "plain/test_32x32.mat",
+        }
         path = served / names[dataset]
         path.write_bytes(b"an error page" if damage == "error page" else path.read_bytes()[:-9])
         with pytest.raises(UserError, match=rf"{dataset}: nothing could be downloaded; tried 127.0.0.1.*corrupted"):
@@ -628,9 +637,9 @@ class TestDownload:
             read(tmp_path / "file" / "below", download=True)
 
     def test_full_disk_is_no_network_that_fails(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def full(root: str) -> None:
-            raise OSError(28, "No space left on device")
+        def full(*_: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr(readers._Published, "download", lambda *_: full)
+        monkeypatch.setattr(fetching, "_watch", full)
         with pytest.raises(OSError, match="No space left"):
             read(tmp_path, source="auto", download=True)

@@ -21,35 +21,32 @@ from src.config.errors import UserError
 PATIENCE = 14.0  # seconds without a byte, for all addresses together, so that a blocked network costs little
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
-Download = Callable[[str], object]  # fills a folder, with what lies there already left out
-
 
 class Unreachable(UserError):
     """No address gave the files; the message says which were tried and why each failed."""
 
 
 def fetch(
-    data_dir: Path, name: str, missing: Callable[[], list[str]], archives: list[str], downloads: dict[str, Download]
+    data_dir: Path,
+    name: str,
+    missing: Callable[[], list[str]],
+    addresses: list[str],
+    fill: Callable[[str, Path], object],
 ) -> None:
-    """Have the files that are `missing` below `data_dir` downloaded there.
+    """Have the files of the data set `name` that are `missing` below `data_dir` downloaded there.
 
     Args:
-        archives: what a download need not fetch where it lies below `data_dir`.
-        downloads: address -> what downloads from it and unpacks, tried in turn.
+        fill: downloads from one of the `addresses`, which are tried in turn, into an empty folder.
 
     Raises:
         Unreachable: each address failed, or gave nothing for PATIENCE seconds.
     """
     with _alone(data_dir, name) as folder:
         failures = []
-        for address, download in downloads.items() if missing() else ():  # another process may have been first
+        for address in addresses if missing() else ():  # another process may have been first
             root = Path(mkdtemp(dir=folder))  # what was given up may still write into its own
-            for archive in archives:
-                if (data_dir / archive).exists():
-                    (root / archive).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy(data_dir / archive, root / archive)
             try:
-                _watch(partial(download, str(root)), root, PATIENCE / len(downloads))
+                _watch(partial(fill, address, root), root, PATIENCE / len(addresses))
             except Exception as error:  # of the network, of torchvision, of an archive
                 if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
                     raise

