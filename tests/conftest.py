@@ -240,8 +240,7 @@ def trust(monkeypatch: pytest.MonkeyPatch, dataset: str, data_dir: Path) -> None
         monkeypatch.setattr(cls, "meta", {**cls.meta, "md5": md5_of(folder / cls.meta["filename"])})
     else:
         raw = data_dir / dataset / "raw"
-        files = [raw / name.removesuffix(".gz") for name, _ in cls.resources]
-        if dataset in readers.PLAIN and files[0].exists():
-            monkeypatch.setitem(readers.PLAIN, dataset, tuple(md5_of(file) for file in files))
+        for name in [name for name in readers.PLAIN_MD5 if name.startswith(f"{dataset}/")]:
+            monkeypatch.setitem(readers.PLAIN_MD5, name, md5_of(data_dir / name))
         packed = [(name, md5_of(raw / name) if (raw / name).exists() else md5) for name, md5 in cls.resources]
         monkeypatch.setattr(cls, "resources", packed)

@@ -284,7 +284,7 @@ class TestSample:
 
     def test_auto_falls_back_to_it_and_full_never(self, tmp_path: Path) -> None:
         assert read(tmp_path, source="auto").origin == "sample"
-        with pytest.raises(UserError, match="its files are not there, and dataset[.]download=false"):
+        with pytest.raises(UserError, match=r"its files are not there, and dataset\.download=false"):
             read(tmp_path, source="full")
 
     def test_local_files_come_first(self, tmp_path: Path, rng: np.random.Generator) -> None:

@@ -23,19 +23,15 @@ from src.data.fetching import Unreachable, fetch
 from src.data.images import ImageSet, Source
 
 DIGITS = list("0123456789")
-PLAIN = {  # MD5 of train images and labels, test images and labels; torchvision knows those of the .gz files only
-    "MNIST": (
-        "6bbc9ace898e44ae57da46a324031adb",
-        "a25bea736e30d166cdddb491f175f624",
-        "2646ac647ad5339dbf082846283269ea",
-        "27ae3e4e09519cfbb04c329615203637",
-    ),
-    "FashionMNIST": (
-        "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-        "9018921c3c673c538a1fc5bad174d6f9",
-        "8181f5470baa50b63fa0f6fddb340f0a",
-        "15d484375f8d13e6eb1aabb0c3f46965",
-    ),
+PLAIN_MD5 = {  # torchvision knows those of the .gz files only
+    "MNIST/raw/train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "MNIST/raw/train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "MNIST/raw/t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "MNIST/raw/t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+    "FashionMNIST/raw/train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    "FashionMNIST/raw/train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+    "FashionMNIST/raw/t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+    "FashionMNIST/raw/t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
 }
 _AGAIN = "Delete it to have it downloaded again."
 _LARGEST = 1 << 30  # bytes of one unpacked file
@@ -72,10 +68,9 @@ def read_torchvision(
         if source == "auto" and dataset == "MNIST":
             return read_mnist_sample()
         paths = [data_dir / file for file in [*published.archive] or published.missing(data_dir)]
-        names = ", ".join(path.name for path in paths) + (
-            " (plain or .gz)" if published.is_idx and not published.archive else ""
-        )
-        raise UserError(f"{dataset}: {error} Put {names} into {paths[0].parent}.") from error
+        names = ", ".join(path.name for path in paths)
+        gzipped = " (plain or .gz)" if "ubyte" in names else ""
+        raise UserError(f"{dataset}: {error} Put {names}{gzipped} into {paths[0].parent}.") from error
     parts, classes = _read_idx(published, data_dir, verify) if published.is_idx else _read_checked(published, data_dir)
     train, test = (_image_set(*part, len(classes), data_dir / published.folder) for part in parts)
     return Source(train, classes, "full", test=test)
@@ -145,9 +140,9 @@ def _published(dataset: str) -> _Published:
         files = {f"{cls.base_folder}/{name}": md5 for name, md5 in rows}
         return _Published(cls, options, files, {cls.filename: cls.tgz_md5}, [cls.url])
     prefixes = ("train", "t10k") if dataset != "EMNIST" else ("emnist-balanced-train", "emnist-balanced-test")
-    names = [f"{prefix}-{kind}-ubyte" for prefix in prefixes for kind in ("images-idx3", "labels-idx1")]
-    md5s = PLAIN.get(dataset, (None,) * 4)
-    files = {f"{dataset}/raw/{name}": md5 for name, md5 in zip(names, md5s, strict=True)}
+    kinds = ("images-idx3-ubyte", "labels-idx1-ubyte")
+    names = [f"{dataset}/raw/{prefix}-{kind}" for prefix in prefixes for kind in kinds]
+    files = {name: PLAIN_MD5.get(name) for name in names}
     if dataset != "EMNIST":
         return _Published(cls, options, files, {}, cls.mirrors)
     train, test = ({"split": "balanced", **part} for part in options)
