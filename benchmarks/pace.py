@@ -99,8 +99,8 @@ def tutorial(data_dir: Path, clock: Clock, patience: float) -> str:
     """Train as the tutorial does until the last goal, or for `patience` seconds; gives the command."""
     train_set, _ = published.images_of("mnist", data_dir)
     cut = cut_as_ours(train_set)
-    assert cut.train.places is not None
-    assert cut.valid.places is not None
+    assert cut.train.indices is not None
+    assert cut.valid.indices is not None
     preparation = Preparation([0.5], [0.5], 227)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     next_stop = EVERY
@@ -125,7 +125,7 @@ def tutorial(data_dir: Path, clock: Clock, patience: float) -> str:
         clock.start()
 
     torch.manual_seed(1)
-    learned, validated = (Subset(train_set, part.places.tolist()) for part in (cut.train, cut.valid))
+    learned, validated = (Subset(train_set, part.indices.tolist()) for part in (cut.train, cut.valid))
     with suppress(Enough):
         clock.start()
         published.mnist(learned, validated, published.EPOCHS["mnist"], device, watch)

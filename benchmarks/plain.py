@@ -68,7 +68,7 @@ def batches(datamodule: Any, loader: Any, device: Any, training: bool) -> Iterat
     """Batches without end, as the network sees them; for training drawn and augmented as in a run of ours."""
     import torch
 
-    from src.data.order import step_seed
+    from src.data.batches import step_seed
 
     epoch, step = 0, 0
     while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import pickle
@@ -131,10 +132,17 @@ def idx_bytes(array: np.ndarray) -> bytes:
     return header + array.astype(np.uint8).tobytes()
 
 
-def write_idx(folder: Path, rng: np.random.Generator, train: int = 60, test: int = 20, gz: bool = False) -> Path:
+def write_idx(
+    folder: Path,
+    rng: np.random.Generator,
+    train: int = 60,
+    test: int = 20,
+    gz: bool = False,
+    prefixes: tuple[str, str] = ("train", "t10k"),
+) -> Path:
     """The four files of MNIST, with `train` and `test` images in them."""
     folder.mkdir(parents=True, exist_ok=True)
-    for prefix, count in (("train", train), ("t10k", test)):
+    for prefix, count in zip(prefixes, (train, test), strict=True):
         arrays = {
             "images-idx3": rng.integers(0, 256, (count, 28, 28)),
             "labels-idx1": np.arange(count) % 10,
@@ -152,29 +160,85 @@ def write_idx(folder: Path, rng: np.random.Generator, train: int = 60, test: int
 CIFAR_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
-def cifar_batch(pixels: np.ndarray, labels: list[int]) -> bytes:
+def cifar_batch(pixels: np.ndarray, labels: list[int], key: str = "labels") -> bytes:
     """A batch as Python 2 and an old numpy pickled it: byte strings, protocol 2, numpy.core."""
-    content = {
-        b"batch_label": b"made",
-        b"labels": labels,
-        b"data": pixels,
-        b"filenames": [b"x.png"] * len(labels),
-    }
-    raw = pickle.dumps({key.decode(): value for key, value in content.items()}, protocol=2)
-    return raw.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
+    content = {"batch_label": b"made", key: labels, "data": pixels, "filenames": [b"x.png"] * len(labels)}
+    return pickle.dumps(content, protocol=2).replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
 
 
 def write_cifar(folder: Path, rng: np.random.Generator, count: int = 20) -> Path:
-    """CIFAR-10's seven files, each batch with `count` images."""
+    """CIFAR-10's seven files, each batch with `count` images; for a folder cifar-100-python, CIFAR-100's three."""
     folder.mkdir(parents=True)
-    for name in [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]:
+    fine = folder.name == "cifar-100-python"
+    batches = ["train", "test"] if fine else [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
+    classes = 100 if fine else 10
+    for name in batches:
         pixels = rng.integers(0, 256, (count, 3072), dtype=np.uint8)
-        (folder / name).write_bytes(cifar_batch(pixels, [number % 10 for number in range(count)]))
-    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": CIFAR_CLASSES}, protocol=2))
+        labels = [number % classes for number in range(count)]
+        (folder / name).write_bytes(cifar_batch(pixels, labels, "fine_labels" if fine else "labels"))
+    names = (
+        {"fine_label_names": [f"class{number}" for number in range(100)]} if fine else {"label_names": CIFAR_CLASSES}
+    )
+    (folder / ("meta" if fine else "batches.meta")).write_bytes(pickle.dumps(names, protocol=2))
     return folder
 
 
 def pack_cifar(folder: Path, archive: Path) -> Path:
     with tarfile.open(archive, "w:gz") as tar:
-        tar.add(folder, arcname="cifar-10-batches-py")
+        tar.add(folder, arcname=folder.name)
     return archive
+
+
+def write_svhn(folder: Path, rng: np.random.Generator, train: int = 60, test: int = 20) -> None:
+    """SVHN's two MATLAB files; the digit 0 has label 10."""
+    from scipy.io import savemat
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, count in (("train", train), ("test", test)):
+        pixels = rng.integers(0, 256, (32, 32, 3, count), dtype=np.uint8)
+        labels = (np.arange(count) % 10 + 1).astype(np.uint8)[:, None]
+        savemat(folder / f"{name}_32x32.mat", {"X": pixels, "y": labels})
+
+
+def write_published(data_dir: Path, dataset: str, rng: np.random.Generator, gz: bool = False) -> Path:
+    """A data set of torchvision's in its genuine files, with 60 or 100 training images."""
+    if dataset == "SVHN":
+        write_svhn(data_dir, rng)
+    elif dataset.startswith("CIFAR"):
+        write_cifar(data_dir / ("cifar-100-python" if dataset == "CIFAR100" else "cifar-10-batches-py"), rng)
+    else:
+        emnist = dataset == "EMNIST"
+        prefixes = ("emnist-balanced-train", "emnist-balanced-test") if emnist else ("train", "t10k")
+        write_idx(data_dir / dataset / "raw", rng, gz=gz, prefixes=prefixes)
+    return data_dir
+
+
+def md5_of(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def trust(monkeypatch: pytest.MonkeyPatch, dataset: str, data_dir: Path) -> None:
+    """Have the made files below `data_dir` taken for the published ones: torchvision knows their checksums."""
+    from torchvision import datasets
+
+    from src.data import readers
+
+    cls: Any = getattr(datasets, dataset)
+    if dataset == "SVHN":
+        rows = {
+            part: [url, name, md5_of(data_dir / name)]
+            for part, (url, name, _) in cls.split_list.items()
+            if part != "extra"
+        }
+        monkeypatch.setattr(cls, "split_list", rows)
+    elif dataset.startswith("CIFAR"):
+        folder = data_dir / cls.base_folder
+        for key in ("train_list", "test_list"):
+            monkeypatch.setattr(cls, key, [[name, md5_of(folder / name)] for name, _ in getattr(cls, key)])
+        monkeypatch.setattr(cls, "meta", {**cls.meta, "md5": md5_of(folder / cls.meta["filename"])})
+    else:
+        raw = data_dir / dataset / "raw"
+        for name in [name for name in readers.PLAIN_MD5 if name.startswith(f"{dataset}/")]:
+            monkeypatch.setitem(readers.PLAIN_MD5, name, md5_of(data_dir / name))
+        packed = [(name, md5_of(raw / name) if (raw / name).exists() else md5) for name, md5 in cls.resources]
+        monkeypatch.setattr(cls, "resources", packed)

@@ -12,7 +12,7 @@ from torch import nn
 
 from src.config.errors import UserError
 from src.data.images import ImageSet, has_dark_background
-from src.data.sample import read_mnist_sample
+from src.data.readers import read_mnist_sample
 from src.model.answers import Answers
 from src.model.predictor import Predictor, last_feature_maps
 from tests.conftest import results_of

@@ -11,9 +11,8 @@ from torch import Generator
 
 from src.config.schema import AugmentationConfig
 from src.data.augmentation import batch_affine, batch_crop, batch_flip, batch_normalize, batch_resize
-from src.data.datamodule import DataModule, measure
+from src.data.batches import BatchOrder, DataModule, measure, step_seed
 from src.data.images import ImageSet, Splits
-from src.data.order import BatchOrder, step_seed
 
 NONE: dict[str, Any] = {"flip": False, "crop": 0, "degrees": 0.0, "translate": 0.0, "scale": 0.0}
 

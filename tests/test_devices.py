@@ -39,11 +39,17 @@ def finish(command: list[str], in_tmp: Path, **environment: str) -> subprocess.C
     return subprocess.run(command, cwd=in_tmp, env=inherited, capture_output=True, text=True, timeout=240)
 
 
-def test_scores_are_those_of_one_process(door: Door, options: list[str], in_tmp: Path) -> None:
+def test_scores_are_those_of_one_process(
+    door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(in_tmp))
+    somebodys = in_tmp / "images-999999999-mine.pt"
+    somebodys.touch()
     shown = [text for text in options if text not in ("report=false", "callbacks=none")]
     process = start(in_tmp, *shown, "devices=2", "precision=32-true", "hydra.run.dir=r")
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
+    assert somebodys.exists(), "what lies in the temporary folder is not the run's to delete"
     results = results_of(in_tmp / "r")
     with (in_tmp / "r/metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["val/acc"]]

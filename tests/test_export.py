@@ -21,7 +21,7 @@ from torch.nn import functional
 from src.config import extras
 from src.config.errors import RunError, UserError
 from src.config.files import whole
-from src.data.sample import read_mnist_sample
+from src.data.readers import read_mnist_sample
 from src.model.build import images_of
 from src.model.predictor import Predictor
 from src.model.saved import load

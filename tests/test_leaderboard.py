@@ -22,11 +22,11 @@ from src.config.check import check
 from src.config.compose import compose, declared
 from src.config.errors import RunError, UserError
 from src.config.schema import TrainConfig
-from src.data.cifar import read_cifar10
 from src.data.image_folder import read_folder
-from tests.conftest import CIFAR_CLASSES, NARROW, ROOT, write_cifar, write_folder, write_idx
+from src.data.readers import read_torchvision
+from tests.conftest import CIFAR_CLASSES, NARROW, ROOT, trust, write_cifar, write_folder, write_idx
 
-ANY = "dataset.md5=null"  # made files have other checksums than the official ones
+ANY = "dataset.verify=false"  # made files have other checksums than the official ones
 
 
 class Tiny(nn.Module):
@@ -213,7 +213,7 @@ class TestMistakes:
         def noted(self: Any, images: Any, *arguments: Any) -> Any:
             name = "trained" if self.network.training else "scored"
             asked[name] = self.preparation.mean.tolist()
-            orders.append(images.places.tolist())
+            orders.append(images.indices.tolist())
             return answer(self, images, *arguments)
 
         monkeypatch.setattr(mistakes.Predictor, "answer", noted)
@@ -386,19 +386,22 @@ class TestLeaderboard:
         assert [seed for row, seed in whole if row.name == "never_eval"] == [1, 2, 3]
 
 
-def test_jpegs_are_cifar10_by_class_and_train_as_a_folder(in_tmp: Path, rng: np.random.Generator) -> None:
+def test_jpegs_are_cifar10_by_class_and_train_as_a_folder(
+    in_tmp: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_cifar(in_tmp / "cifar-10-batches-py", rng, count=20)
-    folder = jpeg.write(in_tmp, ANY)
+    trust(monkeypatch, "CIFAR10", in_tmp)
+    folder = jpeg.write(in_tmp)
     assert len(list((folder / "train" / "frog").glob("*.jpg"))) == 10
     assert len(list((folder / "test").glob("*/*.jpg"))) == 20
     source = read_folder(in_tmp, "auto", "cifar10-jpeg")
     assert source.classes == CIFAR_CLASSES
-    genuine = read_cifar10(in_tmp, "full", "cifar-10-batches-py", "cifar-10-python.tar.gz", [], None)
+    genuine = read_torchvision(in_tmp, "full", "CIFAR10")
     airplanes = genuine.train.images[genuine.train.labels == 0].float()
     difference = (source.train.images[source.train.labels == 0].float() - airplanes).abs().mean()
     assert 0 < float(difference) < 60  # noise is what JPEG keeps worst; another image of noise is 85 away
     with pytest.raises(UserError, match="is there already"):
-        jpeg.write(in_tmp, ANY)
+        jpeg.write(in_tmp)
 
 
 def test_pace_scores_both_on_the_same_images_while_the_clock_stands(
@@ -413,10 +416,9 @@ def test_pace_scores_both_on_the_same_images_while_the_clock_stands(
     theirs = pace.Clock()
     pace.tutorial(digits, theirs, patience=1e-9)
     assert len(theirs.curve) == 1
-    from src.data.idx import read_idx
     from src.data.images import split
 
-    ours = split(read_idx(digits, "full", "MNIST/raw", [str(n) for n in range(10)], [], None), 0.1, 1)
+    ours = split(read_torchvision(digits, "full", "MNIST", verify=False), 0.1, 1)
     train_set = published.images_of("mnist", digits)[0]
     assert torch.equal(pace.cut_as_ours(train_set).valid.images, ours.valid.images)
     assert theirs.reached(2.0) is None

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from src.config.check import check
 from src.config.compose import compose
 from src.config.schema import AugmentationConfig, TrainConfig
-from src.data.datamodule import DataModule
+from src.data.batches import DataModule
 from src.data.images import ImageSet, Splits
 from src.model import schedules
 from src.model.alexnet import AlexNet, fitting_sizes

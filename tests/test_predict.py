@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from src.data.sample import read_mnist_sample
+from src.data.readers import read_mnist_sample
 from src.model.predictor import Predictor
 from src.serving.image_files import find_images
 from tests.conftest import NARROW, Outcome, only_run, write_folder
@@ -67,7 +67,7 @@ class TestImages:
     def test_any_mode(
         self, in_tmp: Path, predictor: Predictor, digits: list[tuple[Image.Image, str]], mode: str
     ) -> None:
-        from src.data.decode import read_image
+        from src.data.image_folder import read_image
 
         image, digit = digits[3]
         if mode in ("I", "I;16"):
@@ -84,7 +84,7 @@ class TestImages:
     def test_bytes_of_native_size_reach_the_network_unchanged(
         self, in_tmp: Path, predictor: Predictor, digits: list[tuple[Image.Image, str]]
     ) -> None:
-        from src.data.decode import read_image
+        from src.data.image_folder import read_image
 
         digits[5][0].save(in_tmp / "a.png")
         assert (read_image(in_tmp / "a.png", 1, (28, 28))[0] == np.asarray(digits[5][0])).all()
@@ -104,7 +104,7 @@ class TestImages:
         assert row["predicted"] == digit
 
     def test_of_another_shape_the_middle_is_taken_undistorted(self, in_tmp: Path) -> None:
-        from src.data.decode import read_image
+        from src.data.image_folder import read_image
 
         ramp = np.tile(np.linspace(0, 255, 640).astype(np.uint8), (480, 1))
         Image.fromarray(ramp).save(in_tmp / "same.png")

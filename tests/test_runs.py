@@ -237,17 +237,16 @@ class TestStrangers:
         assert outcome.code == 2
         assert (in_tmp / "mine" / "empty").is_dir()
 
-    def test_checkpoint_does_not_say_what_is_downloaded(self, door: Door, in_tmp: Path) -> None:
-        from src.config.check import check
-        from src.config.folder import without_strange_mirrors
-        from src.config.schema import TrainConfig
-
-        config = OmegaConf.create(door("train", "dataset=cifar10", "--cfg", "job").out)
-        own = check(OmegaConf.to_container(config), TrainConfig).dataset  # type: ignore[arg-type]
-        assert without_strange_mirrors(own).arguments()["mirrors"] == own.arguments()["mirrors"] != []
-        config.dataset.archive = "sitecustomize.py"
-        crafted = check(OmegaConf.to_container(config), TrainConfig).dataset  # type: ignore[arg-type]
-        assert without_strange_mirrors(crafted).arguments()["mirrors"] == []
+    def test_checkpoint_does_not_say_what_is_downloaded(self, door: Door, run: Path) -> None:
+        content = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+        content["about"]["config"]["dataset"] |= {
+            "_target_": "src.data.readers.read_torchvision",
+            "dataset": "https://example.org/digits",
+        }
+        torch.save(content, run / "crafted.ckpt")
+        outcome = door("eval", f"checkpoint={run}/crafted.ckpt")
+        assert outcome.code == 2
+        assert "dataset.dataset=https://example.org/digits: expected 'MNIST', 'FashionMNIST'" in outcome.err
 
     def test_weights_of_another_network_are_named(self, door: Door, run: Path, in_tmp: Path) -> None:
         content = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
@@ -317,11 +316,11 @@ class TestBadData:
     def test_damaged_idx_file(self, door: Door, in_tmp: Path, rng: Any) -> None:
         raw = write_idx(in_tmp / "data" / "MNIST" / "raw", rng)
         (raw / "train-images-idx3-ubyte").write_bytes(b"")
-        assert "wrong checksum" in self.refused(door, in_tmp)
+        assert "its checksum is wrong" in self.refused(door, in_tmp)
 
     def test_own_idx_files_are_read_without_checksums(self, door: Door, in_tmp: Path, rng: Any) -> None:
         write_idx(in_tmp / "data" / "MNIST" / "raw", rng, train=200, test=40)
-        assert door("train", *SHORT, "dataset.md5=null").code == 0
+        assert door("train", *SHORT, "dataset.verify=false").code == 0
         results = results_of(only_run(in_tmp))
         assert results["dataset"]["source"] == "full"
         assert (results["train"]["images"], results["test"]["images"]) == (180, 40)
@@ -488,30 +487,33 @@ def test_every_option_of_every_group_trains(
 
 @pytest.mark.parametrize("name", [file.stem for file in sorted((CONFIGS / "dataset").glob("*.yaml"))])
 def test_every_dataset_names_a_reader_that_takes_its_config(door: Door, in_tmp: Path, name: str) -> None:
-    outcome = door("train", *SHORT, f"dataset={name}", "data_dir=none", "dataset.source=full", *no_mirrors(name))
+    outcome = door("train", *SHORT, f"dataset={name}", "data_dir=none", "dataset.source=full", *offline(name))
     assert outcome.code == 2
     assert "none" in outcome.err, "each says where it looked"
     assert "Put " in outcome.err or "Set data_dir" in outcome.err
 
 
-def no_mirrors(name: str) -> list[str]:
-    return ["dataset.mirrors=[]"] if "mirrors" in OmegaConf.load(CONFIGS / "dataset" / f"{name}.yaml") else []
+def offline(name: str) -> list[str]:
+    return ["dataset.download=false"] if "dataset" in OmegaConf.load(CONFIGS / "dataset" / f"{name}.yaml") else []
 
 
 @pytest.mark.parametrize("name", [file.stem for file in sorted((CONFIGS / "experiment").glob("*.yaml"))])
-def test_every_recipe_trains_and_evaluates(door: Door, in_tmp: Path, name: str, images_folder: Path, rng: Any) -> None:
+def test_every_recipe_trains_and_evaluates(
+    door: Door, in_tmp: Path, name: str, images_folder: Path, rng: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dataset = OmegaConf.load(CONFIGS / "experiment" / f"{name}.yaml").defaults[0]["override /dataset"]
     if dataset == "cifar10":
-        from tests.conftest import write_cifar
+        from tests.conftest import trust, write_cifar
 
         write_cifar(in_tmp / "data" / "cifar-10-batches-py", rng)
-        given = ["dataset.md5=null"]
+        trust(monkeypatch, "CIFAR10", in_tmp / "data")
+        given = ["dataset.source=full"]
     elif dataset == "cifar10_jpeg":
         write_folder(in_tmp / "data" / "cifar10-jpeg", classes=10, count=4, size=32)
         given = ["dataset.source=full"]
     elif dataset == "fashion_mnist":
         write_idx(in_tmp / "data" / "FashionMNIST" / "raw", rng)
-        given = ["dataset.md5=null"]
+        given = ["dataset.verify=false"]
     else:
         given = ["dataset.source=sample"]
     limits = [f"trainer.limit_{part}_batches=2" for part in ("train", "val", "test")]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import re
 import subprocess
 import sys
@@ -24,8 +23,7 @@ from torchvision.transforms.v2 import functional as reference
 
 from src.config.cli import importing
 from src.data.images import ImageSet, Source, Splits, split
-from src.data.sample import read_mnist_sample
-from src.data.shared import VARIABLE, read_once
+from src.data.readers import read_mnist_sample
 from src.model.alexnet import AlexNet
 from src.model.hardware import flops_per_image
 from tests.conftest import ROOT, SHORT, Outcome, only_run, results_of, write_idx
@@ -122,7 +120,13 @@ class TestCounts:
         def waits(batches: int) -> int:
             with Calls() as calls:
                 outcome = door(
-                    *("train", "dataset=mnist", "dataset.md5=null", "data_dir=digits", f"hydra.run.dir=run{batches}"),
+                    *(
+                        "train",
+                        "dataset=mnist",
+                        "dataset.verify=false",
+                        "data_dir=digits",
+                        f"hydra.run.dir=run{batches}",
+                    ),
                     *(f"trainer.limit_train_batches={batches}", "trainer.log_every_n_steps=3", *SHORT),
                 )
             assert outcome.code == 0, outcome.err
@@ -163,40 +167,6 @@ class TestCounts:
             pages = Path(f"/proc/{worker.pid}/smaps_rollup").read_text()
             own = sum(int(size) for size in re.findall(r"^Private_\w+:\s+(\d+) kB", pages, re.MULTILINE)) * 1024
             assert own < part.store.nbytes / 2
-
-    def test_two_processes_read_once_and_map_one_file(self, tmp_path: Path) -> None:
-        code = f"""
-import sys, torch
-from pathlib import Path
-from src.data.images import ImageSet, Source
-from src.data.shared import VARIABLE, read_once
-def read():
-    with open({str(tmp_path / "reads")!r}, "a") as file:
-        file.write("read ")
-    return Source(ImageSet(torch.full((9, 1, 4, 4), 7, dtype=torch.uint8), torch.arange(9) % 3), list("abc"), "full")
-source = read_once(read)
-print(int(source.train.store.sum()), source.classes, source.test, flush=True)
-print("images-" in open("/proc/self/maps").read() if sys.platform == "linux" else True, flush=True)
-sys.stdin.read()
-"""
-        start = [sys.executable, "-c", code]
-        inherited = {**os.environ, "LOCAL_RANK": "1", VARIABLE: str(tmp_path / "images-0-of-the-first.pt")}
-        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
-        pipes["env"] = inherited
-        jobs = [subprocess.Popen(start, **pipes) for _ in range(2)]
-        for job in jobs:
-            assert job.stdout is not None
-            assert [job.stdout.readline().strip() for _ in range(2)] == ["1008 ['a', 'b', 'c'] None", "True"]
-        assert (tmp_path / "reads").read_text() == "read "
-        for job in jobs:
-            job.communicate("")
-
-    def test_run_finds_nothing_of_another(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv(VARIABLE, "left by another run")
-        for value in (3, 5):
-            part = ImageSet(torch.full((4, 1, 2, 2), value, dtype=torch.uint8), torch.arange(4) % 2)
-            source = read_once(lambda part=part: Source(part, ["a", "b"], "full"))  # type: ignore[misc]
-            assert int(source.train.store[0, 0, 0, 0]) == value
 
     @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator is Linux's")
     def test_memory_of_one_step_serves_the_next(self) -> None:
@@ -273,7 +243,7 @@ class TestLimit:
 
 def test_profile_writes_a_trace_and_a_table_of_costs(door: Door, in_tmp: Path, rng: Any) -> None:
     write_idx(in_tmp / "data/MNIST/raw", rng, train=100)
-    outcome = door("train", "dataset=mnist", "dataset.md5=null", "trainer=profile", *SHORT)
+    outcome = door("train", "dataset=mnist", "dataset.verify=false", "trainer=profile", *SHORT)
     assert outcome.code == 0, outcome.err
     folder = only_run(in_tmp) / "profile"
     events = json.loads((folder / "trace.json").read_text())["traceEvents"]

@@ -25,11 +25,10 @@ from src.config.check import check
 from src.config.compose import compose, declared, refuse_several
 from src.config.errors import UserError
 from src.config.schema import TrainConfig
-from src.data.cifar import read_cifar10
-from src.data.idx import parse_idx
 from src.data.image_folder import read_folder
+from src.data.readers import read_torchvision
 from src.model import saved as checkpoint
-from tests.conftest import SHORT, Outcome, cifar_batch, idx_bytes, write_cifar, write_folder
+from tests.conftest import SHORT, Outcome, cifar_batch, idx_bytes, trust, write_cifar, write_folder, write_idx
 
 Door = Callable[..., Outcome]
 
@@ -68,10 +67,10 @@ class TestCheckpoints:
             ("model", "torch.nn.Linear"),
             ("model", "src.config.cli.launch"),
             ("model", "src.model.classifier.Classifier"),
-            ("dataset", "src.data.download.fetch"),
-            ("dataset", "src.data.cifar._extract"),
+            ("dataset", "src.data.fetching.fetch"),
+            ("dataset", "src.data.readers._idx"),
             ("dataset", "src.model.provenance._git"),
-            ("dataset", "src.data.cifar.pickle.loads"),
+            ("dataset", "src.data.readers.gzip.open"),
             ("optimizer", "torch.optim.lr_scheduler.StepLR"),
             ("optimizer", "torch.optim.optimizer.warnings.warn"),
             ("optimizer", "torch.optim.swa_utils.AveragedModel"),
@@ -99,7 +98,7 @@ class TestCheckpoints:
         )
         assert outcome.code == 2
         assert f"dataset.{key}={value}: expected a path below data_dir" in outcome.err
-        outcome = door("train", "dataset=cifar10", f"dataset.archive='{value}'")
+        outcome = door("train", "dataset=cifar10_jpeg", f"dataset.folder='{value}'")
         assert outcome.code == 2
         assert "expected a path below data_dir" in outcome.err
 
@@ -185,63 +184,58 @@ class TestCheckpoints:
         assert isinstance(found, checkpoint.Checkpoint) or found.startswith("refused: checkpoint=")
 
 
-class TestArchives:
-    def test_nothing_escapes_and_nothing_strange_is_unpacked(self, tmp_path: Path, rng: np.random.Generator) -> None:
+class TestPublishedFiles:
+    def test_no_archive_but_the_published_one_is_unpacked(self, tmp_path: Path, rng: np.random.Generator) -> None:
         batches = write_cifar(tmp_path / "b", rng)
         outside = tmp_path / "outside"
         outside.write_text("mine")
-        with tarfile.open(tmp_path / "cifar-10-python.tar.gz", "w:gz") as tar:
+        data = tmp_path / "data"
+        data.mkdir()
+        with tarfile.open(data / "cifar-10-python.tar.gz", "w:gz") as tar:
             for path in batches.iterdir():
                 tar.add(path, arcname=f"../../{path.name}")
             for name, kind in (("data_batch_1", tarfile.SYMTYPE), ("test_batch", tarfile.LNKTYPE)):
-                link = tarfile.TarInfo(f"x/{name}")
+                link = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
                 link.type, link.linkname = kind, str(outside)
                 tar.addfile(link)
             tar.addfile(tarfile.TarInfo("/tmp/evil"), io.BytesIO())
-        data = tmp_path / "data"
-        data.mkdir()
-        (tmp_path / "cifar-10-python.tar.gz").rename(data / "cifar-10-python.tar.gz")
-        found = read_cifar10(data, "auto", "c", "cifar-10-python.tar.gz", [], None)
-        assert len(found.train) == 100
-        assert {path.name for path in (data / "c").iterdir()} == {path.name for path in batches.iterdir()}
-        assert all(path.is_file() and not path.is_symlink() for path in (data / "c").iterdir())
+        with pytest.raises(UserError, match=r"cifar-10-python\.tar\.gz has the wrong checksum"):
+            read_torchvision(data, "auto", "CIFAR10", download=False)
+        assert [path.name for path in data.iterdir()] == ["cifar-10-python.tar.gz"]
         assert outside.read_text() == "mine"
         assert {path.name for path in tmp_path.iterdir()} == {"b", "outside", "data"}
-
-    def test_a_member_that_is_too_large_is_not_unpacked(self, tmp_path: Path, rng: np.random.Generator) -> None:
-        batches = write_cifar(tmp_path / "b", rng)
-        with (batches / "data_batch_3").open("ab") as file:
-            file.truncate(100 << 20)  # zeros, which pack to nothing
-        with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as tar:
-            tar.add(batches, arcname="c")
-        with pytest.raises(UserError, match="lacks data_batch_3"):
-            read_cifar10(tmp_path, "auto", "c", "a.tar.gz", [], None)
 
     def test_pickles_are_not_read_before_their_checksum_fits(
         self, tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        write_cifar(tmp_path / "c", rng)
+        write_cifar(tmp_path / "cifar-10-batches-py", rng)
 
         def read(*arguments: Any, **options: Any) -> None:
             raise AssertionError("a pickle was read")
 
-        monkeypatch.setattr("src.data.cifar._ArraysOnly", read)
-        with pytest.raises(UserError, match=r"batches\.meta has the wrong checksum"):
-            read_cifar10(tmp_path, "auto", "c", "a.tar.gz", [], {"batches.meta": "0" * 32})
+        monkeypatch.setattr(pickle, "load", read)
+        with pytest.raises(UserError, match=r"data_batch_1 has the wrong checksum"):
+            read_torchvision(tmp_path, "auto", "CIFAR10", download=False)
+        trust(monkeypatch, "CIFAR10", tmp_path)
+        with pytest.raises(UserError, match="a pickle was read"):
+            read_torchvision(tmp_path, "auto", "CIFAR10", download=False)
 
     @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.binary(max_size=200), st.integers(0, 400), st.booleans())
     def test_batches_of_any_bytes_are_refused_in_words(
         self, tmp_path: Path, noise: bytes, place: int, appended: bool
     ) -> None:
-        folder = tmp_path / "c"
+        folder = tmp_path / "cifar-10-batches-py"
         if not folder.exists():
             write_cifar(folder, np.random.default_rng(0))
         whole = cifar_batch(np.zeros((2, 3072), np.uint8), [0, 1])
-        made = noise if appended else whole[:place] + noise + whole[place + len(noise) :]
-        (folder / "data_batch_1").write_bytes(made)
-        found = made_of(lambda: len(read_cifar10(tmp_path, "auto", "c", "a.tar.gz", [], None).train))
-        assert found == 82 or "data_batch_1" in found
+        (folder / "data_batch_1").write_bytes(whole)
+        with pytest.MonkeyPatch.context() as patch:
+            trust(patch, "CIFAR10", tmp_path)
+            made = noise if appended else whole[:place] + noise + whole[place + len(noise) :]
+            (folder / "data_batch_1").write_bytes(made)
+            found = made_of(lambda: len(read_torchvision(tmp_path, "auto", "CIFAR10", download=False).train))
+        assert found == 82 if made == whole else "data_batch_1 has the wrong checksum" in found
 
 
 def png(width: int, height: int) -> bytes:
@@ -309,33 +303,48 @@ class TestImages:
 
 
 class TestFuzz:
+    @pytest.fixture(scope="class")
+    def digits(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """A folder whose training images are replaced by what is tried."""
+        folder = tmp_path_factory.mktemp("digits")
+        write_idx(folder / "MNIST/raw", np.random.default_rng(0), train=3)
+        return folder
+
     @settings(max_examples=500, deadline=None)
     @given(st.binary(max_size=300))
-    def test_any_bytes_are_an_idx_file_or_are_refused(self, content: bytes) -> None:
-        self.parse(content)
+    def test_any_bytes_are_an_idx_file_or_are_refused(self, digits: Path, content: bytes) -> None:
+        self.parse(digits, content)
 
     @settings(max_examples=500, deadline=None)
     @given(st.sampled_from([1, 3]), st.lists(st.integers(0, 2**32 - 1), max_size=4), st.binary(max_size=60))
-    def test_any_announced_size_is_held_against_the_file(self, rank: int, shape: list[int], pixels: bytes) -> None:
-        self.parse(b"\x00\x00\x08" + bytes([rank]) + struct.pack(f">{len(shape)}I", *shape) + pixels)
+    def test_any_announced_size_is_held_against_the_file(
+        self, digits: Path, rank: int, shape: list[int], pixels: bytes
+    ) -> None:
+        self.parse(digits, b"\x00\x00\x08" + bytes([rank]) + struct.pack(f">{len(shape)}I", *shape) + pixels)
 
     @settings(max_examples=200, deadline=None)
-    @given(st.integers(0, 100), st.binary(max_size=8), st.integers(0, 100))
-    def test_a_damaged_file_is_refused_or_has_its_size(self, place: int, noise: bytes, end: int) -> None:
-        whole = idx_bytes(np.zeros((3, 5, 5)))
-        self.parse((whole[:place] + noise + whole[place + len(noise) :])[: end or None])
+    @given(st.integers(0, 3000), st.binary(max_size=8), st.integers(0, 3000))
+    def test_a_damaged_file_is_refused_or_has_its_size(self, digits: Path, place: int, noise: bytes, end: int) -> None:
+        whole = idx_bytes(np.zeros((3, 28, 28)))
+        self.parse(digits, (whole[:place] + noise + whole[place + len(noise) :])[: end or None])
 
-    def parse(self, content: bytes) -> None:
+    def test_sizes_whose_product_overflows_are_refused(self, digits: Path) -> None:
+        shape = (2**16, 2**24, 2**24)  # 2 ** 64 bytes, which as a 64-bit number are none
+        self.parse(digits, idx_bytes(np.zeros((0, 0, 0)))[:4] + struct.pack(">3I", *shape) + bytes(16))
+
+    def parse(self, digits: Path, content: bytes) -> None:
+        (digits / "MNIST/raw/train-images-idx3-ubyte").write_bytes(content)
         tracemalloc.start()
-        found = made_of(lambda: parse_idx(content, "it"))
+        found = made_of(lambda: read_torchvision(digits, "full", "MNIST", verify=False, download=False))
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert most < 2 * len(content) + 20_000
-        if isinstance(found, torch.Tensor):
-            assert found.dtype == torch.uint8
-            assert found.numel() == len(content) - 4 - 4 * found.ndim
+        assert most < 2 * len(content) + 100_000
+        if isinstance(found, str):
+            assert found.startswith(f"refused: {digits}/MNIST/raw")
+            assert "Delete it" in found or "Delete its files" in found
         else:
-            assert found.startswith("refused: it is ")
+            assert found.train.images.shape == (3, 1, 28, 28)
+            assert len(content) == 16 + 3 * 28 * 28
 
     @pytest.fixture(scope="class")
     def plain(self) -> dict[str, Any]:

@@ -20,35 +20,36 @@ LIMIT_SEED = 0  # and so that they have the same few to learn from
 class ImageSet:
     """N labelled images, which lie in a `store` uint8 (M, C, H, W) that other sets may share.
 
-    `labels` int64 (N,) are theirs; `places` int64 (N,) says where each lies, None that the store is theirs in its
-    order. So a set is cut into others without a pixel being copied.
+    `labels` int64 (N,) are theirs; `indices` int64 (N,) says where in the store each lies, None that it is theirs in
+    its order. So a set is cut into others without a pixel being copied.
     """
 
     store: Tensor
     labels: Tensor
-    places: Tensor | None = None
+    indices: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, indices: Tensor | list[int]) -> ImageSet:
-        places = torch.arange(len(self)) if self.places is None else self.places
-        return ImageSet(self.store, self.labels[indices], places[indices])
+        return ImageSet(self.store, self.labels[indices], self._stored(torch.arange(len(self)))[indices])
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """(N, C, H, W)"""
-        _, channels, height, width = self.store.shape
-        return len(self), channels, height, width
+        return len(self), self.store.shape[1], self.store.shape[2], self.store.shape[3]
 
     @property
     def images(self) -> Tensor:
         """uint8 (N, C, H, W), a copy if the store holds others too: for the few, not for a data set."""
-        return self.store if self.places is None else self.store[self.places]
+        return self.store if self.indices is None else self.store[self.indices]
 
     def fetch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """A batch, uint8 (B, C, H, W) and int64 (B,), in one indexing call."""
-        return self.store[indices if self.places is None else self.places[indices]], self.labels[indices]
+        return self.store[self._stored(indices)], self.labels[indices]
+
+    def _stored(self, indices: Tensor) -> Tensor:
+        return indices if self.indices is None else self.indices[indices]
 
 
 @dataclass(frozen=True)
@@ -79,21 +80,22 @@ class Splits:
 
     @property
     def nbytes(self) -> int:
-        """Of all stores, each counted once."""
-        stores = {part.store.data_ptr(): part.store for part in (self.train, self.valid, self.test)}
-        return sum(store.nbytes for store in stores.values())
+        return sum(store.nbytes for store in self.stores.values())
 
     def to(self, device: torch.device) -> Splits:
         """The same on `device`, with stores that stay shared."""
-        moved: dict[int, Tensor] = {}
+        moved = {key: store.to(device) for key, store in self.stores.items()}
 
         def move(part: ImageSet) -> ImageSet:
-            key = part.store.data_ptr()
-            store = moved[key] = moved[key] if key in moved else part.store.to(device)
-            places = None if part.places is None else part.places.to(device)
-            return ImageSet(store, part.labels.to(device), places)
+            indices = None if part.indices is None else part.indices.to(device)
+            return ImageSet(moved[part.store.data_ptr()], part.labels.to(device), indices)
 
-        return Splits(move(self.train), move(self.valid), move(self.test), self.classes, self.origin)
+        return replace(self, train=move(self.train), valid=move(self.valid), test=move(self.test))
+
+    @property
+    def stores(self) -> dict[int, Tensor]:
+        """Each once."""
+        return {part.store.data_ptr(): part.store for part in (self.train, self.valid, self.test)}
 
 
 def has_dark_background(images: ImageSet) -> bool:
@@ -107,11 +109,9 @@ def has_dark_background(images: ImageSet) -> bool:
 
 def checksum(splits: Splits) -> str:
     """SHA-256 of all pixels and labels and of the way in which they are cut, in hexadecimal."""
-    digest = hashlib.sha256()
-    stores = {part.store.data_ptr(): part.store for part in (splits.train, splits.valid, splits.test)}
-    tensors = list(stores.values())
+    digest, tensors = hashlib.sha256(), list(splits.stores.values())
     for part in (splits.train, splits.valid, splits.test):
-        tensors += [part.labels] if part.places is None else [part.labels, part.places]
+        tensors += [part.labels] if part.indices is None else [part.labels, part.indices]
     for tensor in tensors:
         digest.update(repr(tuple(tensor.shape)).encode())
         digest.update(tensor.contiguous().numpy().data)

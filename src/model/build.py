@@ -14,7 +14,7 @@ from torch import nn
 
 from src.config.errors import UserError
 from src.config.schema import Component, DatasetConfig, OptimizerConfig, TrainConfig
-from src.data.datamodule import DataModule, measure
+from src.data.batches import DataModule, measure
 from src.data.images import Source, Splits, checksum, limited, split
 from src.model.classifier import Classifier
 from src.model.hardware import Hardware

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from src.data.order import Batch, step_seed
+from src.data.batches import Batch, step_seed
 from src.model.saved import ABOUT, About
 
 PHASES = ("train", "val", "test")

