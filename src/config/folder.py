@@ -24,6 +24,7 @@ from src.config.schema import CONFIGS, DashboardConfig, DatasetConfig, LoggerCon
 RUNS = Path("logs")
 LOCK = ".lock"
 ERROR = "error.txt"  # what a run of a sweep ended with
+PRUNED = "pruned.txt"  # why a search has ended a trial
 
 # what may differ between a run and its continuation; all else would make it another run
 FREE = {
@@ -88,6 +89,8 @@ def is_alive(folder: Path) -> bool:
 def lock(run: Run) -> Iterator[None]:
     """Keep other processes out of a run's folder; the kernel lets them in again when this one ends.
 
+    A search that holds the folder of a trial may take it once more, for the run.
+
     Raises:
         UserError: another process works there.
     """
@@ -95,7 +98,7 @@ def lock(run: Run) -> Iterator[None]:
         yield
         return
     run.folder.mkdir(parents=True, exist_ok=True)
-    held = FileLock(run.folder / LOCK)
+    held = FileLock(run.folder / LOCK, is_singleton=True)
     try:
         held.acquire(timeout=0)
     except Timeout as error:
@@ -105,7 +108,8 @@ def lock(run: Run) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):  # the folder may be gone or read-only; Windows removes no file that is open
-            (run.folder / LOCK).unlink()
+            if held.lock_counter == 1:
+                (run.folder / LOCK).unlink()
         held.release()
 
 

@@ -183,12 +183,14 @@ def _changes(folder: Path, sweep: Sweep) -> list[str]:
 
 def show(folder: Path) -> bool:
     """Write and show the table of a sweep, at its end or before; whether all of its runs are finished."""
-    from src.results.table import Summary
+    from src.results.table import Table
 
-    summary = Summary(folder)
-    summary.save()
-    summary.show()
-    return all(row.state == "finished" for row in summary.rows)
+    definition = read_definition(folder)
+    options = {name: values_of(overrides) for name, overrides in definition["runs"].items()}
+    table = Table(folder, options, definition["command"])
+    table.save()
+    table.show()
+    return not table.unfinished
 
 
 def values_of(overrides: list[str]) -> dict[str, str]:
