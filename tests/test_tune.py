@@ -249,6 +249,7 @@ class TestSearch:
         journal = in_tmp / "logs/tune/n0/study.journal"
         with journal.open("a") as file:
             file.write('{"op_code": 4, "wor')  # as a kill leaves it
+        (journal.parent / "study.journal.lock").touch()  # likewise
         outcome = door("tune", *options, "n_trials=2", "name=n0")
         assert outcome.code == 0, outcome.err
         study = optuna.load_study(study_name="n0", storage=open_storage(journal.parent, None))
@@ -287,4 +288,7 @@ class TestWrong:
         assert "was begun with model.dropout=0.5, and this command says model.dropout=0.1" in fixed.err
         space = door("tune", *options, "n_trials=1", "batch_size=4,8")
         assert space.code == 2
-        assert "was begun with search.batch_size=choice(32, 64, 128), and this command says search.batch_size=4,8" in space.err
+        assert (
+            "was begun with search.batch_size=choice(32, 64, 128), and this command says search.batch_size=4,8"
+            in space.err
+        )

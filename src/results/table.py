@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,6 @@ from src.config.files import write_text
 from src.config.folder import ERROR, PRUNED, is_alive, is_finished
 
 TRIALS = "trials.csv"  # of a search
-STATES = ("finished", "pruned", "failed", "running", "interrupted", "waiting")
 RESULTS = {
     "val_accuracy": float,
     "test_accuracy": float,
@@ -29,6 +29,7 @@ RESULTS = {
     "command": str,
     "error": str,
 }
+NUMBERS = ("runs", "val acc, %", "test acc, %", "training")  # columns of what is shown
 SHOWN = 20  # rows on the screen
 
 Options = Mapping[str, Mapping[str, str]]
@@ -51,7 +52,7 @@ class Table:
         self.folder, self._command, self._search = folder, command, search
         every = dict.fromkeys(key for found in options.values() for key in found)  # in the order of the command
         self.varied = [key for key in every if search or len({found.get(key) for found in options.values()}) > 1]
-        self.keys = [key for key in self.varied if search or key != "seed"]
+        self.keys = ["run", *self.varied] if search else [key for key in self.varied if key != "seed"]
         rows = [{"run": name, **found, **_read(folder / name)} for name, found in options.items()]
         runs = pd.DataFrame(rows, columns=["run", "state", *self.varied, *RESULTS])
         texts = dict.fromkeys(["run", "state", *self.varied, "command", "error"], "")
@@ -83,21 +84,19 @@ class Table:
 
     @property
     def best_command(self) -> str:
-        """What trains with the best options; a search's trials leave the test set out, and so do their commands."""
-        if self.best is None or not self._search:
-            return "" if self.best is None else self.best.command
-        return shlex.join(["python", "-m", "src.train", "--config-dir", str(self.folder), "experiment=best"])
+        """What trains with the best options; a search's trials leave out the test."""
+        words = ["python", "-m", "src.train", "--config-dir", str(self.folder), "experiment=best"]
+        return "" if self.best is None else shlex.join(words) if self._search else self.best.command
 
     @property
     def groups(self) -> pd.DataFrame:
         """A row for each setting or trial, the best first: means and sample standard deviations."""
         scored = self.runs[self.runs.state.isin(["finished", "pruned"])]
-        by = "run" if self._search else self.keys or scored.state
-        columns = {key: (key, "first") for key in ("run", "state", *self.keys)}
-        columns |= {"runs": ("run", "size"), "epochs": ("epochs", "max"), "seconds": ("seconds", "mean")}
+        columns = {key: (key, "first") for key in ("state", *self.keys)}
+        columns |= {"runs": ("run", "size"), "seconds": ("seconds", "mean")}
         for split in ("val", "test"):
             columns |= {split: (f"{split}_accuracy", "mean"), f"{split}_std": (f"{split}_accuracy", "std")}
-        groups = scored.groupby(by, sort=False).agg(**columns).reset_index(drop=True)
+        groups = scored.groupby(self.keys or scored.state, sort=False).agg(**columns).reset_index(drop=True)
         return groups.sort_values("val", ascending=False, kind="stable")
 
     def save(self) -> None:
@@ -106,7 +105,7 @@ class Table:
         if (self.runs.state != "waiting").any():
             from src.results.figures.runs import save_curves, save_values  # draw with matplotlib
 
-            save_curves(self.folder, self.runs, self.keys)
+            save_curves(self.folder, self.runs, self.keys[:1] if self._search else self.keys)
             if self.varied and self.best is not None:
                 save_values(self.folder, self.runs, self.varied)
         write_text(self.folder / "summary.md", self._document())
@@ -117,18 +116,11 @@ class Table:
     def show(self) -> None:
         """Print the groups, what failed, and the command of the best."""
         out = Console(highlight=False)
-        say = partial(out.print, markup=False, soft_wrap=True)  # a path in square brackets is no markup
+        say = partial(out.print, markup=False, soft_wrap=True)
+        say(f"\n{self._counted()}")
         cells = self._cells()
-        if cells.empty:
-            say(self._counted())
-        else:
-            grid = Grid(box=box.SIMPLE, title=Text(self._counted()))
-            for title in cells:
-                numeric = title not in self._titles
-                grid.add_column(Text(title), justify="right" if numeric else "left", no_wrap=numeric)
-            for row in cells.head(SHOWN).itertuples(index=False):
-                grid.add_row(*map(Text, row))
-            out.print(grid)
+        if not cells.empty:
+            out.print(_grid(cells.head(SHOWN)))
         if len(cells) > SHOWN:
             say(f"and {len(cells) - SHOWN} more in {self.folder / 'summary.md'}")
         for run in self.runs[self.runs.error != ""].itertuples():
@@ -138,51 +130,37 @@ class Table:
         say(f"table and pictures: {shlex.quote(str(self.folder))}")
 
     def _counted(self) -> str:
-        counts = self.runs.state.value_counts()
-        words = ", ".join(f"{counts[state]} {state}" for state in STATES if state in counts)
+        words = ", ".join(f"{count} {state}" for state, count in self.runs.state.value_counts(sort=False).items())
         return f"{len(self.runs)} runs: {words}; {_time(self.runs.seconds.sum())} of training"
 
     def _cells(self) -> pd.DataFrame:
         """The groups as text."""
         groups = self.groups
         columns = {key: groups[key].map(_short) for key in self.keys}
+        accuracy = {
+            f"{split} acc, %": list(map(_spread, groups[split], groups[f"{split}_std"])) for split in ("val", "test")
+        }
         if self._search:
-            columns = {"run": groups.run, "state": groups.state, **columns, "epochs": groups.epochs.astype(str)}
-        else:
-            columns["runs"] = groups.runs.astype(str)
-        for split in ("val", "test")[: 1 if self._search else 2]:
-            pairs = zip(groups[split], groups[f"{split}_std"], strict=True)
-            columns[f"{split} acc, %"] = [_spread(*pair) for pair in pairs]
-        return pd.DataFrame(columns | {"training": groups.seconds.map(_time)})
-
-    @property
-    def _titles(self) -> list[str]:
-        """The columns that are no numbers."""
-        return ["run", "state", "error", *self.keys]
+            del accuracy["test acc, %"]
+            return pd.DataFrame({**columns, "state": groups.state, **accuracy})
+        runs, seconds = groups.runs.astype(str), groups.seconds.map(_time)
+        return pd.DataFrame({**columns, "runs": runs, **accuracy, "training": seconds})
 
     def _document(self) -> str:
         lines = [f"# {self.folder.name}", "", *([f"    {self._command}", ""] if self._command else [])]
-        lines += [f"{self._counted()}.", "", *self._markdown(self._cells()), ""]
-        lines += [
-            "Accuracy: mean ± standard deviation over runs that differ in their seed alone, best on validation first."
-        ]
+        lines += [f"{self._counted()}.", "", *_markdown(self._cells())]
+        if not self._search:
+            words = "mean ± standard deviation over runs that differ in their seed alone. Training: mean wall time."
+            lines += ["", f"Accuracy: {words}"]
         if self.best_command:
-            lines += ["", "The best run by validation accuracy:", "", f"    {self.best_command}"]
+            words = "Train with the best options, and test" if self._search else "The best run by validation accuracy"
+            lines += ["", f"{words}:", "", f"    {self.best_command}"]
         rest = self.runs[~self.runs.state.isin(["finished", "pruned"])]
         if not rest.empty:
-            lines += ["", *self._markdown(rest[["run", "state", "error"]])]
+            lines += ["", *_markdown(rest[["run", "state", "error"]])]
         for path in sorted(self.folder.glob("*.png")):
             lines += ["", f"![{path.stem}]({path.name})"]
         return "\n".join(lines) + "\n"
-
-    def _markdown(self, cells: pd.DataFrame) -> list[str]:
-        """The lines of a table; pandas would need the package tabulate for it."""
-        rows = [
-            list(cells),
-            ["---" if title in self._titles else "---:" for title in cells],
-            *cells.to_numpy().tolist(),
-        ]
-        return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -191,27 +169,46 @@ def _read(folder: Path) -> dict[str, Any]:
         return {"state": "running"}
     if (folder / ERROR).exists():
         return {"state": "failed", "error": " ".join((folder / ERROR).read_text(encoding="utf-8").split())}
-    if is_finished(folder):
-        try:
+    try:
+        if is_finished(folder):
             return {"state": "finished", **_outcome(folder)}
-        except (ValueError, KeyError, TypeError) as error:
-            return {"state": "failed", "error": f"results.json can't be read: {error!r}"}
-    if (folder / PRUNED).exists():
-        scores = pd.read_csv(folder / "metrics.csv").dropna(subset="val/acc")
-        return {"state": "pruned", "val_accuracy": scores["val/acc"].max(), "epochs": scores.epoch.max() + 1}
+        if (folder / PRUNED).exists():
+            scores = pd.read_csv(folder / "metrics.csv").dropna(subset="val/acc")
+            return {"state": "pruned", "val_accuracy": scores["val/acc"].max(), "epochs": scores.epoch.max() + 1}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        name = "results.json" if is_finished(folder) else "metrics.csv"
+        return {"state": "failed", "error": f"{name} can't be read: {error!r}"}
     return {"state": "interrupted" if (folder / "config.yaml").exists() else "waiting"}
 
 
 def _outcome(folder: Path) -> dict[str, Any]:
     outcome = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    test, train = outcome["test"], outcome["train"]
-    return {
-        "val_accuracy": outcome["val"]["accuracy"],
-        "test_accuracy": test and test["accuracy"],
-        "epochs": train["epochs"],
-        "seconds": train["seconds"],
-        "command": outcome["command"],
-    }
+    accuracies = {f"{split}_accuracy": outcome[split] and outcome[split]["accuracy"] for split in ("val", "test")}
+    train = outcome["train"]
+    return {**accuracies, "epochs": train["epochs"], "seconds": train["seconds"], "command": outcome["command"]}
+
+
+def _grid(cells: pd.DataFrame) -> Grid:
+    """For the screen; text in square brackets is no markup."""
+    grid = Grid(box=box.SIMPLE)
+    leaves = Counter(title.rpartition(".")[2] for title in cells)
+    for title in cells:
+        leaf = title.rpartition(".")[2]
+        grid.add_column(
+            Text(leaf if leaves[leaf] == 1 else title),
+            justify="right" if title in NUMBERS else "left",
+            min_width=min(cells[title].str.len().max(), 30),  # where it is narrow, headings are folded before cells
+            overflow="fold",
+        )
+    for row in cells.itertuples(index=False):
+        grid.add_row(*map(Text, row))
+    return grid
+
+
+def _markdown(cells: pd.DataFrame) -> list[str]:
+    """The lines of a table; pandas would need the package tabulate for it."""
+    rows = [list(cells), ["---:" if title in NUMBERS else "---" for title in cells], *cells.to_numpy().tolist()]
+    return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
 
 
 def _spread(mean: float, deviation: float) -> str:

@@ -102,7 +102,7 @@ class Search:
         release_slot()
         table = self._table()
         if table.best is not None:
-            self._save_best(table.best.run, table)
+            self._save_best(table)
         save_pictures(self._study, self.folder)
         table.save()
         table.show()
@@ -157,7 +157,7 @@ class Search:
                 continue
             trial = Trial(self._study, frozen._trial_id)
             if frozen.params.keys() != self._space.keys():
-                leave_out(self._study, trial, -1)
+                leave_out(self._study, trial)
             # a trial of a database without a folder is another machine's, which has its own disk
             elif (self.config.storage is None or self._folder_of(trial).exists()) and self._claim(trial, held):
                 return trial
@@ -217,10 +217,11 @@ class Search:
             write_text(folder / ERROR, f"{text}\n")
             self._study.tell(trial, state=TrialState.FAIL)
 
-    def _save_best(self, name: str, table: Table) -> None:
-        """Write the options of this trial as `experiment/best.yaml` into the search's folder."""
-        trial = next(trial for trial in real_trials(self._study) if self._folder_of(trial).name == name)
-        score = f"{trial.value:.2%} of the validation images in {name} of {len(table.runs)}"
+    def _save_best(self, table: Table) -> None:
+        """Write the options of the best trial as `experiment/best.yaml` into the search's folder."""
+        best: Any = table.best
+        trial = next(trial for trial in real_trials(self._study) if self._folder_of(trial).name == best.run)
+        score = f"{best.val_accuracy:.2%} of the validation images in {best.run} of {len(table.runs)}"
         (self.folder / "experiment").mkdir(exist_ok=True)
         text = as_experiment(self._overrides(trial.params), [table.best_command, score])
         write_text(self.folder / "experiment/best.yaml", text)

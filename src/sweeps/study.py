@@ -24,7 +24,7 @@ from src.config.errors import UserError
 from src.config.schema import Component, TuneConfig
 
 Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
-REPEATS = "repeats"  # the trial whose point the sampler has named again
+LEFT_OUT = "left out"  # of the search: see leave_out
 COUNTABLE = 100_000  # points; in a larger space the sampler finds another one by itself
 
 
@@ -36,29 +36,28 @@ def read_space(texts: Mapping[str, str]) -> dict[str, Distribution]:
     """
     if not texts:
         raise UserError("search: there is nothing to vary. Name a key with choice(...) or interval(...).")
-    space = {}
+    space: dict[str, Distribution] = {}
     for key, text in texts.items():
         try:
-            space[key] = _distribution(key, text)
+            override = parse([f"{key}={text}"])[0]
+            value = override.value()
+            if isinstance(value, ChoiceSweep):
+                space[key] = CategoricalDistribution([str(choice) for choice in override.sweep_string_iterator()])
+            elif isinstance(value, RangeSweep):
+                items = list(value.range())
+                space[key] = _numbers(items[0], items[-1], step=value.step)
+            elif isinstance(value, IntervalSweep):
+                space[key] = _numbers(value.start or 0, value.end or 0, log="log" in value.tags)
+            else:
+                raise UserError("expected choice(...), range(...) or interval(...).")
         except (UserError, ValueError, IndexError) as error:
             raise UserError(f"search.{key}={text}: {error}") from error
     return space
 
 
-def _distribution(key: str, text: str) -> Distribution:
-    override = parse([f"{key}={text}"])[0]
-    value = override.value()
-    if isinstance(value, ChoiceSweep):
-        return CategoricalDistribution([str(choice) for choice in override.sweep_string_iterator()])
-    if isinstance(value, RangeSweep):
-        items = list(value.range())
-        kind = IntDistribution if all(isinstance(item, int) for item in items) else FloatDistribution
-        return kind(items[0], items[-1], step=value.step)  # type: ignore[arg-type]
-    if isinstance(value, IntervalSweep):
-        ends = (value.start or 0, value.end or 0)
-        kind = IntDistribution if all(isinstance(end, int) for end in ends) else FloatDistribution
-        return kind(*ends, log="log" in value.tags)  # type: ignore[arg-type]
-    raise UserError("expected choice(...), range(...) or interval(...).")
+def _numbers(low: Any, high: Any, **options: Any) -> Distribution:
+    whole = all(isinstance(number, int) for number in (low, high, options.get("step", 0)))
+    return IntDistribution(low, high, **options) if whole else FloatDistribution(low, high, **options)
 
 
 def ends(distribution: Distribution) -> list[Any]:
@@ -107,11 +106,11 @@ def open_storage(folder: Path, address: str | None) -> BaseStorage:
 class _CuttingLock(JournalFileOpenLock):
     """Cuts off a line that a killed process has left unfinished: behind it Optuna would write what it can't read.
 
-    A lock that a kill has left is broken after Optuna's grace period, 30 s.
+    A lock that a kill has left is broken after some seconds; to write a line takes milliseconds.
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
+        super().__init__(str(path), grace_period=10)
         self._journal = path
 
     def acquire(self) -> bool:
@@ -123,9 +122,9 @@ class _CuttingLock(JournalFileOpenLock):
 
 
 def real_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials of a study without those that wait, or were never run for they repeat another one."""
+    """The trials of a study without those that wait, or are left out."""
     trials = study.get_trials(deepcopy=False)
-    return [trial for trial in trials if REPEATS not in trial.user_attrs and trial.state is not TrialState.WAITING]
+    return [trial for trial in trials if LEFT_OUT not in trial.user_attrs and trial.state is not TrialState.WAITING]
 
 
 def ask(study: optuna.Study, space: Mapping[str, Distribution], config: TuneConfig) -> Trial | None:
@@ -140,10 +139,9 @@ def ask(study: optuna.Study, space: Mapping[str, Distribution], config: TuneConf
         study.sampler = _build(config.sampler, arguments | {"seed": int(seed)})
         trial = study.ask(dict(space))
         others = [other for other in real_trials(study) if other.number != trial.number]
-        twin = next((other for other in others if other.params == trial.params), None)
-        if twin is None:
+        if trial.params not in [other.params for other in others]:
             return trial
-        leave_out(study, trial, twin.number)
+        leave_out(study, trial)
         if size <= COUNTABLE:
             taken = [tuple(other.params[key] for key in space) for other in others]
             points = [point for point in itertools.product(*map(list, filter(None, values))) if point not in taken]
@@ -153,9 +151,9 @@ def ask(study: optuna.Study, space: Mapping[str, Distribution], config: TuneConf
     return None
 
 
-def leave_out(study: optuna.Study, trial: Trial, twin: int) -> None:
-    """Run a trial never, for it repeats its `twin`; -1 if it was killed before it had a point."""
-    trial.set_user_attr(REPEATS, twin)
+def leave_out(study: optuna.Study, trial: Trial) -> None:
+    """Never run a trial that repeats another one, or was killed before it had a point."""
+    trial.set_user_attr(LEFT_OUT, True)
     study.tell(trial, state=TrialState.FAIL)
 
 
@@ -177,15 +175,15 @@ def save_pictures(study: optuna.Study, folder: Path) -> None:
     if len({trial.value for trial in study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])}) < 2:
         return
     pyplot.switch_backend("agg")
-    functions: tuple[Any, ...] = (
-        plots.plot_optimization_history,
-        plots.plot_param_importances,
-        plots.plot_parallel_coordinate,
-    )
-    for name, draw in zip(("history", "importances", "parallel"), functions, strict=True):
+    pictures = {
+        "history": "optimization_history",
+        "importances": "param_importances",
+        "parallel": "parallel_coordinate",
+    }
+    for name, function in pictures.items():
         with warnings.catch_warnings(), pyplot.style.context("default"):
             warnings.simplefilter("ignore")
-            figure = draw(study).figure
+            figure = getattr(plots, f"plot_{function}")(study).figure
             figure.set_size_inches(9, 4.5)
             save(figure, folder / f"{name}.png")
             pyplot.close(figure)

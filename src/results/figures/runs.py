@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from src.results.figures.canvas import BLUE, COLOURS, GREY, ORANGE, blank, save, shorten
 from src.results.figures.curves import read_curves
@@ -57,6 +57,7 @@ def save_values(folder: Path, runs: pd.DataFrame, varied: list[str]) -> None:
     scored = runs.dropna(subset="val_accuracy")
     for axes, key in zip(grid.flat, varied, strict=False):
         numbers = pd.to_numeric(scored[key], errors="coerce")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         if numbers.notna().all() and numbers.nunique() > MANY:
             axes.scatter(numbers, scored.val_accuracy, s=22, color=BLUE, alpha=0.6, linewidths=0)
             axes.set_xscale("log" if numbers.min() > 0 and numbers.max() >= 30 * numbers.min() else "linear")
