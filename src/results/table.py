@@ -21,14 +21,7 @@ from src.config.files import write_text
 from src.config.folder import ERROR, PRUNED, is_alive, is_finished
 
 TRIALS = "trials.csv"  # of a search
-RESULTS = {
-    "val_accuracy": float,
-    "test_accuracy": float,
-    "epochs": "Int64",
-    "seconds": float,
-    "command": str,
-    "error": str,
-}
+SCORES = {"val_accuracy": float, "test_accuracy": float, "epochs": "Int64", "seconds": float}
 NUMBERS = ("runs", "val acc, %", "test acc, %", "training")  # columns of what is shown
 SHOWN = 20  # rows on the screen
 
@@ -45,7 +38,7 @@ class Table:
             runs that differ in their seed alone are shown in one row, and options of one value are left out.
 
     Attributes:
-        runs: a row a run: run, state, the varied options, and RESULTS.
+        runs: a row a run: run, state, the `varied` options, scores, epochs, seconds, command, error.
     """
 
     def __init__(self, folder: Path, options: Options, command: str = "", search: bool = False) -> None:
@@ -54,9 +47,9 @@ class Table:
         self.varied = [key for key in every if search or len({found.get(key) for found in options.values()}) > 1]
         self.keys = ["run", *self.varied] if search else [key for key in self.varied if key != "seed"]
         rows = [{"run": name, **found, **_read(folder / name)} for name, found in options.items()]
-        runs = pd.DataFrame(rows, columns=["run", "state", *self.varied, *RESULTS])
-        texts = dict.fromkeys(["run", "state", *self.varied, "command", "error"], "")
-        self.runs = runs.fillna(texts).astype(RESULTS | dict.fromkeys(texts, str))
+        runs = pd.DataFrame(rows, columns=["run", "state", *self.varied, *SCORES, "command", "error"])
+        texts = dict.fromkeys(set(runs) - set(SCORES), "")
+        self.runs = runs.fillna(texts).astype(SCORES)
 
     @classmethod
     def of_search(cls, folder: Path) -> Table:
@@ -136,15 +129,11 @@ class Table:
     def _cells(self) -> pd.DataFrame:
         """The groups as text."""
         groups = self.groups
-        columns = {key: groups[key].map(_short) for key in self.keys}
-        accuracy = {
-            f"{split} acc, %": list(map(_spread, groups[split], groups[f"{split}_std"])) for split in ("val", "test")
-        }
-        if self._search:
-            del accuracy["test acc, %"]
-            return pd.DataFrame({**columns, "state": groups.state, **accuracy})
-        runs, seconds = groups.runs.astype(str), groups.seconds.map(_time)
-        return pd.DataFrame({**columns, "runs": runs, **accuracy, "training": seconds})
+        columns = {key: groups[key].map(_short) if self._search else groups[key] for key in self.keys}
+        columns |= {"state": groups.state} if self._search else {"runs": groups.runs.astype(str)}
+        for split in ["val"] if self._search else ["val", "test"]:
+            columns[f"{split} acc, %"] = list(map(_spread, groups[split], groups[f"{split}_std"]))
+        return pd.DataFrame(columns if self._search else columns | {"training": groups.seconds.map(_time)})
 
     def _document(self) -> str:
         lines = [f"# {self.folder.name}", "", *([f"    {self._command}", ""] if self._command else [])]
@@ -225,7 +214,7 @@ def _time(seconds: float) -> str:
 
 
 def _short(value: str) -> str:
-    """Three digits of a number that a sampler has drawn."""
+    """Three digits of a number that a sampler has drawn; other values as they are."""
     try:
         return f"{float(value):.3g}" if len(value) > 8 and "." in value else value
     except ValueError:
