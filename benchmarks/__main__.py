@@ -81,15 +81,16 @@ def describe(device: str) -> dict[str, Any]:
     """
     code = f"""
 import json, platform, torch
-from src import results
-from src.hardware import pick_hardware
+from src.model import provenance
+from src.model.hardware import pick_hardware
 hardware = pick_hardware({device!r}, "auto")
-machine = results.machine()
+machine = provenance.machine().model_dump()
+revision = provenance.git_revision()
 machine["device"] = torch.cuda.get_device_name() if hardware.accelerator == "cuda" else machine["processor"]
 machine["system"] = platform.system()
 machine["threads"] = torch.get_num_threads()
-print(json.dumps({{"machine": machine, "precision": hardware.precision, "versions": results.versions(),
-                  "git": results.git_state()}}))
+print(json.dumps({{"machine": machine, "precision": hardware.precision, "versions": provenance.versions(),
+                  "git": revision and revision.model_dump()}}))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True)
     if done.returncode:

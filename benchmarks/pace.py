@@ -30,7 +30,7 @@ from src.config.files import write_json
 from src.config.schema import TrainConfig
 from src.data.images import ImageSet, Source, split
 from src.data.preparation import Preparation
-from src.model.speed import wait
+from src.model.hardware import wait
 from src.sweeps.jobs import follow
 from src.train import train
 
@@ -89,7 +89,7 @@ def ours(data_dir: Path, clock: Clock) -> str:
     """Train with the recipe until the last goal; gives the command."""
     folder = records.RUNS / "pace" / "ours"
     shutil.rmtree(folder, ignore_errors=True)  # the clock begins with the run
-    more = ["seed=1", "test=false", "report=false", "dashboard=none", "dataset.source=full"]
+    more = ["seed=1", "test=false", "report=false", "callbacks=none", "dataset.source=full"]
     sys.argv[1:] = [*RECIPE, *more, f"data_dir={data_dir}", f"hydra.run.dir={folder}"]
     launch("train", TrainConfig, partial(train, callbacks=[Pace(clock)]))
     return " ".join(["python -m src.train", *RECIPE])

@@ -17,12 +17,12 @@ def parts(case: Case, data: str, device_name: str) -> Any:
         from src.data.images import split
         from src.model import build as experiment
         from src.model.hardware import pick_hardware
-        from src.results import outcome as results
+        from src.model.saved import About
     config = compose(case, data, device_name)
     hardware = pick_hardware(config.device, config.precision)
     splits = split(experiment.read_images(config.dataset, config.data_dir), config.dataset.valid_fraction, 1)
     datamodule = experiment.build_datamodule(config, splits)
-    about = results.describe(config, splits, hardware.precision, "")
+    about = About.of(config, splits, hardware.precision, "")
     return hardware, datamodule, experiment.build_classifier(config, hardware, about)
 
 
@@ -43,7 +43,7 @@ def gate_callback(turns: Turns) -> Any:
 
     class Gate(L.Callback):
         def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-            turns.wait = waiter(pl_module.device)
+            turns.wait, self.trainer = waiter(pl_module.device), trainer
 
         def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
             turns.done(len(batch[1]))
@@ -57,6 +57,6 @@ def gate_callback(turns: Turns) -> Any:
 
 
 def waiter(device: Any) -> Callable[[], None]:
-    from src.model.speed import wait
+    from src.model.hardware import wait
 
     return lambda: wait(device)

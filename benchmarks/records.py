@@ -13,7 +13,7 @@ from typing import Any
 from src.config.cli import end
 from src.config.errors import UserError
 from src.config.files import write_json
-from src.results import outcome as results
+from src.model import provenance
 
 RECORDS = Path(__file__).parent / "results" / "accuracy"
 RUNS = Path("logs", "leaderboard")
@@ -37,13 +37,13 @@ def name_of(machine: dict[str, Any], device: str) -> str:
 
 def here(device: str, precision: str) -> Record:
     """What a record says of this machine, the versions and the revision; `device` is "cpu" or "cuda"."""
-    machine = results.machine()
+    machine, revision = provenance.machine().model_dump(), provenance.git_revision()
     return {
         "machine": name_of(machine, device),
         "threads": machine["threads"],
         "precision": precision,
-        "versions": results.versions(),
-        "git": results.git_state(),
+        "versions": provenance.versions(),
+        "git": revision and revision.model_dump(),
         "date": datetime.now(UTC).date().isoformat(),
     }
 

@@ -20,37 +20,20 @@ from benchmarks.tutorials import lightning, tutorial
 
 def ours(case: Case, data: str, device_name: str, turns: Turns, overrides: tuple[str, ...] = ()) -> None:
     """What `python -m src.train` runs, and then what `python -m src.eval` does."""
-    import src.train
+    from src.config.cli import importing
+    from src.training.run import train
 
     config = compose(case, data, device_name, overrides)
-    kept: list[Any] = []
-    gate = None
-
-    def watched(build: Callable[..., Any]) -> Callable[..., Any]:
-        def build_and_watch(*arguments: Any) -> Any:
-            nonlocal gate
-            gate = gate_callback(turns)
-            session = build(*arguments)
-            session.trainer.callbacks.append(gate)
-            kept.append(session.trainer)
-            return session
-
-        return build_and_watch
-
-    from src.config.cli import importing
-
     with importing():
         from src.model.hardware import pick_hardware
-        from src.training import trainer as training
         from src.training.callbacks.answers import RecordAnswers
-    training.Session = watched(training.Session)  # type: ignore[assignment,misc]
-    src.train.command_line = lambda door: "benchmark"  # there is no command line of Hydra's here
-    src.train.task_overrides = list
+        from src.training.trainer import build_scorer
+    gate = gate_callback(turns)
     with tempfile.TemporaryDirectory() as folder:
         with suppress(PhaseOver):
-            src.train.train(config, Path(folder))
-        fitted = kept[0]
-        scorer: Any = training.build_scorer(pick_hardware(config.device, config.precision), RecordAnswers())
+            train(config, Path(folder), callbacks=[gate])
+        fitted = gate.trainer
+        scorer: Any = build_scorer(pick_hardware(config.device, config.precision), RecordAnswers())
         scorer.callbacks.append(gate)
         with suppress(PhaseOver):
             turns.begin()
@@ -67,8 +50,7 @@ def limit(case: Case, data: str, device_name: str, turns: Turns) -> None:
     """The machine's matrix rate in the run's precision, and its memory bandwidth; a step is one measurement."""
     import torch
 
-    from src.model.hardware import pick_hardware
-    from src.model.speed import matmul_rate
+    from src.model.hardware import matmul_rate, pick_hardware
 
     hardware = pick_hardware(device_name, "auto")
     device = torch.device("cuda" if hardware.accelerator == "cuda" else "cpu")

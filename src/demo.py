@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import time
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from src.config import extras
 from src.config import folder as runs
-from src.config.cli import importing, launch
+from src.config.cli import importing, launch, need
 from src.config.errors import UserError
-from src.config.interrupts import Interrupts
+from src.config.process import Interrupts
 from src.config.schema import DemoConfig
 
 if TYPE_CHECKING:
@@ -35,7 +33,7 @@ def demo(config: DemoConfig, folder: Path) -> None:
 
 def _demo(config: DemoConfig, uploads: Path, interrupts: Interrupts) -> None:
     """Serve the page until a signal comes."""
-    extras.need("gradio", "demo", "src.demo")
+    need("gradio", "demo", "src.demo")
     refuse_taken(config.port)
     checkpoint = Path(config.checkpoint) if config.checkpoint else runs.newest_checkpoint()
     which = f"{checkpoint}{'' if config.checkpoint else ', the newest finished run'}"
@@ -112,22 +110,21 @@ def find_examples(predictor: Predictor, data_dir: str, folder: Path) -> list[Exa
 
 def score(checkpoint: Path) -> str:
     """What the run's results.json says of this checkpoint, if there is one."""
+    from src.results.outcome import Outcome
     from src.results.screen import describe_origin
 
-    path = checkpoint.absolute().parent.parent / "results.json"
     try:
-        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        test, dataset = results["test"], results["dataset"]
-        if not test or Path(results["checkpoint"]).name != checkpoint.name:
-            return ""
-        whose = describe_origin(dataset["name"], dataset["source"])
-        return f"Right on {test['accuracy']:.2%} of {test['images']:,} {whose}. "
-    except (OSError, ValueError, KeyError, TypeError):
+        outcome = Outcome.read(checkpoint.absolute().parent.parent)
+    except UserError:
         return ""
+    test, dataset = outcome.test, outcome.dataset
+    if not test or Path(outcome.checkpoint).name != checkpoint.name:
+        return ""
+    return f"Right on {test.accuracy:.2%} of {test.images:,} {describe_origin(dataset.name, dataset.source)}. "
 
 
 def main() -> None:
-    launch("demo", DemoConfig, demo)
+    launch("demo", DemoConfig, lambda request: demo(request.config, request.folder))
 
 
 if __name__ == "__main__":

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from src.config import folder as runs
 from src.config.cli import importing, launch
 from src.config.errors import UserError
-from src.config.interrupts import Interrupts
+from src.config.process import Interrupts
 from src.config.schema import EvalConfig, TrainConfig
+
+if TYPE_CHECKING:
+    from src.model.saved import About
 
 
 def evaluate(config: EvalConfig, folder: Path) -> float:
@@ -31,7 +33,7 @@ def _evaluate(config: EvalConfig, interrupts: Interrupts) -> float:
 
     saved = checkpoint.load(config.checkpoint)
     run = as_trained(config, saved.config)
-    hardware = pick_hardware(config.device, config.precision or saved.about["precision"])
+    hardware = pick_hardware(config.device, config.precision or saved.about.precision)
     images = experiment.read_images(run.dataset, run.data_dir)
     refuse_misfit(saved.about, images.train.shape[1], images.classes)
     splits = split(images, run.dataset.valid_fraction, run.seed)
@@ -52,7 +54,7 @@ def as_trained(config: EvalConfig, trained: TrainConfig) -> TrainConfig:
 
     Other images are prepared as the training images were.
     """
-    dataset: Any = runs.without_strange_mirrors(trained.dataset)
+    dataset: Any = trained.dataset
     if config.dataset is not None:
         prepared = {"image_size": dataset.image_size, "mean": dataset.mean, "std": dataset.std}
         dataset = config.dataset.model_copy(update=prepared)
@@ -62,22 +64,22 @@ def as_trained(config: EvalConfig, trained: TrainConfig) -> TrainConfig:
     return trained.model_copy(update=changes)
 
 
-def refuse_misfit(about: dict[str, Any], channels: int, classes: list[str]) -> None:
+def refuse_misfit(about: About, channels: int, classes: list[str]) -> None:
     """A network scores only images of the channels and classes that it was built for."""
-    if channels != about["channels"]:
+    if channels != about.channels:
         raise UserError(
-            f"these images have {channels} channels, the checkpoint's network takes {about['channels']}. "
-            f"It was trained on {about['dataset']}."
+            f"these images have {channels} channels, the checkpoint's network takes {about.channels}. "
+            f"It was trained on {about.dataset}."
         )
-    if len(classes) != len(about["classes"]):
+    if len(classes) != len(about.classes):
         raise UserError(
-            f"these images have {len(classes)} classes, the checkpoint's network {len(about['classes'])}. "
-            f"It was trained on {about['dataset']}."
+            f"these images have {len(classes)} classes, the checkpoint's network {len(about.classes)}. "
+            f"It was trained on {about.dataset}."
         )
 
 
 def main() -> None:
-    launch("eval", EvalConfig, evaluate)
+    launch("eval", EvalConfig, lambda request: evaluate(request.config, request.folder))
 
 
 if __name__ == "__main__":

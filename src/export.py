@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from src.config.cli import importing, launch
+from src.config.cli import importing, launch, need
 from src.config.errors import RunError, UserError
-from src.config.extras import need
 from src.config.files import check_target, whole
-from src.config.interrupts import Interrupts
+from src.config.process import Interrupts
 from src.config.schema import ExportConfig
 
 SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2"}  # torch.export.load looks at it
@@ -61,7 +60,7 @@ def refuse(config: ExportConfig, output: Path) -> None:
 
 
 def main() -> None:
-    launch("export", ExportConfig, export)
+    launch("export", ExportConfig, lambda request: export(request.config, request.folder))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 from src.config.cli import importing, launch
 from src.config.errors import RunError, UserError
 from src.config.files import check_target
-from src.config.interrupts import Interrupts
+from src.config.process import Interrupts
 from src.config.schema import PredictConfig
 
 
@@ -53,7 +53,7 @@ def _predict(config: PredictConfig, interrupts: Interrupts) -> None:
 
 
 def main() -> None:
-    launch("predict", PredictConfig, predict)
+    launch("predict", PredictConfig, lambda request: predict(request.config, request.folder))
 
 
 if __name__ == "__main__":

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from argparse import ArgumentParser
 from pathlib import Path
-from typing import Any
 
 from src.config import folder as runs
 from src.config.cli import end, importing
 from src.config.errors import UserError
+from src.results.outcome import Outcome
 from src.sweeps import grid as sweeps
 
 RESULTS = "results.json"
@@ -44,37 +43,27 @@ def report(folder: Path, data_dir: str | None = None) -> None:
 
 def report_run(folder: Path, data_dir: str | None) -> None:
     """Have the run's best checkpoint answer the images again that it was scored on, and write the page."""
-    outcome = _read(folder / RESULTS)
+    outcome = Outcome.read(folder)
     with importing():
         from src.model import build as experiment
         from src.model import saved as checkpoint
         from src.model.predictor import Predictor
         from src.results import page as report_page
 
-    saved = checkpoint.load(folder / "checkpoints" / Path(outcome["checkpoint"]).name)
+    saved = checkpoint.load(folder / outcome.checkpoint)
     predictor = Predictor.of(saved)
     splits = experiment.images_of(saved, data_dir)
     if predictor.hardware.note:
         print(predictor.hardware.note)
-    images, name = (splits.test, "test") if outcome["test"] else (splits.valid, "validation")
-    if outcome["test"] and outcome["test"]["images"] < len(images):  # trainer.limit_test_batches
-        images = images[list(range(outcome["test"]["images"]))]
+    images, name = (splits.test, "test") if outcome.test else (splits.valid, "validation")
+    if outcome.test and outcome.test.images < len(images):  # trainer.limit_test_batches
+        images = images[list(range(outcome.test.images))]
     answers = predictor.answer(images, name, saved.config.batch_size)
     try:
         report_page.save(folder, predictor, answers, outcome)
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder}: its {RESULTS} or metrics.csv is damaged ({error}).") from error
+        raise UserError(f"{folder}: its metrics.csv is damaged ({error}).") from error
     print(folder / report_page.NAME)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        outcome = json.loads(path.read_text(encoding="utf-8"))
-        if not {"checkpoint", "dataset", "test", "val", "train", "machine"} <= outcome.keys():
-            raise ValueError("something is missing")
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} is no record of a run: {error}.") from error
-    return outcome
 
 
 def main() -> None:

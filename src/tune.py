@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from hydra._internal.utils import get_args_parser
+import sys
 
-from src.config import compose
-from src.config.cli import end
+from src.config.cli import end, read
 from src.config.errors import Stopped, UserError
 from src.config.help import help_text
 from src.config.schema import TuneConfig
 
 
 def main() -> None:
-    args = get_args_parser().parse_intermixed_args()
     try:
-        compose.register()
-        if args.help:
+        arguments = read("tune", sys.argv[1:])
+        if arguments.help:
             print(help_text("tune", TuneConfig))
             return
-        if args.multirun or args.cfg or args.info or args.config_path:
+        if arguments.multirun or arguments.show:
             raise UserError("src.tune takes KEY=VALUE and --config-dir only; src.train --cfg job shows a run's config.")
         from src.sweeps.search import Search
-        from src.train import train
+        from src.training.run import train
 
-        success = Search(args.overrides, args.config_dir).run(train)
+        success = Search(arguments).run(train)
     except UserError as error:
         end(error, 2)
     except Stopped as stop:

@@ -21,11 +21,10 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
-NARROW = ["model.widths=[4,4,4,4,4]", "model.hidden=16", "batch_size=8", "device=cpu", "report=false", "dashboard=none"]
+NARROW = ["model.widths=[4,4,4,4,4]", "model.hidden=16", "batch_size=8", "device=cpu", "report=false", "callbacks=none"]
 SHORT = ["trainer.max_epochs=1", *NARROW]
 
 
@@ -77,7 +76,6 @@ def door(
     yield call
     os.environ.clear()  # of what Lightning leaves there after trainer=ddp
     os.environ.update(before)
-    GlobalHydra.instance().clear()
     ConfigStore.instance().repo.pop("model", None)
 
 

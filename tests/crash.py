@@ -38,15 +38,16 @@ import src.train
 from src.model import build as experiment
 from src.model.classifier import Classifier
 from src.results.figures import summary
-from src.training import writer
+from src.training import saving
 from src.training.logs import CSVLogger
 from tests.conftest import write_folder
 
-for module in ("checkpoint", "failures", "report_page", "screen", "training"):
+for module in ("training.failures", "training.resume", "training.trainer", "results.page"):
     importlib.import_module(f"src.{module}")  # once, for all processes that are forked
 
 NARROW = ["model.widths=[4,4,4,4,4]", "model.hidden=16", "batch_size=8", "device=cpu"]
-LOGGED = ["trainer.log_every_n_steps=2", "dashboard.confusion=false", "dashboard.mistakes=0"]  # each costs 0.2 s
+# each of the two pictures costs 0.2 s
+LOGGED = ["trainer.log_every_n_steps=2", "callbacks.confusion_matrix=null", "callbacks.mistakes=null"]
 EPOCHS = 3
 
 
@@ -58,7 +59,7 @@ class Case:
 
 
 def case(model: str, optimizer: str, scheduler: str, average: bool, accumulate: int, workers: int, *more: str) -> Case:
-    average_options = ["callbacks.weight_averaging=0.9"] if average else []
+    average_options = ["callbacks=weight_averaging", "callbacks.weight_averaging.decay=0.9"] if average else []
     options = [
         *(f"model={model}", f"optimizer={optimizer}", f"scheduler={scheduler}", *average_options),
         *(f"trainer.accumulate_grad_batches={accumulate}", f"num_workers={workers}", *more),
@@ -72,11 +73,12 @@ def case(model: str, optimizer: str, scheduler: str, average: bool, accumulate: 
     )
 
 
+STOPPED = ["callbacks=[early_stopping,weight_averaging]", "callbacks.early_stopping.patience=1"]
 # each value stands in two cases at least
 CASES = [
     case("alexnet", "adamw", "one_cycle", False, 1, 0, "callbacks.checkpoint_steps=3"),
     case("alexnet_bn", "sgd", "one_cycle", True, 4, 0, "trainer.val_check_interval=0.5"),
-    case("alexnet_bn", "adamw", "cosine", True, 1, 2, "callbacks.early_stopping=1", "trainer.min_epochs=3"),
+    case("alexnet_bn", "adamw", "cosine", True, 1, 2, *STOPPED, "trainer.min_epochs=3"),
     case("alexnet", "sgd", "cosine", False, 4, 2, "trainer.max_steps=8", "callbacks.checkpoint_steps=1"),
     case("alexnet_bn", "adamw", "one_cycle", True, 1, 2, "devices=2", "callbacks.checkpoint_steps=3"),
     case("alexnet", "sgd", "one_cycle", False, 4, 0, "devices=2", "callbacks.checkpoint_steps=1"),
@@ -130,12 +132,12 @@ def in_a_checkpoint(chance: random.Random) -> None:
         file.write(whole.getvalue()[: int(share * whole.tell())])
         file.flush()
 
-    _before(writer.torch, "save", chance.randrange(6), write_a_part)
+    _before(saving.torch, "save", chance.randrange(6), write_a_part)
 
 
 def between_two_renames(chance: random.Random) -> None:
-    before = writer.previous
-    _before(writer, "previous", chance.randrange(4), lambda path: path.replace(before(path)))
+    before = saving.previous
+    _before(saving, "previous", chance.randrange(4), lambda path: path.replace(before(path)))
 
 
 def in_a_row_of_the_table(chance: random.Random) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig, OmegaConf
+import yaml
 
 from src.config.check import check
 from src.config.errors import UserError
@@ -41,7 +41,7 @@ WRONG = [
     ("model.dropout=1.5", "model.dropout=1.5: expected a number between 0 and 1."),
     ("model.widths=[64,x,1,1,1]", "model.widths.1=x: expected a whole number."),
     ("model.widths=[64,0,1,1,1]", "model.widths.1=0: expected a number greater than 0."),
-    ("model._target_=os.system", "model._target_=os.system: expected a class of this project"),
+    ("model._target_=os.system", "model._target_=os.system: expected one of src.model."),
     ("model._target_=src.model.none.None", "no module src.model.none"),
     ("model._target_=src.model.alexnet.Nothing", "has no class or function Nothing"),
     ("optimizer.lr=-0.1", "optimizer.lr=-0.1: expected a number greater than 0."),
@@ -52,7 +52,7 @@ WRONG = [
     ("optimizer.lr=inf", "optimizer.lr=inf: expected a finite number."),
     ("model=null", "must be a string or a list"),
     ("-m seed=interval(0,1)", "A sweep takes KEY=A,B"),
-    ("-m seed=1,2 --cfg job", "--cfg and --info show one run's config"),
+    ("-m seed=1,2 --cfg job", "--cfg shows one run's config"),
     ("seed=1 sweep=last", "sweep=last: several runs are a sweep; add -m."),
     ("-m seed=1,2 sweep=last", "sweep=last: there is no sweep below logs/sweep/."),
     ("-m seed=1,2 sweep=nowhere", "sweep=nowhere: that folder holds no sweep, for there is no sweep.yaml."),
@@ -181,9 +181,8 @@ def test_torch_is_not_imported_for_help_or_a_wrong_config(arguments: list[str], 
 
 def test_config_of_a_checkpoint_is_checked_by_the_same_schema(door: Door) -> None:
     printed = door("train", "--cfg", "job").out
-    config = OmegaConf.create(printed)
-    assert isinstance(config, DictConfig)
+    config = yaml.safe_load(printed)
     assert isinstance(check(config, TrainConfig), TrainConfig)
-    config.model._target_ = "subprocess.Popen"
+    config["model"]["_target_"] = "subprocess.Popen"
     with pytest.raises(UserError, match=r"subprocess\.Popen"):
         check(config, TrainConfig)

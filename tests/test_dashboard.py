@@ -11,24 +11,32 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from src.training.callbacks.dashboard import principal_components
+from src.config.folder import read_config
+from src.training.callbacks.answers import RecordAnswers
+from src.training.callbacks.embeddings import principal_components
 from tests.browser import free_port, opened
 from tests.conftest import NARROW, ROOT, Outcome, only_run
 
+Door = Callable[..., Outcome]
 PICTURES = {
     "confusion matrix of validation",
     "filters of the first convolution",
     "most confident mistakes in validation",
     "training images, augmented",
 }
-QUICK = [*(text for text in NARROW if not text.startswith("dashboard")), "experiment=quick", "batch_size=64"]
-QUICK += ["optimizer.lr=1e-3", "dashboard.share=1.0"]  # validations come within a second here
+QUICK = [
+    *(text for text in NARROW if text != "callbacks=none"),
+    "experiment=quick",
+    "batch_size=64",
+    "optimizer.lr=1e-3",
+]
 LIMITS = ["trainer.limit_train_batches=4", "trainer.limit_val_batches=2", "trainer.limit_test_batches=2"]
 
 
@@ -96,24 +104,22 @@ class TestARun:
     ("options", "gone"),
     [
         (
-            ["dashboard.confusion=false", "dashboard.samples=0"],
+            ["callbacks.confusion_matrix=null", "callbacks.samples=null"],
             {"confusion matrix of validation", "training images, augmented"},
         ),
         (
-            ["dashboard.mistakes=0", "dashboard.filters=false"],
+            ["callbacks.mistakes=null", "callbacks.filters=null"],
             {"most confident mistakes in validation", "filters of the first convolution"},
         ),
     ],
 )
-def test_each_picture_can_be_switched_off(
-    door: Callable[..., Outcome], in_tmp: Path, options: list[str], gone: set[str]
-) -> None:
+def test_each_picture_can_be_switched_off(door: Door, in_tmp: Path, options: list[str], gone: set[str]) -> None:
     assert door("train", *QUICK, *LIMITS, "trainer.max_epochs=1", *options).code == 0
     assert set(events(only_run(in_tmp)).Tags()["images"]) == PICTURES - gone
 
 
-def test_the_rest_can_be_switched_off(door: Callable[..., Outcome], in_tmp: Path) -> None:
-    off = ["dashboard.gradient_norm=false", "dashboard.embeddings=0", "dashboard.precision_recall=false"]
+def test_the_rest_can_be_switched_off(door: Door, in_tmp: Path) -> None:
+    off = [f"callbacks.{name}=null" for name in ("gradient_norm", "embeddings", "precision_recall")]
     assert door("train", *QUICK, *LIMITS, "trainer.max_epochs=1", "trainer.log_every_n_steps=1", *off).code == 0
     found = events(only_run(in_tmp))
     assert "train/learning_rate" in found.Tags()["scalars"]
@@ -122,7 +128,7 @@ def test_the_rest_can_be_switched_off(door: Callable[..., Outcome], in_tmp: Path
     assert not (only_run(in_tmp) / "tensorboard" / "embeddings").exists()
 
 
-def test_gradient_norm_is_that_of_all_weights_before_clipping(door: Callable[..., Outcome], in_tmp: Path) -> None:
+def test_gradient_norm_is_that_of_all_weights_before_clipping(door: Door, in_tmp: Path) -> None:
     options = [*QUICK, *LIMITS, "trainer.max_epochs=1", "trainer.log_every_n_steps=1", "precision=32-true"]
     assert door("train", *options, "hydra.run.dir=logs/a").code == 0
     assert door("train", *options, "hydra.run.dir=logs/b", "trainer.gradient_clip_val=0.01").code == 0
@@ -131,14 +137,14 @@ def test_gradient_norm_is_that_of_all_weights_before_clipping(door: Callable[...
     assert first[0].value == second[0].value > 0.01
 
 
-def test_fewer_test_images_than_wanted_are_taken_from_all_over(door: Callable[..., Outcome], in_tmp: Path) -> None:
+def test_fewer_test_images_than_wanted_are_taken_from_all_over(door: Door, in_tmp: Path) -> None:
     options = [*QUICK, "trainer.limit_train_batches=1", "trainer.limit_val_batches=1", "trainer.max_epochs=1"]
-    assert door("train", *options, "dashboard.embeddings=40").code == 0
+    assert door("train", *options, "callbacks.embeddings.count=40").code == 0
     lines = (only_run(in_tmp) / "tensorboard/embeddings/test images/metadata.tsv").read_text().splitlines()[1:]
     assert [line.split("\t")[0] for line in lines] == [str(digit) for digit in range(10) for _ in range(4)]
 
 
-def test_a_run_that_goes_on_shows_each_validation_once(door: Callable[..., Outcome], in_tmp: Path) -> None:
+def test_a_run_that_goes_on_shows_each_validation_once(door: Door, in_tmp: Path) -> None:
     options = [*QUICK, *LIMITS, "hydra.run.dir=logs/run"]
     assert door("train", *options, "trainer.max_epochs=2").code == 0
     assert door("train", *options, "trainer.max_epochs=3").code == 0
@@ -148,11 +154,71 @@ def test_a_run_that_goes_on_shows_each_validation_once(door: Callable[..., Outco
     assert config.count("embeddings {") == 1
 
 
-def test_pictures_take_no_more_than_their_share(door: Callable[..., Outcome], in_tmp: Path) -> None:
-    options = [*QUICK, *LIMITS, "trainer.max_epochs=4", "dashboard.share=0.0001"]
-    assert door("train", *options).code == 0
-    steps = [step for step, _ in pictures(only_run(in_tmp), "confusion matrix of validation")]
-    assert steps == [3, 15]  # the first, and the last epoch's
+def test_there_are_none_without_tensorboard_or_by_option(door: Door, in_tmp: Path) -> None:
+    options = [*QUICK, *LIMITS, "trainer.max_epochs=1"]
+    with patch.object(RecordAnswers, "_gather", autospec=True, side_effect=RecordAnswers._gather) as gathered:
+        assert door("train", *options, "logger=csv", "hydra.run.dir=logs/csv").code == 0
+    assert gathered.call_count == 1, "of the test; nobody asked for a validation's"
+    assert not (in_tmp / "logs/csv/tensorboard").exists()
+    none = ["callbacks=none", "trainer.log_every_n_steps=1", "hydra.run.dir=logs/none"]
+    assert door("train", *options, *none).code == 0
+    tags = events(in_tmp / "logs/none").Tags()
+    assert not tags["images"]
+    assert "train/learning_rate" in tags["scalars"]
+    assert "train/gradient_norm" not in tags["scalars"]
+
+
+def test_pictures_may_change_when_a_run_goes_on(door: Door, in_tmp: Path) -> None:
+    options = [*QUICK, *LIMITS]
+    assert door("train", *options, "trainer.max_epochs=1", "callbacks.filters=null", "hydra.run.dir=logs/run").code == 0
+    go_on = ["resume=logs/run", "trainer.max_epochs=2"]
+    changes = ["callbacks.mistakes=null", "callbacks.embeddings.count=40"]
+    assert door("train", *go_on, *changes).code == 0
+    found = read_config(in_tmp / "logs/run").callbacks.components()
+    assert found["embeddings"].arguments() == {"count": 40}
+    assert not {"mistakes", "filters"} & found.keys()
+    assert [step for step, _ in pictures(in_tmp / "logs/run", "confusion matrix of validation")] == [3, 7]
+    assert [step for step, _ in pictures(in_tmp / "logs/run", "most confident mistakes in validation")] == [3]
+    outcome = door("train", "resume=logs/run", "trainer.max_epochs=3", "callbacks=weight_averaging")
+    assert outcome.code == 2
+    assert "was begun with callbacks.weight_averaging." in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("callbacks.mistakes.count=0", "callbacks.mistakes.count=0: expected a number greater than 0."),
+        ("callbacks.mistakes.cout=3", "callbacks.mistakes.cout: there is no such key. Did you mean"),
+        (
+            "callbacks.mistakes._target_=os.system",
+            "callbacks.mistakes._target_=os.system: expected one of src.training",
+        ),
+        ("callbacks.mistakes._target_=src.training.callbacks.mistakes.Wrong", "has no class or function Wrong"),
+    ],
+)
+def test_a_wrong_callback_is_refused_in_a_sentence(door: Door, in_tmp: Path, option: str, sentence: str) -> None:
+    outcome = door("train", option)
+    assert outcome.code == 2
+    assert sentence in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+    assert not list(in_tmp.iterdir())
+
+
+def test_what_is_no_callback_is_refused_before_anything_is_written(door: Door, in_tmp: Path) -> None:
+    target = "src.training.callbacks.embeddings.principal_components"
+    outcome = door("train", *QUICK, f"+callbacks.mine={{_target_: {target}, features: 1, count: 1}}", "hydra.run.dir=r")
+    assert outcome.code == 2
+    assert f"callbacks.mine._target_={target}: that is no callback" in outcome.err
+    assert not (in_tmp / "r").exists()
+
+
+def test_options_are_combined_and_changed_by_name(door: Door, in_tmp: Path) -> None:
+    options = ["callbacks=[early_stopping,weight_averaging]", "callbacks.early_stopping.patience=3", "logger=csv"]
+    assert door("train", *QUICK, *LIMITS, "trainer.max_epochs=1", *options).code == 0
+    found = read_config(only_run(in_tmp)).callbacks.components()
+    assert (found["early_stopping"].arguments()["patience"], found["early_stopping"].arguments()["mode"]) == (3, "max")
+    assert found["weight_averaging"].arguments()["decay"] == 0.999
+    assert "confusion_matrix" in found
 
 
 def test_principal_components_keep_the_distances() -> None:

@@ -40,7 +40,7 @@ def finish(command: list[str], in_tmp: Path, **environment: str) -> subprocess.C
 
 
 def test_scores_are_those_of_one_process(door: Door, options: list[str], in_tmp: Path) -> None:
-    shown = [text for text in options if text not in ("report=false", "dashboard=none")]
+    shown = [text for text in options if text not in ("report=false", "callbacks=none")]
     process = start(in_tmp, *shown, "devices=2", "precision=32-true", "hydra.run.dir=r")
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err

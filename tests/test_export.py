@@ -110,9 +110,9 @@ def test_file_answers_as_the_checkpoint_and_says_what_it_is(door: Door, in_tmp: 
     assert (given["mean"], given["std"]) == (trained_as.config.dataset.mean, trained_as.config.dataset.std)
     assert (given["resized_to"], given["dark_background"]) == ([227, 227], predictor.channels == 1)
     assert ("antialiasing" in given["inside"]) == (predictor.height > 227)
-    assert about["training"]["command"] == trained_as.about["command"]
-    assert about["training"]["versions"] == trained_as.about["versions"]
-    assert about["dataset"]["name"] == trained_as.about["dataset"]
+    assert about["training"]["command"] == trained_as.about.command
+    assert about["training"]["versions"] == trained_as.about.versions
+    assert about["dataset"]["name"] == trained_as.about.dataset
     assert 0 <= about["verification"]["largest_difference"] <= about["verification"]["limit"] == 1e-4
     assert 1 in about["verification"]["batches"]
     assert str(ROOT).encode() not in file.read_bytes(), "no path of the machine that it was made on"

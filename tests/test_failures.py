@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.server
 import multiprocessing
 import os
@@ -22,10 +23,10 @@ import torch
 
 from src.config.schema import CONFIGS
 from src.data.download import md5_of
-from src.model import saved as checkpoint
 from src.model.classifier import Classifier
+from src.training.failures import explain
 from tests.conftest import ROOT, SHORT, Outcome, results_of, write_folder, write_idx
-from tests.test_resume import assert_same, at_call, broken, content
+from tests.test_resume import assert_same, at_call, content
 
 Door = Callable[..., Outcome]
 
@@ -62,13 +63,9 @@ class TestNotANumber:
         words = failed(door("train", *options, "optimizer.lr=0.125", "scheduler=constant"))
         assert "the loss is NaN or infinite in step 9, at learning rate 0.125." in words
         assert f"The last good checkpoint is {in_tmp}/r/checkpoints/last.ckpt." in words
-        assert "on_nan=skip" in words
+        assert "a smaller optimizer.lr" in words
         assert content(in_tmp / "r")["position"]["steps"] == 8
         assert all(value.isfinite().all() for value in content(in_tmp / "r")["state_dict"].values())
-        monkeypatch.undo()
-        monkeypatch.chdir(in_tmp)
-        monkeypatch.setattr("sys.argv", ["train"])
-        assert door("train", "resume=r", "on_nan=skip").code == 0, "the advice can be followed"
 
     def test_a_batch_of_an_accumulated_step_is_named_by_that_step(
         self, door: Door, options: list[str], monkeypatch: pytest.MonkeyPatch
@@ -88,38 +85,6 @@ class TestNotANumber:
         words = failed(door("train", *options, "trainer.log_every_n_steps=1000"))
         assert "in step 3" in words
         assert content(in_tmp / "r")["position"]["steps"] == 2
-
-    def test_skipped_steps_change_nothing_and_are_counted(
-        self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        seen: dict[int, list[torch.Tensor]] = {}
-
-        def look(self: Any, *arguments: Any) -> None:
-            seen[self.trainer.global_step] = [value.clone() for value in self.network.state_dict().values()]
-
-        monkeypatch.setattr(Classifier, "on_train_batch_end", look, raising=False)
-        self.spoil(monkeypatch, 5, 6)
-        outcome = door("train", *options, "on_nan=skip", "model.batch_norm=true", "model.padding=0")
-        assert outcome.code == 0, outcome.err
-        assert results_of(in_tmp / "r")["train"]["skipped_steps"] == 2
-        for step in (5, 6):  # the running statistics of the batch norm stay as well, but for the count of batches
-            assert all(torch.equal(*pair) for pair in zip(seen[step - 1], seen[step], strict=True))
-        assert not all(torch.equal(*pair) for pair in zip(seen[6], seen[7], strict=True))
-        assert "nan" not in (in_tmp / "r/metrics.csv").read_text()
-
-    def test_the_count_survives_an_interruption(
-        self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        with monkeypatch.context() as patch:
-            self.spoil(patch, 3)
-            broken(door, patch, 9, *options, "on_nan=skip")
-        assert door("train", "resume=r").code == 0
-        assert results_of(in_tmp / "r")["train"]["skipped_steps"] == 1
-
-    def test_ten_in_a_row_end_the_run(self, door: Door, options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        self.spoil(monkeypatch, *range(4, 100))
-        words = failed(door("train", *options, "on_nan=skip"))
-        assert "in 10 steps in a row, the last of them step 13" in words
 
 
 def limited(kind: int, size: int, *arguments: str) -> Outcome:
@@ -172,8 +137,7 @@ class TestMachine:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert f"{in_tmp}/r can't be written to: " in words
         assert "The last whole checkpoint is " in words
-        whole = checkpoint.read(in_tmp / "r/checkpoints/last.ckpt")
-        assert whole["position"]["steps"] == 6
+        assert content(in_tmp / "r")["position"]["steps"] == 6
         assert not list((in_tmp / "r").rglob("*.part"))
         monkeypatch.undo()
         monkeypatch.chdir(in_tmp)
@@ -194,7 +158,7 @@ class TestMachine:
                 threading.Thread(target=make_read_only, args=(small / "r",), daemon=True).start()
             words = failed(limited(resource.RLIMIT_CORE, 0, *command))
             assert f"{small}/r can't be written to: {fault}." in words
-            assert checkpoint.read(small / "r/checkpoints/last.ckpt")["position"]["steps"] > 0
+            assert content(small / "r")["position"]["steps"] > 0
         finally:
             subprocess.run(["umount", "--recursive", small], check=True)
 
@@ -205,6 +169,28 @@ class TestMachine:
         words = failed(door("train", *options))
         assert f"{in_tmp}/r can't be written to: it was removed while the run wrote to it." in words
         assert "No checkpoint was written yet." in words
+
+    @pytest.mark.parametrize("method", ["__init__", "training_step"])
+    def test_an_error_of_a_file_elsewhere_keeps_its_traceback(
+        self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch, method: str
+    ) -> None:
+        """As of weights that a network of the user's own reads."""
+        at_call(monkeypatch, method, 1, lambda: (in_tmp / "weights.bin").read_bytes())
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("HYDRA_FULL_ERROR", "1")
+            with pytest.raises(FileNotFoundError, match=r"weights\.bin"):
+                door("train", *options)
+
+    def test_only_a_disk_without_room_is_told_of_files_elsewhere(self, in_tmp: Path) -> None:
+        config: Any = None
+        run, other = in_tmp / "r", in_tmp / "other"
+        for number, sentence in ((errno.ENOSPC, "the disk is full"), (errno.EROFS, "the disk is read-only")):
+            assert explain(OSError(number, ""), config, run) == f"{run} can't be written to: {sentence}."
+            assert explain(OSError(number, "", str(other)), config, run) == f"{other} can't be written to: {sentence}."
+        for number in (errno.EACCES, errno.ENOENT, errno.EIO):
+            assert explain(OSError(number, "", str(other)), config, run) is None
+            assert explain(OSError(number, ""), config, run) is None
+            assert str(run) in str(explain(OSError(number, "", str(run / "metrics.csv")), config, run))
 
     def test_another_process_of_the_run_dies(
         self, door: Door, options: list[str], monkeypatch: pytest.MonkeyPatch

@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import MLFlowLogger, WandbLogger
 from mlflow.exceptions import MlflowException
 from optuna import TrialPruned
 
-from src.config import extras
+from src.config import cli
 from src.config.errors import Stopped, UserError
 from src.config.schema import CONFIGS, LoggerConfig
 from src.model.classifier import Classifier
@@ -282,7 +282,7 @@ class TestBoth:
             outcome = door("train", *options, "logger=mlflow", "logger.wandb=true", "hydra.run.dir=r")
         assert outcome.code == 0
         words = "API request to http://there failed. The run's own logs are whole.\n"
-        assert outcome.err == f"warning: WandB: {words}warning: MLflow: {words}"
+        assert outcome.err == f"warning: MLflow: {words}warning: WandB: {words}"
         _, [found] = tracked(in_tmp, "mine")
         assert found.info.status == "RUNNING", "it was given up"
 
@@ -297,7 +297,7 @@ class TestBoth:
         self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch, name: str
     ) -> None:
         monkeypatch.setattr(
-            extras, "find_spec", lambda package: None if package == name else SimpleNamespace(origin="there")
+            cli, "find_spec", lambda package: None if package == name else SimpleNamespace(origin="there")
         )
         for more in (f"logger={name}", f"logger.{name}=true"), ("-m", f"logger={name}", "seed=1,2"):
             outcome = door("train", *options, *more)
@@ -317,7 +317,7 @@ class TestBoth:
     def test_old_configs_have_neither(self) -> None:
         config = LoggerConfig.model_validate({"tensorboard": True})
         assert (config.wandb, config.mlflow) == (False, False)
-        extras.need_loggers(config)
+        cli.need_loggers(config)
         with pytest.raises(UserError, match="nothing_like_it, which is not installed"):
-            extras.need("nothing_like_it", "wandb", "a test")
+            cli.need("nothing_like_it", "wandb", "a test")
         assert {path.stem for path in (CONFIGS / "logger").glob("*.yaml")} == {"csv", "tensorboard", "wandb", "mlflow"}

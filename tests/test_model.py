@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import hydra
 import lightning as L
 import pytest
 import torch
@@ -13,8 +12,8 @@ from torch.optim import SGD
 from torch.utils.flop_counter import FlopCounterMode
 
 from src.config.check import check
-from src.config.compose import register
-from src.config.schema import CONFIGS, AugmentationConfig, TrainConfig
+from src.config.compose import compose
+from src.config.schema import AugmentationConfig, TrainConfig
 from src.data.datamodule import DataModule
 from src.data.images import ImageSet, Splits
 from src.model import schedules
@@ -22,8 +21,20 @@ from src.model.alexnet import AlexNet, fitting_sizes
 from src.model.build import build_classifier
 from src.model.classifier import Classifier
 from src.model.hardware import Hardware
-from src.training.callbacks.epoch_metrics import EpochMetrics
+from src.model.saved import About, ImageCounts
+from src.training.callbacks.metrics import LogMetrics
 
+ABOUT = About(
+    config={},
+    classes=["a", "b"],
+    channels=1,
+    size=[12, 12],
+    images=ImageCounts(train=24, val=24, test=24, sha256=""),
+    precision="32-true",
+    dataset="made",
+    source="full",
+    test_set="made",
+)
 ALEXNET: dict[str, Any] = {}
 ALEXNET_BN: dict[str, Any] = {"widths": [96, 256, 384, 384, 256], "batch_norm": True, "padding": 0}
 
@@ -149,14 +160,14 @@ def build(seed: int = 1, augment: bool = False, dropout: float = 0.0) -> tuple[C
     torch.manual_seed(0)
     network = AlexNet(1, 3, widths=[8] * 5, hidden=32, dropout=dropout)
     classifier = Classifier(
-        network, 3, lambda weights: torch.optim.Adam(weights, lr=2e-3), schedules.constant, {}, seed=seed
+        network, 3, lambda weights: torch.optim.Adam(weights, lr=2e-3), schedules.constant, ABOUT, seed=seed
     )
     return classifier, data
 
 
 def trainer(epochs: int, **options: Any) -> L.Trainer:
     return L.Trainer(
-        callbacks=[EpochMetrics()],
+        callbacks=[LogMetrics()],
         accelerator="cpu",
         max_epochs=epochs,
         logger=False,
@@ -215,10 +226,8 @@ def test_only_the_training_loss_is_smoothed() -> None:
 
 @pytest.mark.parametrize(("name", "fused"), [("adamw", True), ("adam", True), ("sgd", True), ("rmsprop", False)])
 def test_fused_implementation_is_taken_where_torch_has_one(name: str, fused: bool) -> None:
-    register()
-    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = check(hydra.compose("train", [f"optimizer={name}", "model.widths=[1,1,1,1,1]"]), TrainConfig)
-    classifier = build_classifier(config, Hardware("cpu", "32-true"), {"channels": 1, "classes": ["a", "b"]})
+    config = check(compose("train", [f"optimizer={name}", "++model.widths=[1,1,1,1,1]"]).values, TrainConfig)
+    classifier = build_classifier(config, Hardware("cpu", "32-true"), ABOUT)
     optimizer = classifier._optimizer(classifier.network.parameters())
     assert bool(optimizer.defaults.get("fused")) == fused
     assert optimizer.param_groups[0]["lr"] == config.optimizer.lr

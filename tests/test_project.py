@@ -1,14 +1,16 @@
-"""What the README promises: its commands, its examples, its tree."""
+"""What the README promises, its commands, its examples, and the rooms of the source with their imports."""
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,14 @@ import pytest
 from tests.conftest import NARROW, ROOT, Outcome, only_run, results_of, write_folder
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMANDS = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+ROOMS = ["config", "data", "model", "results", "training", "serving", "sweeps"]
+# what each may import: of those that it stands above, and itself; a door may import all
+BELOW = {room: set(ROOMS[: place + 1]) for place, room in enumerate(ROOMS)}
+BELOW["serving"] -= {"training"}
+BELOW["sweeps"] -= {"serving"}
 
 
 def make(*arguments: str, cwd: Path = ROOT) -> str:
@@ -67,16 +77,18 @@ class TestMake:
 
 
 def blocks() -> dict[str, str]:
-    """File name -> content of each example in the README's section on adding things."""
-    section = README.partition("## Add")[2].partition("## The tree")[0]
+    """File name -> content of each example in the README's section on making it yours."""
+    section = README.partition("## Make it yours")[2].partition("\n## ")[0]
     return dict(re.findall(r"`((?:configs|src)/\S+)`:\n\n```\w+\n(.*?)```", section, re.DOTALL))
 
 
-def test_examples_of_the_readme_work_as_they_stand(tmp_path: Path) -> None:
+def test_examples_of_the_readme_work_as_they_stand_and_keep_the_tests_green(tmp_path: Path) -> None:
     project = tmp_path / "project"
     project.mkdir()
-    for part in ("src", "configs"):
-        shutil.copytree(ROOT / part, project / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("src", "configs", "tests", "docs"):
+        shutil.copytree(ROOT / folder, project / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("README.md", "pyproject.toml", "Makefile", "requirements.lock"):
+        shutil.copy(ROOT / file, project)
     assert sorted(blocks()) == ["configs/dataset/flowers.yaml", "configs/optimizer/nadam.yaml", "src/model/lenet.py"]
     for name, content in blocks().items():
         (project / name).write_text(content)
@@ -93,31 +105,105 @@ def test_examples_of_the_readme_work_as_they_stand(tmp_path: Path) -> None:
     assert wrong.returncode == 2
     assert "Did you mean model.width?" in wrong.stderr
 
-
-def test_tree_names_every_source_file_and_no_other() -> None:
-    tree = README.partition("## The tree")[2]
-    named = set(re.findall(r"(\w+\.py) ", tree))
-    there = {path.name for path in (ROOT / "src").rglob("*.py") if path.name != "__init__.py"}
-    assert named >= there
-    assert {name for name in named if not name.startswith(("test_", "conftest", "browser"))} == there
+    names = ["networks_are_found", "help_names", "rooms", "circle", "stem", "sitting", "names_a_reader and flowers"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", " or ".join(names)]
+    files = [f"tests/test_{name}.py" for name in ("signature", "config", "project", "runs")]
+    tests = subprocess.run([*command, *files], cwd=project, capture_output=True, text=True)
+    assert tests.returncode == 0, tests.stdout
 
 
-def test_commands_of_the_readme_are_accepted(door: Callable[..., Outcome]) -> None:
-    commands = re.findall(r"^    python -m src\.train (.*)$", README, re.MULTILINE)
-    assert len(commands) >= 6
-    for command in commands:
+def test_links_lead_to_files() -> None:
+    for page in PAGES:
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_files_and_names_in_the_readme_are_there() -> None:
+    named = re.findall(r"`((?:src|configs|docs|tests|benchmarks)/[\w/.]+)`(?:, `([\w.]+)`)?", README)
+    assert len(named) > 10
+    for path, name in named:
+        if path in blocks():
+            continue
+        assert (ROOT / path).exists(), path
+        for word in name.split("."):
+            assert re.search(rf"(class|def) {word}\b", (ROOT / path).read_text()) or not word, (path, name)
+    assert len(README.splitlines()) <= 180
+
+
+def test_commands_of_the_pages_are_accepted(door: Callable[..., Outcome]) -> None:
+    commands = re.findall(r"^    python -m src\.train (.*)$", COMMANDS, re.MULTILINE)
+    assert len(commands) >= 12
+    for command in dict.fromkeys(commands):
         if command.startswith("--"):
             continue
-        outcome = door("train", *shlex.split(command, comments=True), "batch_size=0")
+        words = shlex.split(command, comments=True)
+        outcome = door("train", *words, "batch_size=0")
         wrong = "sweep=last: there is no sweep below" if "sweep=last" in command else "batch_size=0: expected a number"
         assert outcome.err.startswith(f"error: {wrong}"), command
-    searches = re.findall(r"^    python -m src\.tune (.*)$", README, re.MULTILINE)
+    searches = re.findall(r"^    python -m src\.tune (.*)$", COMMANDS, re.MULTILINE)
     assert len(searches) >= 3
     for command in searches:
         outcome = door("tune", *shlex.split(command, comments=True), "batch_size=0")
         assert outcome.err.startswith("error: batch_size=0: expected a number"), command
 
 
+def imports_of(path: Path) -> Iterator[str]:
+    """The modules of src that a file imports, within functions and for types too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "src")
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "src":
+            for alias in node.names:
+                inner = ROOT.joinpath(*str(node.module).split("."), f"{alias.name}.py")
+                yield f"{node.module}.{alias.name}" if inner.exists() else str(node.module)
+
+
+def test_imports_go_down_from_room_to_room() -> None:
+    for path in SOURCES:
+        room = path.relative_to(ROOT / "src").parts[0]
+        for module in imports_of(path):
+            target = module.split(".")[1]
+            if room in BELOW:
+                assert target in BELOW[room], f"{path.relative_to(ROOT)} imports {module}"
+            else:
+                assert target in ROOMS, f"{path.relative_to(ROOT)}, a door, imports {module}"
+
+
+def test_no_circle_of_imports() -> None:
+    arrows = {".".join(path.relative_to(ROOT).with_suffix("").parts): set(imports_of(path)) for path in SOURCES}
+    while leaves := {module for module, targets in arrows.items() if not targets & arrows.keys()}:
+        arrows = {module: targets for module, targets in arrows.items() if module not in leaves}
+    assert not arrows, f"a circle among {sorted(arrows)}"
+
+
+def test_src_shows_its_doors_and_rooms_alone() -> None:
+    shown = {path.name for path in (ROOT / "src").iterdir() if path.name != "__pycache__"}
+    doors = {f"{name}.py" for name in ("train", "eval", "predict", "export", "report", "tune", "demo")}
+    assert shown == {*doors, *ROOMS, "__init__.py"}
+    for door in doors:
+        assert len((ROOT / "src" / door).read_text().splitlines()) <= 60, door
+
+
+def test_no_two_files_share_a_stem() -> None:
+    stems = Counter(path.stem for path in SOURCES if path.name != "__init__.py")
+    assert not [stem for stem, count in stems.items() if count > 1]
+
+
+def test_a_command_line_is_read_once_and_private_parts_of_libraries_stay_private() -> None:
+    texts = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in SOURCES}
+    readers = [path for path, text in texts.items() if "sys.argv" in text]
+    assert all(texts[path].count("sys.argv") == 1 for path in readers)
+    assert set(readers) <= {"src/config/cli.py", "src/report.py", "src/tune.py"}, "one door, one look"
+    assert not [path for path, text in texts.items() if "hydra._internal" in text]
+    loops = r"fit_loop|epoch_loop|_checkpoint_connector|_batches_that_stepped"
+    assert [path for path, text in texts.items() if re.search(loops, text)] == ["src/training/position.py"]
+    assert not [path for path, text in texts.items() if "benchmarks" in text]
+
+
 def test_no_source_file_outgrows_a_sitting() -> None:
-    for path in (ROOT / "src").rglob("*.py"):
-        assert len(path.read_text(encoding="utf-8").splitlines()) <= 300, path
+    for path in SOURCES:
+        text = path.read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= 250, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno:
+                assert node.end_lineno - node.lineno < 40, f"{path}, {node.name}"

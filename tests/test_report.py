@@ -162,7 +162,10 @@ class TestRefusal:
             (lambda folder: None, "there is no such folder"),
             (lambda folder: folder.mkdir(), "holds no run and no sweep"),
             (lambda folder: (folder.mkdir(), (folder / "config.yaml").touch()), "this run is unfinished"),
-            (lambda folder: (folder.mkdir(), (folder / "results.json").write_text("{")), "is no record of a run"),
+            (
+                lambda folder: (folder.mkdir(), (folder / "results.json").write_text("{")),
+                "is damaged, or no record of a run",
+            ),
         ],
     )
     def test_what_is_no_finished_run(
@@ -191,7 +194,7 @@ class TestRefusal:
         (run / name).write_text(damaged.get(name, "epoch,val/acc\n0,x\n"))
         outcome = door("report", str(run))
         assert outcome.code == 2
-        assert "its results.json or metrics.csv is damaged" in outcome.err
+        assert f"{name} is damaged" in outcome.err
 
     def test_checkpoint_of_another_kind(self, run: Path, door: Callable[..., Outcome]) -> None:
         (run / "checkpoints" / "best.ckpt").write_bytes(b"PK\3\4 no checkpoint")
@@ -204,4 +207,4 @@ class TestRefusal:
         (run / "results.json").write_text(json.dumps({**results, "checkpoint": "/etc/hostname"}))
         outcome = door("report", str(run))
         assert outcome.code == 2
-        assert f"{run}/checkpoints/hostname" in outcome.err
+        assert "results.json is damaged, or no record of a run: checkpoint: " in outcome.err

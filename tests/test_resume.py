@@ -19,10 +19,9 @@ from filelock import FileLock
 from omegaconf import OmegaConf
 
 from src.config.folder import LOCK
-from src.model import saved as checkpoint
 from src.model.classifier import Classifier
-from src.training import writer
-from src.training.checkpoints import Checkpoints
+from src.training import resume, saving
+from src.training.saving import Checkpoints
 from tests.conftest import ROOT, SHORT, Outcome, only_run, results_of
 
 Door = Callable[..., Outcome]
@@ -192,7 +191,7 @@ class TestGoingOn:
         outcome = door("train", "resume=r")
         what = "does not exist" if damage == "gone" else "is damaged or no checkpoint"
         assert f"warning: checkpoint={last}: it {what}." in outcome.err
-        assert f"Going on from {writer.previous(last)}, the one before it." in outcome.err
+        assert f"Going on from {saving.previous(last)}, the one before it." in outcome.err
         assert outcome.code == 0, outcome.err
         assert "goes on at  step 6" in outcome.out
         assert_same(in_tmp / "r", whole)
@@ -228,10 +227,10 @@ class TestRefused:
             assert len(outcome.err.splitlines()) == 1
 
     def test_null_is_a_value_like_any_other(self, door: Door, options: list[str]) -> None:
-        assert door("train", *options, "callbacks.early_stopping=3", "hydra.run.dir=r").code == 0
+        assert door("train", *options, "callbacks=early_stopping", "hydra.run.dir=r").code == 0
         outcome = door("train", "resume=r", "callbacks.early_stopping=null")
         assert outcome.code == 2
-        assert "r was begun with callbacks.early_stopping=3, and this command says" in outcome.err
+        assert "r was begun with callbacks.early_stopping._target_=lightning.pytorch.callbacks.Early" in outcome.err
 
     @pytest.mark.parametrize("name", ["results.json", "metrics.csv", "tensorboard/thesis.txt", "checkpoints/mine.pt"])
     def test_a_folder_with_something_of_another_program(
@@ -248,13 +247,13 @@ class TestRefused:
     def test_what_is_no_run(self, door: Door, whole: Path, images_folder: Path, in_tmp: Path) -> None:
         (in_tmp / "alone").mkdir()
         shutil.copy(whole / "checkpoints/last.ckpt", in_tmp / "alone")
-        for resume, sentence in {
+        for run, sentence in {
             "": "resume=: ",
             str(images_folder): "that folder holds no run",
             "nothing": "there is no such run or checkpoint",
             "alone/last.ckpt": "that file does not lie in a run's checkpoints",
         }.items():
-            outcome = door("train", f"resume={resume}")
+            outcome = door("train", f"resume={run}")
             assert outcome.code == 2
             assert sentence in outcome.err
 
@@ -353,7 +352,7 @@ class TestSignals:
             assert process.returncode == code
             assert time.monotonic() - started < 10
             assert b"Traceback" not in error
-            assert checkpoint.read(run / "checkpoints/last.ckpt")["position"]["steps"] > 0
+            assert content(run)["position"]["steps"] > 0
 
     def test_an_evaluation_says_no_more_than_its_exit_code(
         self, door: Door, whole: Path, monkeypatch: pytest.MonkeyPatch
@@ -498,29 +497,29 @@ class TestWriting:
     def test_a_file_is_whole_or_the_one_before_it_stands(self, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = in_tmp / "last.ckpt"
         for number in (1, 2):
-            writer.write({"number": torch.tensor(number)}, path)
+            saving.write({"number": torch.tensor(number)}, path)
         assert int(torch.load(path)["number"]) == 2
-        assert int(torch.load(writer.previous(path))["number"]) == 1
+        assert int(torch.load(saving.previous(path))["number"]) == 1
 
         def break_off(value: Any, file: Any) -> None:
             file.write(b"half")
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(writer.torch, "save", break_off)
+        monkeypatch.setattr(saving.torch, "save", break_off)
         with pytest.raises(OSError, match="No space left"):
-            writer.write({}, path)
+            saving.write({}, path)
         assert int(torch.load(path)["number"]) == 2
         assert sorted(item.name for item in in_tmp.iterdir()) == ["last.ckpt", "last.previous.ckpt"]
 
     def test_training_changes_nothing_that_is_being_written(self, in_tmp: Path) -> None:
-        one, weights = writer.Writer(), torch.zeros(1_000_000)
+        one, weights = saving.Writer(), torch.zeros(1_000_000)
         one.save_checkpoint({"weights": weights}, in_tmp / "it.ckpt")
         weights.fill_(1)
         one.wait()
         assert not torch.load(in_tmp / "it.ckpt")["weights"].any()
 
     def test_an_error_of_the_thread_is_raised(self, in_tmp: Path) -> None:
-        one = writer.Writer()
+        one = saving.Writer()
         one.save_checkpoint({}, in_tmp / "nowhere/it.ckpt")
         with pytest.raises(FileNotFoundError):
             one.wait()
@@ -536,7 +535,7 @@ class TestWriting:
             original(self, trainer, position)
 
         monkeypatch.setattr(Checkpoints, "_save", save)
-        monkeypatch.setattr(writer.Writer, "busy", False)  # however slow the disk is
+        monkeypatch.setattr(saving.Writer, "busy", False)  # however slow the disk is
         for more, expected in {
             "callbacks.checkpoint_steps=null": [(6, True), (12, True), (12, False)],
             "callbacks.checkpoint_steps=4": [(4, False), (6, True), (8, False), (12, True), (12, False)],
@@ -557,12 +556,12 @@ class TestBest:
         state = {"callbacks": {"Checkpoints": {"best_step": 6}, "Throughput": {}}}
         self.made(in_tmp, "best.ckpt", 12)
         self.made(in_tmp, "best.previous.ckpt", 6)
-        checkpoint.restore_best(in_tmp / "best.ckpt", state)
+        resume.restore_best(in_tmp / "best.ckpt", state)
         assert torch.load(in_tmp / "best.ckpt")["global_step"] == 6
 
     @pytest.mark.parametrize(("best", "older"), [(6, 3), (12, 9)])
     def test_others_stay(self, in_tmp: Path, best: int, older: int) -> None:
         self.made(in_tmp, "best.ckpt", best)
         self.made(in_tmp, "best.previous.ckpt", older)
-        checkpoint.restore_best(in_tmp / "best.ckpt", {"callbacks": {"Checkpoints": {"best_step": 6}}})
+        resume.restore_best(in_tmp / "best.ckpt", {"callbacks": {"Checkpoints": {"best_step": 6}}})
         assert torch.load(in_tmp / "best.ckpt")["global_step"] == best

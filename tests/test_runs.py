@@ -67,7 +67,7 @@ class TestWhatARunLeaves:
         assert 0 <= results["val"]["accuracy"] <= 1
         assert 0 <= results["test"]["accuracy"] <= 1
         assert results["test"]["loss"] > 0
-        assert Path(results["checkpoint"]).name == "best.ckpt"
+        assert results["checkpoint"] == "checkpoints/best.ckpt"
         assert f"data_dir={images_folder}" in results["command"]
         assert results["command"].startswith("python -m src.train dataset=image_folder")
         assert results["versions"]["torch"] == torch.__version__.partition("+")[0]
@@ -152,7 +152,7 @@ class TestEval:
         results = results_of(only_run(in_tmp))
         moved = in_tmp / "elsewhere" / "mine.ckpt"
         moved.parent.mkdir()
-        shutil.move(results["checkpoint"], moved)
+        shutil.move(only_run(in_tmp) / results["checkpoint"], moved)
         shutil.rmtree(in_tmp / "logs")
         outcome = door("eval", f"checkpoint={moved}", "device=cpu")
         assert outcome.code == 0, outcome.err
@@ -331,7 +331,7 @@ def test_sample_is_named_on_screen_in_the_results_and_in_the_checkpoint(door: Do
     assert "packaged mnist digits, not the official test set" in outcome.out
     results = results_of(only_run(in_tmp))
     assert (results["dataset"]["source"], results["dataset"]["test_set"]) == ("sample", "mnist sample")
-    about = torch.load(results["checkpoint"], weights_only=True)["about"]
+    about = torch.load(only_run(in_tmp) / results["checkpoint"], weights_only=True)["about"]
     assert (about["source"], about["test_set"]) == ("sample", "mnist sample")
 
 
@@ -420,8 +420,8 @@ def test_accumulated_batches_teach_as_one_large_batch_does(door: Door, in_tmp: P
 
 
 def test_early_stopping_ends_a_run_that_gains_nothing(door: Door, in_tmp: Path, images_folder: Path) -> None:
-    arguments = folder_run(images_folder, "callbacks.early_stopping=1", "trainer.max_epochs=20", "optimizer.lr=1e-9")
-    assert door("train", *arguments).code == 0
+    arguments = folder_run(images_folder, "callbacks=early_stopping", "trainer.max_epochs=20", "optimizer.lr=1e-9")
+    assert door("train", *arguments, "callbacks.early_stopping.patience=1", "logger=csv").code == 0
     assert results_of(only_run(in_tmp))["train"]["epochs"] < 20
 
 
@@ -478,7 +478,7 @@ def test_every_recipe_trains_and_evaluates(door: Door, in_tmp: Path, name: str, 
     limits = [f"trainer.limit_{part}_batches=2" for part in ("train", "val", "test")]
     outcome = door("train", f"experiment={name}", *SHORT, *given, *limits)
     assert outcome.code == 0, outcome.err
-    assert door("eval", f"checkpoint={results_of(only_run(in_tmp))['checkpoint']}", "device=cpu").code == 0
+    assert door("eval", f"checkpoint={only_run(in_tmp)}/checkpoints/best.ckpt", "device=cpu").code == 0
 
 
 def test_workers_start_by_spawn_and_give_the_same_run(door: Door, in_tmp: Path, images_folder: Path) -> None:

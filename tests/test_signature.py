@@ -45,4 +45,4 @@ def test_file_that_is_no_python_is_named_with_its_line(tmp_path: Path) -> None:
 
 
 def test_networks_are_found_by_their_constructor(tmp_path: Path) -> None:
-    assert signature.networks(Path("src/model").absolute()).keys() == {"alexnet"}
+    assert signature.networks(Path("src/model").absolute()).keys() >= {"alexnet"}, "a network of one's own joins it"

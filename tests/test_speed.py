@@ -26,8 +26,8 @@ from src.config.cli import importing
 from src.data.images import ImageSet, Source, Splits, split
 from src.data.sample import read_mnist_sample
 from src.data.shared import VARIABLE, read_once
-from src.model import speed
 from src.model.alexnet import AlexNet
+from src.model.hardware import flops_per_image
 from tests.conftest import ROOT, SHORT, Outcome, only_run, results_of, write_idx
 from tests.test_batches import bytes_, module, seeded
 from tests.test_model import build, trainer
@@ -231,14 +231,14 @@ class TestLimit:
             + 4096 * 4096
             + 4096 * 10
         )
-        assert speed.flops_per_image(network, image, training=False) == forward
+        assert flops_per_image(network, image, training=False) == forward
         first = 2 * 56 * 56 * 11 * 11 * 64  # needs no gradient of its input
-        assert speed.flops_per_image(network, image) == 3 * forward - first
+        assert flops_per_image(network, image) == 3 * forward - first
 
     def test_counting_leaves_the_network_alone(self) -> None:
         network = AlexNet(3, 10, widths=[4] * 5, hidden=8, batch_norm=True)
         before = {name: value.clone() for name, value in network.state_dict().items()}
-        assert speed.flops_per_image(network, torch.zeros(1, 3, 227, 227))
+        assert flops_per_image(network, torch.zeros(1, 3, 227, 227))
         assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
         assert all(weight.grad is None for weight in network.parameters())
 
@@ -247,7 +247,7 @@ class TestLimit:
             def forward(self, images: torch.Tensor) -> torch.Tensor:
                 return images if float(images.sum()) > 0 else -images
 
-        assert speed.flops_per_image(Choosy(), torch.zeros(1, 1, 2, 2)) is None
+        assert flops_per_image(Choosy(), torch.zeros(1, 1, 2, 2)) is None
 
     def test_network_with_tied_weights_is_counted_once_used_twice(self) -> None:
         class Tied(nn.Module):
@@ -258,7 +258,7 @@ class TestLimit:
             def forward(self, images: torch.Tensor) -> torch.Tensor:
                 return self.other(self.one(images.flatten(1)))
 
-        assert speed.flops_per_image(Tied(), torch.zeros(1, 1, 2, 2), training=False) == 2 * 2 * 16
+        assert flops_per_image(Tied(), torch.zeros(1, 1, 2, 2), training=False) == 2 * 2 * 16
 
     def test_results_say_how_far_from_the_limit_the_run_was(
         self, door: Door, in_tmp: Path, images_folder: Path

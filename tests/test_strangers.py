@@ -10,6 +10,7 @@ import tarfile
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 from PIL import Image
 
-from src.config import compose
 from src.config.check import check
+from src.config.compose import compose, declared, refuse_several
 from src.config.errors import UserError
 from src.config.schema import TrainConfig
 from src.data.cifar import read_cifar10
@@ -70,12 +70,12 @@ class TestCheckpoints:
             ("model", "src.model.classifier.Classifier"),
             ("dataset", "src.data.download.fetch"),
             ("dataset", "src.data.cifar._extract"),
-            ("dataset", "src.results.outcome._git"),
+            ("dataset", "src.model.provenance._git"),
             ("dataset", "src.data.cifar.pickle.loads"),
             ("optimizer", "torch.optim.lr_scheduler.StepLR"),
             ("optimizer", "torch.optim.optimizer.warnings.warn"),
             ("optimizer", "torch.optim.swa_utils.AveragedModel"),
-            ("optimizer", "src.training.writer.write"),
+            ("optimizer", "src.training.saving.write"),
             ("scheduler", "torch.optim.SGD"),
             ("scheduler", "src.train.main"),
             ("scheduler", "builtins.exec"),
@@ -339,15 +339,12 @@ class TestFuzz:
 
     @pytest.fixture(scope="class")
     def plain(self) -> dict[str, Any]:
-        compose.register()
-        composed = compose.compose("train", None, [])
-        found: Any = OmegaConf.to_container(composed)
-        return {key: value for key, value in found.items() if key != "hydra"}
+        return compose("train", []).values
 
     @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
     @given(data=st.data())
     def test_any_value_of_any_key_is_taken_or_refused(self, plain: dict[str, Any], data: st.DataObject) -> None:
-        config: Any = OmegaConf.to_container(OmegaConf.create(plain))
+        config: Any = deepcopy(plain)
         place = config
         while True:
             key = data.draw(st.sampled_from(sorted(place)))
@@ -376,11 +373,11 @@ class TestFuzz:
         )
     )
     def test_any_words_on_the_command_line_end_in_a_config_or_a_sentence(self, words: list[str]) -> None:
-        compose.register()
         words = [word for word in words if not word.startswith("-")]
 
         def composed() -> list[TrainConfig]:
-            asked = compose.declared(list(words))
-            return [check(compose.compose("train", None, job), TrainConfig) for job in compose.jobs(asked, False)]
+            asked = declared(words, several=False)
+            refuse_several(asked)
+            return [check(compose("train", asked).values, TrainConfig)]
 
         assert made_of(composed)

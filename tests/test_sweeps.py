@@ -275,8 +275,9 @@ class TestAtATime:
         from src.sweeps import jobs
 
         monkeypatch.setenv(cluster.SLOT, "")
-        program = "import sys; from pathlib import Path; from src import cluster, jobs; jobs.claim_slot(Path('.')); "
-        program += "print(cluster.slot(), flush=True); sys.stdin.read()"
+        program = "import sys; from pathlib import Path; from src.config.process import slot; "
+        program += "from src.sweeps import jobs; jobs.claim_slot(Path('.')); "
+        program += "print(slot(), flush=True); sys.stdin.read()"
         others = []
         for expected in ("0", "1"):
             other = subprocess.Popen(

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from src.config.check import check
+from src.config.cli import Arguments
 from src.config.compose import compose
 from src.config.errors import UserError
 from src.config.schema import TuneConfig
@@ -67,7 +68,7 @@ class TestSpace:
 
     def test_a_point_as_a_config(self) -> None:
         varied = ["optimizer.lr=interval(0.1, 1.0)", "optimizer=adamw,sgd", "compile=true,false"]
-        config = Search(["search=null", *varied], None).compose(
+        config = Search(Arguments("tune", ("search=null", *varied))).compose(
             {"optimizer.lr": 0.25, "optimizer": "sgd", "compile": "true"}
         )
         assert (config.optimizer.name, config.optimizer.lr, config.compile) == ("sgd", 0.25, True)
@@ -80,7 +81,7 @@ class TestSpace:
             read_space({"seed": text})
 
     def test_unseen_points_until_there_are_none(self) -> None:
-        config = check(compose("tune", None, ["sampler=random", "n_trials=99"]), TuneConfig)
+        config = check(compose("tune", ["sampler=random", "n_trials=99"]).values, TuneConfig)
         space = read_space({"a": "1,2,3", "b": "range(0, 2)"})
         study, points = optuna.create_study(), []
         while (trial := ask(study, space, config)) is not None:

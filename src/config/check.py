@@ -6,52 +6,24 @@ import difflib
 import re
 from typing import Annotated, Any, Literal, TypeVar
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf import OmegaConf
 from pydantic import BaseModel, Field, Strict, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
 from src.config import signature
 from src.config.errors import UserError
+from src.config.groups import GROUPS, Group
 from src.config.schema import (
     Component,
-    DatasetConfig,
     Fraction,
     NonNegativeFloat,
     NonNegativeInt,
-    OptimizerConfig,
     PathBelow,
     PositiveInt,
     Section,
 )
 
 Checked = TypeVar("Checked", bound=Section)
-COMPONENTS: dict[str, type[Component]] = {
-    "dataset": DatasetConfig,
-    "model": Component,
-    "optimizer": OptimizerConfig,
-    "scheduler": Component,
-    "sampler": Component,
-    "pruner": Component,
-}
-# where each may lie, and what its signature must have: no config, and none out of a checkpoint, calls anything else
-_REGISTRY = {
-    "dataset": (("src.data.",), {"data_dir", "source"}),
-    "model": (("src.model.",), {"in_channels", "num_classes"}),
-    "optimizer": (("torch.optim.", "src.model."), {"params"}),
-    "scheduler": (("src.model.", "torch.optim.lr_scheduler."), {"optimizer"}),
-    "sampler": (("optuna.samplers.",), {"seed"}),
-    "pruner": (("optuna.pruners.",), set()),
-}
-# what experiment.py passes itself, and so is no key of the config
-_GIVEN = {
-    "dataset": {"data_dir", "source"},
-    "model": {"in_channels", "num_classes"},
-    "optimizer": {"params", "fused", "foreach", "differentiable", "capturable", "maximize"},
-    "scheduler": {"optimizer", "total_steps"},
-    "sampler": set(),
-    "pruner": set(),
-}
 
 
 class _Tuple:
@@ -82,51 +54,63 @@ _TYPES = {
 }
 
 
-def check(config: DictConfig | dict[str, Any], base: type[Checked]) -> Checked:
-    """The typed config, from a composed one or one out of a checkpoint.
+def check(values: Any, base: type[Checked]) -> Checked:
+    """The typed config, from the plain values of a composed one, or of one out of a file.
 
     Raises:
         UserError: one line for each key that `base` or the signature of a `_target_` refuses.
     """
-    if isinstance(config, dict) and (key := next((key for key, text in flat(config).items() if "${" in str(text)), "")):
-        # a saved config has its values; to expand a stranger's may never end, or tell him of this machine
+    if not isinstance(values, dict):
+        raise UserError(f"expected keys with their values, not {values!r:.40}.")
+    if key := next((key for key, text in flat(values).items() if "${" in str(text)), ""):
+        # composed values have none left; to expand a stranger's may never end, or tell him of this machine
         raise UserError(f"{key}: expected a value, not an interpolation.")
-    try:
-        whole = OmegaConf.create(config)
-        own = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
-        plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
-    except MissingMandatoryValue as error:
-        raise UserError(f"{error.full_key}: a value is needed.") from error
-    except OmegaConfBaseException as error:
-        raise UserError(str(error).splitlines()[0]) from error
-    assert isinstance(plain, dict)
-    sections: dict[str, Any] = {}
-    for group, component in COMPONENTS.items():
-        if group in base.model_fields and isinstance(plain.get(group), dict):
-            sections[group] = (_component(group, component, plain[group]), ...)
+    sections: dict[str, Any] = {
+        name: (_section(name, group, values[name]), ...)
+        for name, group in GROUPS.items()
+        if name in base.model_fields and isinstance(values.get(name), dict)
+    }
     schema = create_model(base.__name__, __base__=base, **sections)
     try:
-        return schema.model_validate(plain)
+        return schema.model_validate(values)
     except ValidationError as error:
         raise UserError("\n".join(_problems(error, schema))) from error
 
 
-def _component(group: str, base: type[Component], values: dict[Any, Any]) -> type[Component]:
-    target = str(values.get("_target_", ""))
-    if not target.startswith(("src.", "torch.optim.", "optuna.")):
-        return base  # the pattern of `_target_` refuses it, by name
+def _section(name: str, group: Group, values: dict[Any, Any]) -> type[Section]:
+    """The schema of a group's option: what the group declares, and what the signature of its target does."""
+    if not group.several:
+        return _component(name, group, group.base, values)
+    fields: dict[str, Any] = {}
+    for key, value in values.items():
+        if key in group.base.model_fields:
+            continue
+        if value is None:
+            fields[key] = (None, None)
+        elif isinstance(value, dict) and "_target_" in value:
+            fields[key] = (_component(f"{name}.{key}", group, Component, value), ...)
+    return create_model(group.base.__name__, __base__=group.base, **fields)
+
+
+def _component(key: str, group: Group, base: type[Section], values: dict[Any, Any]) -> type[Section]:
+    target = values.get("_target_")
+    if not isinstance(target, str):
+        return base  # which refuses it
+    wrong = f"{key}._target_={target}"
+    takes = f" that takes {' and '.join(sorted(group.required))}" if group.required else ""
+    refused = UserError(f"{wrong}: expected one of {'... or '.join(group.inside)}...{takes}.")
+    if not target.startswith(group.inside) or not all(word.isidentifier() for word in target.split(".")):
+        raise refused
     try:
         declared = signature.parameters(target)
     except LookupError as error:
-        raise UserError(f"{group}._target_={target}: {error}.") from error
-    places, needed = _REGISTRY[group]
-    if not target.startswith(places) or not needed <= declared.keys():
-        takes = f" that takes {' and '.join(sorted(needed))}" if needed else ""
-        raise UserError(f"{group}._target_={target}: expected one of {'... or '.join(places)}...{takes}.")
+        raise UserError(f"{wrong}: {error}.") from error
+    if not group.required <= declared.keys():
+        raise refused
     fields: dict[str, Any] = {}
-    for name, (annotation, default) in declared.items():
-        if name not in _GIVEN[group] and name not in base.model_fields:
-            fields[name] = (signature.evaluate(annotation, _TYPES), default)
+    for parameter, (annotation, default) in declared.items():
+        if parameter not in group.given and parameter not in base.model_fields:
+            fields[parameter] = (signature.evaluate(annotation, _TYPES), default)
     return create_model(target.rpartition(".")[2] + "Config", __base__=base, **fields)
 
 
@@ -160,8 +144,6 @@ _WORDS = {
 def _problems(error: ValidationError, schema: type[BaseModel]) -> list[str]:
     """One line for each key that was refused: what, the value, what to do."""
     details = error.errors()
-    if foreign := [item for item in details if item["loc"][-1] == "_target_"]:
-        details = foreign  # of another class, no other key can be right
     expected: dict[str, list[str]] = {}
     lines = {}
     for item in details:
@@ -183,8 +165,6 @@ def _problems(error: ValidationError, schema: type[BaseModel]) -> list[str]:
 
 
 def _expectation(key: str, item: ErrorDetails, schema: type[BaseModel]) -> str:
-    if item["type"] == "string_pattern_mismatch" and key.endswith("_target_"):
-        return "a class of this project (src....), of torch.optim or of optuna"
     if item["type"] in ("model_type", "dict_type"):
         return f"its keys one by one, or a whole option as {key.replace('.', '/')}=NAME"
     if item["type"] == "string_pattern_mismatch" and key.endswith("max_time"):

@@ -1,58 +1,124 @@
-"""From overrides to composed configs, by Hydra, with errors in words; imports no torch."""
+"""From overrides to plain values, by Hydra, with errors in words; imports no torch."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import hydra
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from src.config import launchers, signature
-from src.config import process as cluster
+from src.config import signature
 from src.config.check import nearest
 from src.config.errors import UserError
-from src.config.help import networks, options
+from src.config.groups import is_group, networks, options
+from src.config.process import launch_name
 from src.config.schema import CONFIGS
 
+PATHS = ("data_dir", "checkpoint", "resume", "input", "output", "sheet", "hydra.run.dir", "hydra.sweep.dir")
 
-def register() -> None:
-    """Tell Hydra of each network that has a file but no YAML, and what its launchers are told here."""
-    launchers.register()
+# what Hydra's launchers, which start the jobs of a sweep, are told here. No YAML: Hydra has a deprecation warning for a
+# file that is named as a launcher is, in every job
+LAUNCHERS: dict[str, Any] = {
+    "joblib": {"n_jobs": "${devices_here:}"},
+    "submitit_local": {"timeout_min": 1440, "tasks_per_node": 1},
+    "submitit_slurm": {
+        "timeout_min": 1440,
+        "nodes": "${oc.select:trainer.num_nodes,1}",
+        "tasks_per_node": "${devices}",
+        "gpus_per_node": "${devices}",
+        "cpus_per_task": 8,
+        "mem_gb": 32,
+        "max_num_timeout": 1000,  # a run that has used its time goes on in another job
+        "additional_parameters": {"requeue": True},
+    },
+}
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A config's plain `values`, all interpolations resolved; `whole` has Hydra's own part besides."""
+
+    values: dict[str, Any]
+    whole: DictConfig
+
+
+def compose(name: str, overrides: Sequence[str], config_dir: str | None = None) -> Composed:
+    """The config `name` of configs/ and of `config_dir` with these overrides, as `declared` gives them.
+
+    Raises:
+        UserError: there is no such option, a value is missing, or a file is no YAML.
+    """
+    _register()
+    if config_dir:
+        if not Path(config_dir).is_dir():
+            raise UserError(f"--config-dir {config_dir}: there is no such folder.")
+        overrides = [*overrides, f"hydra.searchpath=['file://{Path(config_dir).absolute().as_posix()}']"]
+    try:
+        with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            whole = hydra.compose(name, list(overrides), return_hydra_config=True)
+        HydraConfig.instance().set_config(whole)  # for ${hydra:...} in a value
+        own = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
+        values: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+    except MissingConfigException as error:
+        raise UserError(_no_such_option(error)) from error
+    except MissingMandatoryValue as error:
+        raise UserError(f"{error.full_key}: a value is needed.") from error
+    except YAMLError as error:
+        raise UserError(f"a config file is no YAML: {' '.join(str(error).split())}.") from error
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise UserError(_first_line(error)) from error
+    finally:
+        HydraConfig.instance().cfg = None  # Lightning would start a run's processes with Hydra's options
+        GlobalHydra.instance().clear()
+    return Composed(values, whole)
+
+
+def _register() -> None:
+    """Tell Hydra of each network that has a file but no YAML, and of the values for its launchers."""
+    Plugins.instance()  # loads the launchers
+    store = ConfigStore.instance()
     for name, target in networks().items():
         defaults = {key: value for key, (_, value) in signature.parameters(target).items() if value is not ...}
-        ConfigStore.instance().store(group="model", name=name, node={"name": name, "_target_": target, **defaults})
+        store.store(group="model", name=name, node={"name": name, "_target_": target, **defaults})
+    launchers = store.repo.get("hydra", {}).get("launcher", {})
+    for name, values in LAUNCHERS.items():
+        if stored := launchers.get(f"{name}.yaml"):
+            node = OmegaConf.merge(stored.node, values)
+            store.store(group="hydra/launcher", name=name, node=node, provider=stored.provider)
 
 
-def parse(overrides: list[str]) -> list[Override]:
+def parse(overrides: Sequence[str]) -> list[Override]:
     try:
-        return OverridesParser.create().parse_overrides(overrides)
+        return OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
         raise UserError(f"{_first_line(error)} Options are written KEY=VALUE.") from error
 
 
-PATHS = ("data_dir", "checkpoint", "resume", "input", "output", "sheet", "hydra.run.dir", "hydra.sweep.dir")
-
-
-def declared(overrides: list[str], multirun: bool = True) -> list[str]:
+def declared(overrides: Sequence[str], several: bool = True) -> list[str]:
     """Let `key=value` set any declared key, listed in the YAML or not: the schema judges it, not Hydra.
 
-    Paths are quoted where Hydra's grammar would stumble over a character of theirs.
+    Paths are quoted where Hydra's grammar would stumble over a character of theirs; where `several` values may stand,
+    a comma is between two of them.
     """
-    quoted = [quote_path(text, multirun) for text in overrides]
+    quoted = [_quote_path(text, several) for text in overrides]
     rewritten = []
     for text, override in zip(quoted, parse(quoted), strict=True):
         key = override.key_or_group
@@ -61,16 +127,21 @@ def declared(overrides: list[str], multirun: bool = True) -> list[str]:
     return rewritten
 
 
-def put(overrides: list[str], key: str, path: Path) -> list[str]:
+def written(overrides: Sequence[str]) -> list[str]:
+    """Declared overrides as a user writes them, without those that Hydra alone reads."""
+    return [text.removeprefix("++") for text in overrides if not text.lstrip("+~").startswith("hydra")]
+
+
+def put(overrides: Sequence[str], key: str, path: Path) -> list[str]:
     """The overrides with `key` set to a path, and to nothing else."""
     kept = [text for text in overrides if text.lstrip("+").partition("=")[0] != key]
     escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
     return [*kept, f"{'' if key.startswith('hydra.') else '++'}{key}='{escaped}'"]
 
 
-def quote_path(text: str, multirun: bool = True) -> str:
+def _quote_path(text: str, several: bool) -> str:
     key, _, value = text.partition("=")
-    apart = r"\$\{|," if multirun else r"\$\{"  # a comma is a sweep's
+    apart = r"\$\{|," if several else r"\$\{"
     plain = re.fullmatch(rf"[\w./:~-]*|\".*\"|'.*'|.*({apart}).*", value)
     if key.lstrip("+") not in PATHS or plain:
         return text
@@ -78,43 +149,33 @@ def quote_path(text: str, multirun: bool = True) -> str:
     return f"{key}='{escaped}'"
 
 
-def is_group(key: str) -> bool:
-    return "/" in key or (CONFIGS / key).is_dir()
+def grid(overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of each job of a sweep, the last key's values changing first.
+
+    Raises:
+        UserError: a key has an interval of values, or several values without end.
+    """
+    values: dict[str, list[str]] = {}
+    for override in parse(overrides):
+        key = override.get_key_element()
+        if not override.is_sweep_override():
+            values[key] = [f"{key}={override.get_value_element_as_str()}"]
+        elif override.is_discrete_sweep():
+            values[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        else:
+            raise UserError(f"{_as_given(override)}: A sweep takes KEY=A,B or range(...).")
+    return [list(job) for job in itertools.product(*values.values())]
 
 
-def jobs(overrides: list[str], multirun: bool) -> list[list[str]]:
-    """The overrides of each job: one list, or one for each point of a sweep's grid."""
-    parsed = parse(overrides)
-    if multirun:
-        try:
-            return [job for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
-        except HydraException as error:
-            raise UserError(f"{_first_line(error)} A sweep takes KEY=A,B or range(...).") from error
-    for override in parsed:
+def refuse_several(overrides: Sequence[str]) -> None:
+    """Raises UserError if one of them has several values."""
+    for override in parse(overrides):
         if override.is_sweep_override():
-            given = str(override.input_line).removeprefix("++")
-            raise UserError(f"{given}: several values are a sweep; add -m to run one job for each.")
-    return [overrides]
+            raise UserError(f"{_as_given(override)}: several values are a sweep; add -m to run one job for each.")
 
 
-def compose(name: str, extra: str | None, overrides: list[str]) -> DictConfig:
-    try:
-        with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            if extra:
-                overrides = [*overrides, f"hydra.searchpath=['file://{Path(extra).absolute().as_posix()}']"]
-            config = hydra.compose(name, overrides, return_hydra_config=True)
-            HydraConfig.instance().set_config(config)  # for ${hydra:...} in a value
-            _check_writable(Path(config.hydra.run.dir))
-            _check_writable(Path(config.hydra.sweep.dir))
-    except MissingConfigException as error:
-        raise UserError(_no_such_option(error)) from error
-    except YAMLError as error:
-        raise UserError(f"a config file is no YAML: {' '.join(str(error).split())}.") from error
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise UserError(_first_line(error)) from error
-    finally:
-        GlobalHydra.instance().clear()
-    return config
+def _as_given(override: Override) -> str:
+    return str(override.input_line).removeprefix("++")
 
 
 def _no_such_option(error: MissingConfigException) -> str:
@@ -125,23 +186,18 @@ def _no_such_option(error: MissingConfigException) -> str:
     return f"{group}={name}: there is no such {group}.{nearest(name, names)} There are: {', '.join(names)}."
 
 
-def _check_writable(folder: Path) -> None:
-    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    if not existing.is_dir():
-        raise UserError(f"{folder}: can't write a run there, for {existing} is a file. Set hydra.run.dir.")
-    if not os.access(existing, os.W_OK):
-        raise UserError(f"{folder}: can't write a run there, for {existing} is read-only. Set hydra.run.dir.")
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".") + "."
 
 
 def _started() -> str:
     """When the run was begun, or the name of its launch: all its processes find one folder by it, now and later."""
-    return cluster.launch() or datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    return launch_name() or datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
 
 
 def _unique(overrides: str) -> str:
     """Tells runs of one second apart, and those of one launch by what they were asked."""
-    launched = cluster.launch() is not None
-    return hashlib.md5(overrides.encode()).hexdigest()[:6] if launched else uuid4().hex[:6]
+    return hashlib.md5(overrides.encode()).hexdigest()[:6] if launch_name() else uuid4().hex[:6]
 
 
 def as_folder(text: str) -> str:
@@ -150,11 +206,13 @@ def as_folder(text: str) -> str:
     return name if len(name) <= 200 else f"{name[:190]}_{hashlib.md5(text.encode()).hexdigest()[:8]}"
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".") + "."
+def _devices_here() -> int:
+    """GPUs, or processor cores where there are none: so many jobs run at one time."""
+    from torch.cuda import device_count
+
+    return device_count() or os.cpu_count() or 1
 
 
-# here and not in a function: a sweep's launcher imports this in processes of its own
 OmegaConf.register_new_resolver("started", _started, replace=True, use_cache=True)
 OmegaConf.register_new_resolver("unique", _unique, replace=True, use_cache=True)
-OmegaConf.register_new_resolver("as_folder", as_folder, replace=True)
+OmegaConf.register_new_resolver("devices_here", _devices_here, replace=True)

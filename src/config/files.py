@@ -63,3 +63,12 @@ def check_target(key: str, path: Path, suffixes: tuple[str, ...]) -> None:
         raise UserError(f"{key}={path}: there is no folder {path.parent}. Make it first.")
     if not os.access(path.parent, os.W_OK):
         raise UserError(f"{key}={path}: the folder {path.parent} is read-only.")
+
+
+def check_writable(folder: Path) -> None:
+    """Raises UserError if no run can be written there."""
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if not existing.is_dir():
+        raise UserError(f"{folder}: can't write a run there, for {existing} is a file. Set hydra.run.dir.")
+    if not os.access(existing, os.W_OK):
+        raise UserError(f"{folder}: can't write a run there, for {existing} is read-only. Set hydra.run.dir.")

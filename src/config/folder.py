@@ -1,10 +1,8 @@
-"""Which run a command means: a new one, or one that was interrupted and goes on in its folder."""
+"""A run's folder: which one a command means, what may change when its run goes on, and who works in it."""
 
 from __future__ import annotations
 
-import json
-import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,30 +10,28 @@ from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from yaml import AliasEvent, YAMLError
 
-from src.config import process as cluster
 from src.config.check import check, flat, plain
-from src.config.errors import Stopped, UserError
-from src.config.schema import CONFIGS, DashboardConfig, DatasetConfig, LoggerConfig, TrainConfig
+from src.config.errors import UserError
+from src.config.process import is_child
+from src.config.schema import TrainConfig
 
 RUNS = Path("logs")
-LOCK = ".lock"
+SEARCHES = RUNS / "tune"
+CONFIG, RESULTS = "config.yaml", "results.json"  # of every run; the second of a finished one
 ERROR = "error.txt"  # what a run of a sweep ended with
 PRUNED = "pruned.txt"  # why a search has ended a trial
+LOCK = ".lock"
+PATIENCE = 2  # seconds; is_alive holds a lock for an instant
 
 # what may differ between a run and its continuation; all else would make it another run
 FREE = {
     "callbacks.checkpoint_minutes",
     "callbacks.checkpoint_steps",
-    *(f"dashboard.{key}" for key in DashboardConfig.model_fields),
     "data_dir",
     "device",
-    *(f"logger.{key}" for key in LoggerConfig.model_fields),
     "num_workers",
-    "on_nan",
     "resume",
     "report",
     "trainer.enable_progress_bar",
@@ -44,9 +40,7 @@ FREE = {
     "trainer.max_time",
     "trainer.profiler",
 }
-
-
-FOUND = {"dataset.source", "dataset.mean", "dataset.std"}
+MEASURED = {"dataset.source", "dataset.mean", "dataset.std"}  # in the images, where the command leaves them open
 
 
 @dataclass(frozen=True)
@@ -69,7 +63,7 @@ class Run:
 
 
 def is_finished(folder: Path) -> bool:
-    return (folder / "results.json").exists()
+    return (folder / RESULTS).exists()
 
 
 def is_alive(folder: Path) -> bool:
@@ -86,10 +80,11 @@ def is_alive(folder: Path) -> bool:
 
 
 @contextmanager
-def lock(run: Run) -> Iterator[None]:
+def lock(folder: Path) -> Iterator[None]:
     """Keep other processes out of a run's folder; the kernel lets them in again when this one ends.
 
-    A search that holds the folder of a trial may take it once more, for the run.
+    The folder is made, and goes again if nothing was written there. A search that holds a trial's folder takes it once
+    more for the run.
 
     Raises:
         UserError: another process works there.
@@ -97,50 +92,24 @@ def lock(run: Run) -> Iterator[None]:
     if is_child():
         yield
         return
-    run.folder.mkdir(parents=True, exist_ok=True)
-    held = FileLock(run.folder / LOCK, is_singleton=True)
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    held = FileLock(folder / LOCK, is_singleton=True)
     try:
-        held.acquire(timeout=0)
+        held.acquire(timeout=PATIENCE)
     except Timeout as error:
-        raise UserError(f"{run.folder}: another process works on this run. Wait for it, or stop it.") from error
+        raise UserError(f"{folder}: another process works on this run. Wait for it, or stop it.") from error
     try:
-        (run.folder / ERROR).unlink(missing_ok=True)
+        (folder / ERROR).unlink(missing_ok=True)
         yield
     finally:
         with suppress(OSError):  # the folder may be gone or read-only; Windows removes no file that is open
             if held.lock_counter == 1:
-                (run.folder / LOCK).unlink()
+                (folder / LOCK).unlink()
         held.release()
-
-
-def is_child() -> bool:
-    """Whether another process of the same run leads it."""
-    return cluster.rank() != 0
-
-
-def show_finished(run: Run) -> float | None:
-    """Say that there is nothing to do, and give what the run gave."""
-    results = json.loads((run.folder / "results.json").read_text(encoding="utf-8"))
-    if is_child():
-        return results["val"]["accuracy"]
-    name = "test" if results["test"] else "val"
-    scored = results[name]
-    accuracy = "no validation" if scored["accuracy"] is None else f"{scored['accuracy']:.2%}"
-    print(
-        f"This run is finished: {accuracy} of {scored['images']:,} {name} images after "
-        f"{results['train']['epochs']} epochs.\n{run.folder}: nothing to do. A greater trainer.max_epochs goes on."
-    )
-    return results["val"]["accuracy"]
-
-
-def how_to_go_on(stop: Stopped, folder: Path) -> Stopped:
-    """The same, with the command that goes on."""
-    began = (folder / "checkpoints" / "last.ckpt").exists()
-    near = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-    word = (
-        f"python -m src.train resume={shlex.quote(str(near))}" if began else "the same command; nothing was saved yet"
-    )
-    return Stopped(stop.number, f"{stop} It goes on with: {word}")
+        with suppress(OSError):  # it is not empty
+            if new:
+                folder.rmdir()
 
 
 def folder_to_resume(resume: str) -> Path:
@@ -150,17 +119,19 @@ def folder_to_resume(resume: str) -> Path:
         UserError: there is none.
     """
     if resume == "last":
-        unfinished = [folder for folder in _runs(RUNS) if not is_finished(folder) and not is_alive(folder)]
+        # a search takes up its own trials, and a pruned one is not to go on
+        own = [folder for folder in _runs(RUNS) if not folder.is_relative_to(SEARCHES)]
+        unfinished = [folder for folder in own if not is_finished(folder) and not is_alive(folder)]
         if not unfinished:
             raise UserError(f"resume=last: there is no unfinished run below {RUNS}/.")
-        return max(unfinished, key=lambda folder: (folder / "config.yaml").stat().st_mtime)
+        return max(unfinished, key=lambda folder: (folder / CONFIG).stat().st_mtime)
     path = Path(resume)
     if not path.exists():
         raise UserError(f"resume={resume}: there is no such run or checkpoint.")
     folder = path if path.is_dir() else path.absolute().parent.parent
-    if not (folder / "config.yaml").exists():
+    if not (folder / CONFIG).exists():
         what = "that folder holds no run" if path.is_dir() else "that file does not lie in a run's checkpoints"
-        raise UserError(f"resume={resume}: {what}, for there is no config.yaml. Name a run, such as logs/NAME.")
+        raise UserError(f"resume={resume}: {what}, for there is no {CONFIG}. Name a run, such as logs/NAME.")
     return folder
 
 
@@ -171,45 +142,57 @@ def newest_checkpoint() -> Path:
         UserError: there is none.
     """
     finished = [folder for folder in _runs(RUNS) if is_finished(folder)]
-    for folder in sorted(finished, key=lambda folder: (folder / "results.json").stat().st_mtime, reverse=True):
+    for folder in sorted(finished, key=lambda folder: (folder / RESULTS).stat().st_mtime, reverse=True):
         for name in ("best.ckpt", "last.ckpt"):  # the first where anything was validated
             if (path := folder / "checkpoints" / name).exists():
                 return path
     raise UserError(f"checkpoint: there is no finished run below {RUNS}/. Train one, or name a .ckpt file.")
 
 
-def settle(folder: Path, config: TrainConfig, overrides: list[str]) -> Run:
+def settle(folder: Path, config: TrainConfig, named: Sequence[str]) -> Run:
     """What a command comes to in `folder`.
 
     Args:
-        overrides: the command line's. With `resume=`, only what they name is compared with the saved config and
-            taken over from `config`; without, `config` is the whole of what is asked for.
+        named: the overrides that the user wrote. With `resume=`, only what they name is compared with the saved config
+            and taken over from `config`; without, `config` is the whole of what is asked for.
 
     Raises:
         UserError: a run with other options lies there, or something that is no run.
     """
-    if not (folder / "config.yaml").exists():
-        for name in ("checkpoints", "tensorboard", "metrics.csv", "results.json"):
+    if not (folder / CONFIG).exists():
+        for name in ("checkpoints", "tensorboard", "metrics.csv", RESULTS):
             if (folder / name).exists():
-                raise UserError(f"{folder}: {name} lies there without a config.yaml. Choose another folder.")
+                raise UserError(f"{folder}: {name} lies there without a {CONFIG}. Choose another folder.")
         return Run(folder, config)
     saved = read_config(folder)
-    named = _named(overrides) if config.resume else lambda key: True
-    wrong = differences(config, saved, named)
+    is_named = _names(named) if config.resume else lambda key: True
+    wrong = differences(config, saved, is_named)
     if wrong:
         key, before, now = wrong[0]
         advice = "Leave it out, or begin another run." if config.resume else "Choose another folder for another run."
         raise UserError(f"{folder} was begun with {key}={before}, and this command says {key}={now}. {advice}")
-    values = plain(saved)
-    by_name = {text.partition("=")[0].lstrip("+") for text in overrides}
-    for key, value in flat(plain(config)).items():
+    path = Path(config.resume) if config.resume and Path(config.resume).is_file() else None
+    return Run(folder, _continued(config, saved, named, is_named), saved, path)
+
+
+def _continued(
+    config: TrainConfig, saved: TrainConfig, named: Sequence[str], is_named: Callable[[str], bool]
+) -> TrainConfig:
+    """The saved config with what the command may change of it."""
+    before, now = flat(plain(saved)), flat(plain(config))
+    by_itself = {text.partition("=")[0].lstrip("+") for text in named}
+    values: Any = plain(saved)
+    if is_named("callbacks"):
+        free = {name for name in values["callbacks"] if is_free(f"callbacks.{name}", before, now)}
+        gone = free - plain(config)["callbacks"].keys()
+        values["callbacks"] = {name: value for name, value in values["callbacks"].items() if name not in gone}
+    for key, value in now.items():
         # a group or a recipe that is named again, as trainer=debug, changes nothing that was said since
-        by_group = key.startswith(("logger.", "dashboard.")) and named(key)
-        if key in FREE and (not config.resume or key in by_name or by_group):
+        by_group = key.startswith(("logger.", "callbacks.")) and is_named(key)
+        if is_free(key, before, now) and (not config.resume or key in by_itself or by_group):
             _put(values, key, value)
     values["resume"] = None
-    path = Path(config.resume) if config.resume and Path(config.resume).is_file() else None
-    return Run(folder, check(values, TrainConfig), saved, path)
+    return check(values, TrainConfig)
 
 
 def read_config(folder: Path) -> TrainConfig:
@@ -218,13 +201,13 @@ def read_config(folder: Path) -> TrainConfig:
     Raises:
         UserError: it is damaged, or of another version of this project.
     """
-    path = folder / "config.yaml"
+    path = folder / CONFIG
     try:
         text = path.read_text(encoding="utf-8")
         if any(isinstance(event, AliasEvent) for event in yaml.parse(text)):
             raise YAMLError("it has aliases, which this project never writes")
-        return check(OmegaConf.to_container(OmegaConf.create(text)), TrainConfig)  # type: ignore[arg-type]
-    except (OSError, YAMLError, AssertionError, ValueError, OmegaConfBaseException) as error:
+        return check(yaml.safe_load(text), TrainConfig)
+    except (OSError, YAMLError, ValueError) as error:
         raise UserError(f"{path} can't be read: {' '.join(str(error).split())}.") from error
     except UserError as error:
         raise UserError(f"{path} does not fit this version: {str(error).splitlines()[0]}") from error
@@ -233,7 +216,7 @@ def read_config(folder: Path) -> TrainConfig:
 def differences(config: TrainConfig, saved: TrainConfig, named: Callable[[str], bool]) -> list[tuple[str, Any, Any]]:
     """Each key, with its two values, that makes `config` another run than `saved`; the seed first.
 
-    For what is found in the images, `auto` and `null` agree with what they came to.
+    For what is measured in the images, `auto` and `null` agree with what they came to.
     """
     before, now = flat(plain(saved)), flat(plain(config))
     keys = sorted(before.keys() | now.keys(), key=lambda key: (key != "seed", key))  # the seed moves the others
@@ -241,36 +224,38 @@ def differences(config: TrainConfig, saved: TrainConfig, named: Callable[[str], 
         (key, before.get(key), now.get(key))
         for key in keys
         if named(key)
-        and key not in FREE
+        and not is_free(key, before, now)
         and now.get(key) != before.get(key)
-        and not (key in FOUND and now.get(key) in (None, "auto"))
+        and not (key in MEASURED and now.get(key) in (None, "auto"))
     ]
 
 
-def without_strange_mirrors(dataset: DatasetConfig) -> DatasetConfig:
-    """A stranger's checkpoint or run may not say what is downloaded from where, unless this project's config does."""
-    own = CONFIGS / "dataset" / f"{dataset.name}.yaml"
-    known: Any = OmegaConf.to_container(OmegaConf.load(own)) if dataset.name.isidentifier() and own.exists() else {}
-    facts = {key: value for key, value in dataset.arguments().items() if key in ("folder", "archive", "mirrors", "md5")}
-    strange = "mirrors" in facts and any(known.get(key) != value for key, value in facts.items())
-    return dataset.model_copy(update={"mirrors": []}) if strange else dataset
+def is_free(key: str, *configs: dict[str, Any]) -> bool:
+    """Whether a run may go on with another value; of callbacks, those of this project only look at it."""
+    if key in FREE or key.startswith("logger."):
+        return True
+    group, name, *_ = *key.split("."), ""
+    targets = {config.get(f"callbacks.{name}._target_") for config in configs if group == "callbacks"} - {None}
+    return bool(targets) and all(str(target).startswith("src.training.callbacks.") for target in targets)
 
 
-def _runs(root: Path) -> Iterable[Path]:
-    found = (path.parent for path in root.glob("**/config.yaml"))
-    return (folder for folder in found if folder.parent.parent.name != "wandb")  # W&B writes files of that name
+def _runs(root: Path) -> list[Path]:
+    folders = (path.parent for path in root.glob(f"**/{CONFIG}"))
+    return [folder for folder in folders if folder.parent.parent.name != "wandb"]  # W&B writes files of that name
 
 
-def _named(overrides: list[str]) -> Callable[[str], bool]:
-    """Whether the command line names a key, by itself, by a group, or by a whole recipe."""
+def _names(overrides: Sequence[str]) -> Callable[[str], bool]:
+    """Whether overrides name a key, by itself, by a group, or by a whole recipe."""
     names = [text.partition("=")[0].lstrip("+~").replace("/", ".") for text in overrides]
     if "experiment" in names:
         return lambda key: True
     return lambda key: any(key == name or key.startswith(f"{name}.") for name in names)
 
 
-def _put(values: dict[str, Any], key: str, value: Any) -> None:
+def _put(values: Any, key: str, value: Any) -> None:
     *path, leaf = key.split(".")
     for part in path:
+        if not isinstance(values.get(part), dict):
+            values[part] = {}
         values = values[part]
     values[leaf] = value

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from src.config import signature
-from src.config.errors import UserError
+from src.config.groups import networks, options
 from src.config.schema import CONFIGS, AugmentationConfig, DatasetConfig, Section, TrainerConfig
 
 EXAMPLES = {
@@ -53,24 +51,9 @@ EXAMPLES = {
 SEARCHES = {"search", "sampler", "pruner"}
 
 
-def options(group: str) -> list[str]:
-    """The names that `group=` takes."""
-    named = {file.stem for file in (CONFIGS / group).glob("*.yaml")}
-    return sorted(named | (networks().keys() if group == "model" else set()))
-
-
-@cache
-def networks() -> dict[str, str]:
-    """Networks that have a file in src/model and no YAML: their signature is their config."""
-    try:
-        found = signature.networks(Path(__file__).parents[1] / "model")
-    except LookupError as error:
-        raise UserError(str(error)) from error
-    return {name: target for name, target in found.items() if not (CONFIGS / "model" / f"{name}.yaml").exists()}
-
-
 def groups() -> list[str]:
-    return sorted(folder.relative_to(CONFIGS).as_posix() for folder in CONFIGS.rglob("*") if folder.is_dir())
+    """The folders below configs/, nested ones as parent/child."""
+    return sorted(str(path.relative_to(CONFIGS).as_posix()) for path in CONFIGS.rglob("*") if path.is_dir())
 
 
 def help_text(door: str, schema: type[Section]) -> str:

@@ -1,15 +1,24 @@
-"""What has started this process and its like: SLURM, torchrun, Lightning, or nobody; and SLURM's queue."""
+"""This process and its like: who has started them, and the signals that ask them to stop."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
 
-from src.config.errors import RunError, UserError
+from src.config.errors import RunError, Stopped, UserError
 from src.config.schema import TrainConfig
 
-SLOT = "SLOT_OF_JOB"  # in the environment: which of the jobs at work on this machine this process does
+# in the environment:
+SLOT = "SLOT_OF_JOB"  # which of the jobs at work on this machine this process does
+FOLDER = "FOLDER_OF_RUN"  # for the processes that Lightning starts for a run: where the one that leads it works
 
 
 def slot() -> int | None:
@@ -18,13 +27,18 @@ def slot() -> int | None:
 
 
 def job() -> str | None:
-    """The SLURM job's number, with that of its task in an array; None outside SLURM."""
+    """The SLURM job's number, with that of its task in an array; None outside SLURM, and in a shell that it has opened.
+
+    There, the same command given again is another run; a job that returns from the queue is the same one.
+    """
+    if _is_interactive():
+        return None
     if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
         return f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID', '0')}"
     return os.environ.get("SLURM_JOB_ID")
 
 
-def launch() -> str | None:
+def launch_name() -> str | None:
     """A name that all processes of one launch share, and that it keeps when it is started again; None if there is none.
 
     A job of SLURM returns from the queue under its number, and torchrun starts its processes anew after a failure.
@@ -40,7 +54,7 @@ def launch() -> str | None:
 
 def unnamed() -> bool:
     """Whether torchrun has started this process without a name of its own."""
-    return launch() == "torchrun-none"
+    return launch_name() == "torchrun-none"
 
 
 def world_size() -> int | None:
@@ -59,10 +73,27 @@ def rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0")) or int(os.environ.get("NODE_RANK", "0"))
 
 
+def is_child() -> bool:
+    """Whether another process of the same run leads it."""
+    return rank() != 0
+
+
+def common_folder(folder: Path) -> Path:
+    """The folder of the run that this process belongs to: `folder`, or what the process that started it has."""
+    if is_child() and world_size() is None and FOLDER in os.environ:
+        return Path(os.environ[FOLDER])
+    os.environ[FOLDER] = str(folder.absolute())
+    return folder.absolute()
+
+
+def _is_interactive() -> bool:
+    """Whether SLURM has opened a shell: by srun, whose jobs Lightning knows by these names, or by salloc."""
+    return os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive") or "SLURM_PROCID" not in os.environ
+
+
 def _is_srun() -> bool:
     """As Lightning sees it: a shell that SLURM has opened starts no processes of a run."""
-    interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
-    return "SLURM_NTASKS" in os.environ and "SLURM_PROCID" in os.environ and not interactive
+    return "SLURM_NTASKS" in os.environ and not _is_interactive()
 
 
 def check_processes(config: TrainConfig) -> None:
@@ -96,3 +127,67 @@ def requeue(received: int | None) -> None:
     except (OSError, subprocess.SubprocessError) as error:
         reason = (getattr(error, "stderr", "") or str(error)).strip()
         raise RunError(f"{' '.join(command)} failed: {reason}. Submit the job again; the run goes on.") from error
+
+
+SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)]
+LAUNCHERS = [getattr(signal, name) for name in ("SIGUSR2",) if hasattr(signal, name)]  # if one waits for it
+
+
+class Interrupts:
+    """While `deferred`, the first signal is kept in `received` until a step ends; else it raises Stopped.
+
+    A second signal ends the process at once.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self.deferred = False
+        self.training = False
+        self._earlier: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():  # only there can signals be handled
+            self._earlier = {number: signal.getsignal(number) for number in SIGNALS}
+            self._earlier |= {number: found for number in LAUNCHERS if callable(found := signal.getsignal(number))}
+            self.install()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        for number, handler in self._earlier.items():
+            signal.signal(number, handler)
+
+    def hand_on(self, number: int | None) -> None:
+        """Give a launcher its signal, now that the checkpoint is on the disk; submitit returns the job to its queue.
+
+        Raises:
+            SystemExit: the launcher has done so.
+        """
+        if number in LAUNCHERS and number in self._earlier:
+            self._earlier[number](number, None)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around what must not be broken off, such as an import."""
+        self.deferred = True
+        yield
+        self.deferred = False
+        if self.received is not None:
+            raise Stopped(self.received)
+
+    def install(self) -> None:
+        """Take the signals; once more where a library has taken them since."""
+        for number in self._earlier:
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            os._exit(128 + number)
+        self.received = number
+        if not self.deferred:
+            raise Stopped(number)
+        name = signal.Signals(number).name
+        # print() is not safe in a handler: it may have interrupted a print
+        if not self.training:
+            return
+        beginning = "\n" if os.isatty(2) else ""  # of a line of its own, below the bar
+        os.write(2, f"{beginning}{name}: saving after this step. A second signal stops at once.\n".encode())

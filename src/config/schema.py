@@ -34,12 +34,17 @@ class Section(BaseModel):
 class Component(Section):
     """A class or function by its dotted path, and the arguments that its signature declares."""
 
-    name: str
-    target: str = Field(alias="_target_", pattern=r"^(src|torch\.optim|optuna)(\.[A-Za-z]\w*)+$")
+    target: str = Field(alias="_target_")
 
     def arguments(self) -> dict[str, Any]:
         """The keys that the target's signature declares, with their values."""
         return {key: getattr(self, key) for key in type(self).model_fields if key not in ("name", "target")}
+
+
+class NamedComponent(Component):
+    """An option of a group; folders of runs and tables call it by its name."""
+
+    name: str
 
 
 class AugmentationConfig(Section):
@@ -50,7 +55,7 @@ class AugmentationConfig(Section):
     scale: float = Field(ge=0, lt=1, description="shrink or grow by up to this part")
 
 
-class DatasetConfig(Component):
+class DatasetConfig(NamedComponent):
     source: Literal["auto", "full", "sample"] = Field(description="local files, download, packaged sample")
     valid_fraction: float = Field(gt=0, lt=1, description="part of the training images kept for validation")
     image_size: PositiveInt = Field(description="side in pixels of what the network sees")
@@ -63,7 +68,7 @@ class DatasetConfig(Component):
         return {k: v for k, v in super().arguments().items() if k not in DatasetConfig.model_fields}
 
 
-class OptimizerConfig(Component):
+class OptimizerConfig(NamedComponent):
     lr: float = Field(gt=0, allow_inf_nan=False, description="learning rate")
     weight_decay: NonNegativeFloat = 0.0
 
@@ -87,7 +92,7 @@ class TrainerConfig(Section):
     deterministic: bool | Literal["warn"] | None = None
     benchmark: bool | None = None
     detect_anomaly: bool | None = None
-    profiler: Literal["simple", "advanced", "trace"] | None = None
+    profiler: Literal["simple", "advanced", "pytorch"] | None = None
     strategy: str | None = None
     num_nodes: PositiveInt | None = None
     sync_batchnorm: bool | None = None
@@ -95,10 +100,13 @@ class TrainerConfig(Section):
 
 
 class CallbacksConfig(Section):
-    early_stopping: PositiveInt | None = Field(description="stop after this many validations without a gain")
-    weight_averaging: Share | None = Field(description="decay of an exponential average of the weights")
     checkpoint_minutes: Annotated[float, Strict(), Field(gt=0)] | None = Field(description="and at each epoch's end")
     checkpoint_steps: PositiveInt | None = Field(description="likewise")
+
+    def components(self) -> dict[str, Component]:
+        """The callbacks by name, without those that are null."""
+        values = {key: getattr(self, key) for key in type(self).model_fields}
+        return {key: value for key, value in values.items() if isinstance(value, Component)}
 
 
 class LoggerConfig(Section):
@@ -107,30 +115,18 @@ class LoggerConfig(Section):
     mlflow: bool = Field(False, description="MLflow, set by its own MLFLOW_TRACKING_URI, ...")
 
 
-class DashboardConfig(Section):
-    gradient_norm: bool = Field(True, description="of all weights together, in the logs")
-    share: Share = Field(0.01, description="of the run's time that pictures of validations may take")
-    confusion: bool = Field(True, description="confusion matrix of each validation, in TensorBoard")
-    mistakes: int = Field(16, ge=0, le=64, description="most confident wrong answers of each validation")
-    filters: bool = Field(True, description="the first layer's, at each validation")
-    samples: int = Field(16, ge=0, le=64, description="training images as the network sees them, augmented")
-    embeddings: int = Field(1000, ge=0, le=5000, description="test images in the projector")
-    precision_recall: bool = Field(True, description="curves of each class, of the test")
-
-
 Precision = Literal["auto", "32-true", "16-mixed", "bf16-mixed"]
 Device = Literal["auto", "cpu", "gpu"]
 
 
 class TrainConfig(Section):
     dataset: DatasetConfig
-    model: Component
+    model: NamedComponent
     optimizer: OptimizerConfig
-    scheduler: Component
+    scheduler: NamedComponent
     trainer: TrainerConfig
     callbacks: CallbacksConfig
     logger: LoggerConfig
-    dashboard: DashboardConfig = DashboardConfig()
     seed: int = Field(ge=0, le=LARGEST_SEED, description="of everything random in the run")
     batch_size: PositiveInt = Field(description="images a step, on each device")
     num_workers: NonNegativeInt = Field(description="processes that fetch batches; 0 is fastest here")
@@ -140,7 +136,6 @@ class TrainConfig(Section):
     devices: PositiveInt = Field(description="how many of them")
     compile: bool = Field(description="torch.compile the network")
     label_smoothing: Fraction = Field(description="of the training loss")
-    on_nan: Literal["stop", "skip"] = Field(description="when the loss is not finite: end the run, or skip the step")
     test: bool = Field(True, description="score the best checkpoint on the test set at the end")
     report: bool = Field(True, description="write report.html and summary.png at the end")
     resume: str | None = Field(min_length=1, description="a run to go on with: its folder, a checkpoint in it, or last")
@@ -148,8 +143,8 @@ class TrainConfig(Section):
 
 class TuneConfig(Section):
     search: dict[str, Any] = Field({}, description="key: choice(a, b), range(1, 9), interval(0.0, 1.0) ...")
-    sampler: Component
-    pruner: Component | None = None
+    sampler: NamedComponent
+    pruner: NamedComponent | None = None
     name: str | None = Field(pattern=r"^\w[\w.-]*$", description="its folder; null: data set, network and search")
     n_trials: PositiveInt = Field(description="trials in all, of all processes and starts")
     keep_weights: bool = Field(False, description="best.ckpt of every trial; else of the best one alone")

@@ -10,7 +10,7 @@ import ast
 from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 Parameters = dict[str, tuple[ast.expr | None, Any]]  # name -> (annotation, default or ...)
 
@@ -69,14 +69,21 @@ def _constructor(module: str, name: str) -> ast.FunctionDef:
                 if (alias.asname or alias.name) == name:
                     package = ".".join(module.split(".")[: -node.level or None]) if node.level else ""
                     return _constructor(f"{package}.{node.module}".lstrip("."), alias.name)
+        if isinstance(node, ast.Import) and "." in name:  # a base class, written as L.Callback
+            for alias in node.names:
+                if (alias.asname or alias.name) == name.rpartition(".")[0]:
+                    return _constructor(alias.name, name.rpartition(".")[2])
     raise LookupError(f"{module} has no class or function {name}")
 
 
 def _init(node: ast.ClassDef, module: str) -> ast.FunctionDef:
+    """That of the class, or of the first of its bases; one without parameters where none has any."""
     for item in node.body:
         if isinstance(item, ast.FunctionDef) and _is_init(item):
             return item
-    raise LookupError(f"{module}.{node.name} has no __init__ of its own")
+    if node.bases:
+        return _constructor(module, ast.unparse(node.bases[0]))
+    return cast(ast.FunctionDef, ast.parse("def __init__(self): ...").body[0])
 
 
 def _is_init(item: ast.stmt) -> bool:

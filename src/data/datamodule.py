@@ -28,6 +28,8 @@ class DataModule(L.LightningDataModule):
         start: (epoch, batch) that a resumed run goes on at. Lightning asks for the batches before it knows that.
     """
 
+    step = 0  # of the training batch that comes next, counted over the run; a resumed run sets it
+
     def __init__(
         self,
         splits: Splits,
@@ -90,9 +92,8 @@ class DataModule(L.LightningDataModule):
         images, labels = batch
         generator = None
         if self.trainer is not None and self.trainer.training:
-            # at this point Lightning has not yet counted the batch at hand
-            step = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
-            seed = step_seed(self.seed, step, self.trainer.global_rank, "augmentation")
+            seed = step_seed(self.seed, self.step, self.trainer.global_rank, "augmentation")
+            self.step += 1
             generator = torch.Generator(images.device).manual_seed(seed)
         return self.prepare(images, generator), labels
 

@@ -43,7 +43,7 @@ def _place() -> Path:
     """The file of the process that started this one, or a new one: no run finds what another has left."""
     if cluster.world_size() is not None:  # the processes of srun and torchrun have one parent on each machine
         _remove(*_abandoned())
-        return Path(tempfile.gettempdir(), f"images-{os.getppid()}-{cluster.launch()}.pt")
+        return Path(tempfile.gettempdir(), f"images-{os.getppid()}-{cluster.launch_name()}.pt")
     inherited = os.environ.get(VARIABLE) if "LOCAL_RANK" in os.environ else None  # Lightning gives each one its rank
     if inherited is None or Path(inherited).name.startswith(f"images-{os.getpid()}-"):
         _remove(*_abandoned())

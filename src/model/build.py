@@ -6,35 +6,25 @@ import importlib
 import inspect
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
 from torch import nn
 
 from src.config.errors import UserError
-from src.config.folder import without_strange_mirrors
 from src.config.schema import Component, DatasetConfig, OptimizerConfig, TrainConfig
 from src.data.datamodule import DataModule, measure
 from src.data.images import Source, Splits, checksum, limited, split
-from src.data.shared import read_once
 from src.model.classifier import Classifier
 from src.model.hardware import Hardware
-from src.model.saved import Checkpoint
-
-T = TypeVar("T")
+from src.model.saved import About, Checkpoint
 
 
-def read_images(dataset: DatasetConfig, data_dir: str, shared: bool = False) -> Source:
-    """The labelled images that a dataset config names, read into memory.
-
-    Args:
-        shared: the processes of the run hold them together once; see read_once.
-    """
-    reader = _resolve(dataset)
-    read = partial(reader, Path(data_dir), dataset.source, **dataset.arguments())
+def read_images(dataset: DatasetConfig, data_dir: str) -> Source:
+    """The labelled images that a dataset config names, read into memory."""
     try:
-        source = read_once(read) if shared else cast(Source, read())
+        source = resolve(dataset)(Path(data_dir), dataset.source, **dataset.arguments())
     except OSError as error:
         raise UserError(f"data_dir={data_dir}: {error}.") from error
     try:
@@ -50,30 +40,27 @@ def images_of(saved: Checkpoint, data_dir: str | None = None) -> Splits:
         UserError: they are not there, or others than then.
     """
     config, about = saved.config, saved.about
-    dataset = without_strange_mirrors(config.dataset)
-    splits = split(read_images(dataset, data_dir or config.data_dir), dataset.valid_fraction, config.seed)
-    if checksum(splits) != about["images"]["sha256"]:
+    dataset, data_dir = config.dataset, data_dir or config.data_dir
+    splits = split(read_images(dataset, data_dir), dataset.valid_fraction, config.seed)
+    if checksum(splits) != about.images.sha256:
         raise UserError(
-            f"data_dir={data_dir or config.data_dir}: these are not the images of {about['dataset']} that {saved.path} "
-            "was trained on. Set data_dir to where they lie."
+            f"data_dir={data_dir}: these are not the images of {about.dataset} that {saved.path} was trained on. "
+            "Set data_dir to where they lie."
         )
     return splits
 
 
-def with_found(dataset: DatasetConfig, splits: Splits) -> DatasetConfig:
+def resolved(dataset: DatasetConfig, splits: Splits) -> DatasetConfig:
     """The config with what `auto` and `null` came to for these images."""
     mean, std = dataset.mean, dataset.std
     if not mean or not std:
         measured_mean, measured_std = measure(splits.train)
         mean, std = mean or measured_mean, std or measured_std
     channels = splits.train.shape[1]
-    found: dict[str, Any] = {"source": splits.origin, "mean": mean, "std": std}
-    for name in ("mean", "std"):
-        if len(found[name]) != channels:
-            raise UserError(
-                f"dataset.{name}={found[name]}: expected {channels} numbers, one a channel of these images."
-            )
-    return dataset.model_copy(update=found)
+    for name, values in {"mean": mean, "std": std}.items():
+        if len(values) != channels:
+            raise UserError(f"dataset.{name}={values}: expected {channels} numbers, one a channel of these images.")
+    return dataset.model_copy(update={"source": splits.origin, "mean": mean, "std": std})
 
 
 def build_datamodule(
@@ -107,7 +94,7 @@ def build_datamodule(
 
 def build_network(model: Component, in_channels: int, num_classes: int) -> nn.Module:
     """The network of a config; raises UserError if its class refuses the arguments."""
-    cls = _resolve(model)
+    cls = resolve(model)
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         raise UserError(f"model._target_={model.target}: that is no network (torch.nn.Module).")
     try:
@@ -123,15 +110,11 @@ def compile_network(classifier: Classifier, hardware: Hardware) -> None:
     classifier.network.compile(mode=mode, dynamic=False)  # an epoch's last batch has one size of its own
 
 
-def build_classifier(config: TrainConfig, hardware: Hardware, about: dict[str, Any]) -> Classifier:
-    """The classifier of a run; raises UserError if its network refuses the arguments.
-
-    Args:
-        about: says its `channels` and `classes`, and goes into each of its checkpoints.
-    """
-    in_channels, num_classes = about["channels"], len(about["classes"])
+def build_classifier(config: TrainConfig, hardware: Hardware, about: About) -> Classifier:
+    """The classifier of a run; raises UserError if its network refuses the arguments."""
+    in_channels, num_classes = about.channels, len(about.classes)
     optimizer = _optimizer(config, hardware)
-    scheduler = partial(_resolve(config.scheduler), **config.scheduler.arguments())
+    scheduler = partial(resolve(config.scheduler), **config.scheduler.arguments())
     try:  # on nothing, so that wrong arguments are found before anything is written
         scheduler(optimizer([nn.Parameter(torch.zeros(1))]), 10)
     except (ValueError, TypeError, RuntimeError) as error:
@@ -144,7 +127,6 @@ def build_classifier(config: TrainConfig, hardware: Hardware, about: dict[str, A
         about,
         config.label_smoothing,
         config.seed,
-        skip_nan=config.on_nan == "skip",
     )
     size = config.dataset.image_size
     classifier.example_input_array = torch.zeros(1, in_channels, size, size)
@@ -180,7 +162,7 @@ def load_weights(network: nn.Module, saved: Checkpoint) -> None:
 
 def _optimizer(config: TrainConfig, hardware: Hardware) -> Any:
     optimizer: OptimizerConfig = config.optimizer
-    cls = _resolve(optimizer)
+    cls = resolve(optimizer)
     known = inspect.signature(cls).parameters
     options = {key: value for key, value in optimizer.arguments().items() if key in known}
     fusable = "fused" in known and hardware.accelerator in ("cuda", "cpu")
@@ -190,7 +172,7 @@ def _optimizer(config: TrainConfig, hardware: Hardware) -> Any:
     return partial(cls, **options)
 
 
-def _resolve(component: Component) -> Any:
+def resolve(component: Component) -> Any:
     module, _, name = component.target.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)

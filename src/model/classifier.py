@@ -14,8 +14,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from src.config.errors import RunError
 from src.data.order import Batch, step_seed
+from src.model.saved import ABOUT, About
 
 PHASES = ("train", "val", "test")
 
@@ -26,12 +26,9 @@ class Classifier(L.LightningModule):
     Args:
         network: float images (B, C, S, S) -> logits (B, num_classes).
         label_smoothing: of the training loss only, so that the scored losses of all runs compare.
-        about: plain values that each checkpoint carries, so that it describes itself.
+        about: what each checkpoint says about itself.
         seed: dropout in step k is a function of this, k and the process.
-        skip_nan: leave out a step whose loss is NaN or infinite, and count it in `skipped`.
     """
-
-    PATIENCE = 10  # steps left out in a row, before the run is given up
 
     def __init__(
         self,
@@ -39,27 +36,17 @@ class Classifier(L.LightningModule):
         num_classes: int,
         optimizer: Callable[[Iterator[nn.Parameter]], Optimizer],
         scheduler: Callable[[Optimizer, int], LRScheduler],
-        about: dict[str, Any],
+        about: About,
         label_smoothing: float = 0.0,
         seed: int = 0,
-        skip_nan: bool = False,
     ) -> None:
         super().__init__()
-        self.network = network
-        self.about = about
-        self.label_smoothing = label_smoothing
-        self.seed = seed
-        self.skip_nan, self.skipped = skip_nan, 0
-        self._step_is_bad, self._skipped_in_a_row = False, 0
-        self._buffers_before: list[Tensor] = []
+        self.network, self.about = network, about
+        self.label_smoothing, self.seed = label_smoothing, seed
         self._optimizer, self._scheduler = optimizer, scheduler
         for phase in PHASES:  # with their own checks, each would wait for the device in each step
             self.add_module(f"{phase}_loss", MeanMetric(nan_strategy="disable"))
             self.add_module(f"{phase}_acc", MulticlassAccuracy(num_classes, average="micro", validate_args=False))
-
-    @property
-    def _metrics(self) -> dict[str, Metric]:
-        return {name: module for name, module in self.named_children() if isinstance(module, Metric)}
 
     def forward(self, images: Tensor) -> Tensor:
         """float (B, C, S, S) -> logits (B, num_classes)"""
@@ -71,9 +58,6 @@ class Classifier(L.LightningModule):
         smoothing = self.label_smoothing if phase == "train" else 0.0
         loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
         result = {"loss": loss, "logits": logits.detach()}
-        if phase == "train" and self.skip_nan and not loss.isfinite():
-            self._step_is_bad = True
-            return result
         metrics = self._of(phase)
         metrics["loss"].update(loss.detach().expand(len(labels)))  # nan_strategy="disable" would drop a weight
         metrics["acc"].update(logits.detach(), labels)
@@ -83,13 +67,11 @@ class Classifier(L.LightningModule):
         return result
 
     def _of(self, phase: str) -> dict[str, Metric]:
-        return {name: self._metrics[f"{phase}_{name}"] for name in ("loss", "acc")}
+        return {name: getattr(self, f"{phase}_{name}") for name in ("loss", "acc")}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        step = self.trainer.fit_loop.epoch_loop.total_batch_idx
+        step = self.trainer.current_epoch * int(self.trainer.num_training_batches) + batch_idx
         torch.manual_seed(step_seed(self.seed, step, self.global_rank, "dropout"))
-        if self.skip_nan and batch_idx % self.trainer.accumulate_grad_batches == 0:
-            self._buffers_before = [buffer.clone() for buffer in self.network.buffers()]
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         return self._step(batch, "train")
@@ -99,27 +81,6 @@ class Classifier(L.LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         return self._step(batch, "test")
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        if self.skip_nan:
-            bad = self.trainer.strategy.reduce_boolean_decision(self._step_is_bad, all=False)
-            self._step_is_bad = False
-            self.skipped += bad
-            self._skipped_in_a_row = self._skipped_in_a_row + 1 if bad else 0
-            if bad:
-                self._skip(optimizer)
-
-    def _skip(self, optimizer: Optimizer) -> None:
-        if self._skipped_in_a_row == self.PATIENCE:
-            raise RunError(
-                f"the loss was NaN or infinite in {self.PATIENCE} steps in a row, the last of them step "
-                f"{self.trainer.global_step + 1}: the weights are lost. Begin again with a smaller optimizer.lr.",
-                everywhere=True,
-            )
-        if getattr(self.trainer.precision_plugin, "scaler", None) is None:  # which leaves out such a step itself
-            optimizer.zero_grad(set_to_none=True)  # no parameter moves without a gradient
-        for buffer, before in zip(self.network.buffers(), self._buffers_before, strict=True):
-            buffer.copy_(before)  # running statistics have seen the batch
 
     def log_epoch(self) -> None:
         """Log the training metrics of the epoch, and begin anew.
@@ -132,19 +93,18 @@ class Classifier(L.LightningModule):
             metric.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["about"] = self.about
+        checkpoint["loops"] = {}  # Lightning's depend on the hook in which they are saved
+        checkpoint[ABOUT] = self.about.as_dict()
         if "optimizer_states" in checkpoint:
             states = {name: metric.metric_state for name, metric in self._of("train").items()}
             gathered: Any = self.all_gather(states)
-            one = self.trainer.world_size == 1
+            alone = self.trainer.world_size == 1
             checkpoint["epoch_so_far"] = {  # each tensor (processes, ...)
-                name: {key: value[None] if one else value for key, value in state.items()}
+                name: {key: value[None] if alone else value for key, value in state.items()}
                 for name, state in gathered.items()
             }
-            checkpoint["skipped"] = [self.skipped, self._skipped_in_a_row]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.skipped, self._skipped_in_a_row = checkpoint["skipped"]
         for name, metric in self._of("train").items():
             for key, values in checkpoint["epoch_so_far"][name].items():
                 setattr(metric, key, values[self.global_rank].clone())
@@ -153,5 +113,4 @@ class Classifier(L.LightningModule):
     def configure_optimizers(self) -> Any:
         optimizer = self._optimizer(self.network.parameters())
         scheduler = self._scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
-        every_step = {"scheduler": scheduler, "interval": "step", "name": "train/learning_rate"}
-        return {"optimizer": optimizer, "lr_scheduler": every_step}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

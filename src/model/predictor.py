@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,15 +30,15 @@ class Predictor:
             `dark_background`.
     """
 
-    def __init__(self, network: nn.Module, config: TrainConfig, about: Mapping[str, Any], hardware: Hardware) -> None:
+    def __init__(self, network: nn.Module, config: TrainConfig, about: checkpoint.About, hardware: Hardware) -> None:
         dataset = config.dataset
         assert dataset.mean is not None
         assert dataset.std is not None
         self.config, self.hardware = config, hardware
-        self.classes: list[str] = about["classes"]
-        self.channels: int = about["channels"]
-        self.height, self.width = about["size"]
-        self.dark_background: bool = about["dark_background"]
+        self.classes: list[str] = about.classes
+        self.channels: int = about.channels
+        self.height, self.width = about.size
+        self.dark_background: bool = about.dark_background
         self.network = network.to(hardware.torch_device).eval()
         self.preparation = Preparation(dataset.mean, dataset.std, dataset.image_size).to(hardware.torch_device)
 
@@ -55,8 +53,8 @@ class Predictor:
 
     @classmethod
     def of(cls, saved: checkpoint.Checkpoint, device: Device = "auto", precision: Precision | None = None) -> Predictor:
-        hardware = pick_hardware(device, precision or saved.about["precision"])
-        network = experiment.build_network(saved.config.model, saved.about["channels"], len(saved.about["classes"]))
+        hardware = pick_hardware(device, precision or saved.about.precision)
+        network = experiment.build_network(saved.config.model, saved.about.channels, len(saved.about.classes))
         experiment.load_weights(network, saved)
         return cls(network, saved.config, saved.about, hardware)
 

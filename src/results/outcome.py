@@ -1,139 +1,129 @@
-"""What a finished run leaves behind besides its weights."""
+"""What a run came to: its results.json."""
 
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
+from pydantic import ConfigDict, Field, ValidationError
 
-from src.config.check import plain
-from src.config.schema import TrainConfig
-from src.data.images import Splits, checksum, has_dark_background
+from src.config.errors import UserError
+from src.config.files import write_json
+from src.config.schema import Section
+from src.model.provenance import Machine, Revision, machine
 
-FORMAT = 3  # of what a checkpoint says about itself
-CODE = (":/src", ":/configs", ":/benchmarks/*.py")
-PACKAGES = ("torch", "lightning", "torchmetrics", "hydra-core")
+if TYPE_CHECKING:
+    from src.model.saved import About
 
-
-def describe(config: TrainConfig, splits: Splits, precision: str, command: str) -> dict[str, Any]:
-    """What a run's checkpoints say about themselves, known before it trains."""
-    name = config.dataset.name
-    return {
-        "format": FORMAT,
-        "config": plain(config),
-        "classes": splits.classes,
-        "channels": splits.train.shape[1],
-        "size": list(splits.train.shape[2:]),  # height, width
-        "dark_background": has_dark_background(splits.train),
-        "images": {
-            "train": len(splits.train),
-            "val": len(splits.valid),
-            "test": len(splits.test),
-            "sha256": checksum(splits),
-        },
-        "precision": precision,
-        "dataset": name,
-        "source": splits.origin,
-        "test_set": f"{name} sample" if splits.origin == "sample" else name,
-        "command": command,
-        "versions": versions(),
-        "git": git_state(),
-    }
+NAME = "results.json"
 
 
-def collect(
-    about: dict[str, Any], scores: Mapping[str, float] | None, measured: dict[str, Any], best: Path
-) -> dict[str, Any]:
-    """The content of results.json.
+class Record(Section):
+    """A part of results.json; keys of a later version are passed over."""
 
-    Args:
-        scores: what the test gave, "test/acc" and "test/loss"; None if the run was not to be tested.
-        measured: what Session.measured gives.
+    model_config = ConfigDict(extra="ignore")
+
+
+class Dataset(Record):
+    name: str
+    source: str
+    test_set: str
+    sha256: str
+
+
+class Training(Record):
+    """What was measured of training, in all sessions of the run but for `checkpoint_seconds`.
+
+    Those are the last session's wait for checkpoints. `share_of_peak` is the part of the machine's matrix rate.
     """
-    config = about["config"]
-    return {
-        "dataset": {
-            "name": about["dataset"],
-            "source": about["source"],
-            "test_set": about["test_set"],
-            "sha256": about["images"]["sha256"],
-        },
-        "model": config["model"]["name"],
-        "optimizer": config["optimizer"]["name"],
-        "seed": config["seed"],
-        "precision": about["precision"],
-        "device": measured["device"],
-        "parameters": measured["parameters"],
-        "train": {
-            "seconds": round(measured["seconds"], 2),
-            "epochs": measured["epochs"],
-            "interruptions": measured["interruptions"],
-            "checkpoint_seconds": measured["checkpoint_seconds"],
-            "skipped_steps": measured["skipped_steps"],
-            "images": about["images"]["train"],
-            "images_per_second": measured["images_per_second"],
-            "flops_per_image": measured["flops_per_image"],
-            "share_of_peak": measured["share_of_peak"],
-        },
-        "val": {"accuracy": measured["val_accuracy"], "images": about["images"]["val"]},
-        "test": scores
-        and {
-            "accuracy": scores["test/acc"],
-            "loss": scores["test/loss"],
-            "images": measured["test_images"],
-        },
-        "checkpoint": str(best),
-        "command": about["command"],
-        "date": datetime.now(UTC).date().isoformat(),
-        "versions": about["versions"],
-        "machine": machine(),
-        "git": about["git"],
-    }
+
+    seconds: float
+    epochs: int
+    interruptions: int = 0
+    checkpoint_seconds: float = 0.0
+    images: int
+    images_per_second: float | None = None
+    flops_per_image: int | None = None
+    share_of_peak: float | None = None
 
 
-def versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+class Validation(Record):
+    accuracy: float | None  # null where nothing was validated
+    images: int
 
 
-def machine() -> dict[str, Any]:
-    return {
-        "system": platform.platform(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    }
+class Score(Record):
+    accuracy: float
+    loss: float | None  # null where it was no number
+    images: int
 
 
-def git_state() -> dict[str, Any] | None:
-    """The project's revision and whether what runs are made of differs from it; None outside a git checkout."""
-    here = Path(__file__).parent
-    try:
-        revision = _git("rev-parse", "HEAD", cwd=here)
-        # but for comments: the leaderboard writes its numbers into the heads of recipes
-        changed = _git("diff", "HEAD", "--ignore-matching-lines=^#", "--", *CODE, cwd=here)
-        added = _git("ls-files", "--others", "--exclude-standard", "--", *CODE, cwd=here)
-        return {"revision": revision, "modified": bool(changed or added)}
-    except (OSError, subprocess.SubprocessError):
-        return None
+class Outcome(Record):
+    """`checkpoint` is the one that was scored, relative to the run's folder; `command` runs the run again."""
 
+    dataset: Dataset
+    model: str
+    optimizer: str
+    seed: int
+    precision: str
+    device: str
+    parameters: int
+    train: Training
+    val: Validation
+    test: Score | None
+    checkpoint: str = Field(pattern=r"^checkpoints/\w[\w.]*$")  # a folder may be a stranger's
+    command: str = ""
+    date: str = ""
+    versions: dict[str, str] = Field({})
+    machine: Machine
+    git: Revision | None = None
 
-def _git(*arguments: str, cwd: Path) -> str:
-    command = ["git", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    @classmethod
+    def of(
+        cls,
+        about: About,
+        *,
+        device: str,
+        parameters: int,
+        train: Training,
+        val: float | None,
+        test: Score | None,
+        checkpoint: str,
+    ) -> Outcome:
+        """`val` is the accuracy of the checkpoint in validation, and `test` its score in the test, if there was one."""
+        names = {"name": about.dataset, "source": about.source, "test_set": about.test_set}
+        return cls(
+            dataset=Dataset(**names, sha256=about.images.sha256),
+            model=about.config["model"]["name"],
+            optimizer=about.config["optimizer"]["name"],
+            seed=about.config["seed"],
+            precision=about.precision,
+            device=device,
+            parameters=parameters,
+            train=train,
+            val=Validation(accuracy=val, images=about.images.val),
+            test=test,
+            checkpoint=checkpoint,
+            command=about.command,
+            date=datetime.now(UTC).date().isoformat(),
+            versions=about.versions,
+            machine=machine(),
+            git=about.git,
+        )
 
+    @classmethod
+    def read(cls, folder: Path) -> Outcome:
+        """Raises UserError if this folder of a run has no results.json, or a damaged one."""
+        path = folder / NAME
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise UserError(f"{path} can't be read: {error.strerror}.") from error
+        except ValidationError as error:
+            detail = error.errors()[0]
+            key = "".join(f"{word}: " for word in detail["loc"][-1:])
+            raise UserError(f"{path} is damaged, or no record of a run: {key}{detail['msg']}.") from error
 
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    def write(self, folder: Path) -> None:
+        write_json(folder / NAME, self.model_dump())

@@ -6,7 +6,7 @@ import base64
 import sys
 from datetime import date
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jinja2 import Environment, FileSystemLoader
 from matplotlib.figure import Figure
@@ -18,6 +18,7 @@ from src.model.answers import Answers
 from src.model.layers import first_filters
 from src.model.predictor import Predictor
 from src.results.figures import canvas, curves, images, scores, summary
+from src.results.outcome import Outcome
 from src.results.screen import describe_origin
 
 NAME, PICTURES = "report.html", "report"
@@ -35,14 +36,14 @@ class Picture(NamedTuple):
     figure: Figure
 
 
-def save(folder: Path, predictor: Predictor, answers: Answers, outcome: dict[str, Any]) -> None:
+def save(folder: Path, predictor: Predictor, answers: Answers, outcome: Outcome) -> None:
     """Write `summary.png`, `report.html` and `report/*.png` into the folder of a run.
 
     Args:
         answers: to the test images, or to the validation images where there was no test.
         outcome: the content of results.json.
     """
-    dataset = outcome["dataset"]
+    dataset = outcome.dataset
     summary.save_summary(folder, predictor, answers, outcome)
     pictures = draw(folder, predictor, answers)
     place = folder / PICTURES
@@ -56,9 +57,9 @@ def save(folder: Path, predictor: Predictor, answers: Answers, outcome: dict[str
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     environment.filters["percent"] = lambda part: "-" if part is None else f"{part:.1%}"
     page = environment.get_template("page.html").render(
-        title=f"{outcome['model']} on {dataset['test_set']}",
+        title=f"{outcome.model} on {dataset.test_set}",
         outcome=outcome,
-        scored=f"{len(answers):,} {describe_origin(dataset['name'], dataset['source'])}",
+        scored=f"{len(answers):,} {describe_origin(dataset.name, dataset.source)}",
         headlines=headlines(outcome, answers),
         pictures=[(picture, embedded(place / f"{picture.name}.png")) for picture in pictures],
         classes=answers.per_class(),
@@ -69,9 +70,7 @@ def save(folder: Path, predictor: Predictor, answers: Answers, outcome: dict[str
     write_text(folder / NAME, page)
 
 
-def try_to_save(
-    folder: Path, predictor: Predictor, answers: Answers | None, splits: Splits, outcome: dict[str, Any]
-) -> None:
+def try_to_save(folder: Path, predictor: Predictor, answers: Answers | None, splits: Splits, outcome: Outcome) -> None:
     """The same for a run that has just ended, which no picture is to make a failed one."""
     try:
         answers = answers or predictor.answer(splits.valid, "validation", predictor.config.batch_size)
@@ -83,20 +82,20 @@ def try_to_save(
         )
 
 
-def headlines(outcome: dict[str, Any], answers: Answers) -> list[tuple[str, str, str]]:
+def headlines(outcome: Outcome, answers: Answers) -> list[tuple[str, str, str]]:
     """What is measured, its value, and a word on it."""
-    train, val = outcome["train"], outcome["val"]
+    train, val = outcome.train, outcome.val
     wrong = int((~answers.right).sum())
     found = [(f"{answers.split} accuracy", f"{answers.accuracy:.2%}", f"{wrong:,} of {len(answers):,} wrong")]
-    if outcome["test"]:
-        found.append(("test loss", _loss(outcome["test"]["loss"]), "cross-entropy, nats an image"))
-    if val["accuracy"] is not None:
-        found.append(("validation accuracy", f"{val['accuracy']:.2%}", "of the best epoch"))
+    if outcome.test:
+        found.append(("test loss", _loss(outcome.test.loss), "cross-entropy, nats an image"))
+    if val.accuracy is not None:
+        found.append(("validation accuracy", f"{val.accuracy:.2%}", "of the best epoch"))
     found.append(("calibration error", f"{answers.calibration().error:.1%}", "distance of sure and right"))
-    found.append(("training", f"{train['seconds']:,.0f} s", f"{train['epochs']} epochs of {train['images']:,} images"))
-    if train["images_per_second"]:
-        found.append(("speed", f"{train['images_per_second']:,.0f}", f"images/s, {outcome['device']}"))
-    found.append(("network", f"{outcome['parameters'] / 1e6:.1f} M", f"weights, {outcome['precision']}"))
+    found.append(("training", f"{train.seconds:,.0f} s", f"{train.epochs} epochs of {train.images:,} images"))
+    if train.images_per_second:
+        found.append(("speed", f"{train.images_per_second:,.0f}", f"images/s, {outcome.device}"))
+    found.append(("network", f"{outcome.parameters / 1e6:.1f} M", f"weights, {outcome.precision}"))
     return found
 
 

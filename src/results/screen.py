@@ -18,7 +18,7 @@ from torch import Tensor
 from src.config.schema import EvalConfig, ExportConfig, TrainConfig
 from src.data.images import Splits
 from src.model.hardware import Hardware
-from src.training.position import Position
+from src.results.outcome import Outcome
 
 CONFUSION_CLASSES = 20  # a wider matrix fits no screen
 
@@ -33,7 +33,7 @@ def show_start(
     hardware: Hardware,
     folder: Path,
     summary: ModelSummary,
-    position: Position | None,
+    goes_on_at: str | None,
 ) -> None:
     """Data, device, precision, where the run writes, and the network layer by layer."""
     out = console()
@@ -55,9 +55,8 @@ def show_start(
     table.add_row("images", f"{count:,} to train, {len(splits.valid):,} to validate, {len(splits.test):,} to test")
     table.add_row("device", f"{hardware.accelerator}, {hardware.precision}")
     table.add_row("writes to", str(near(folder)))
-    if position is not None:
-        where = f"epoch {position.epoch + 1}, batch {position.batch + 1}" if not position.finished else "its end"
-        table.add_row("goes on at", f"step {position.steps:,}, {where}")
+    if goes_on_at is not None:
+        table.add_row("goes on at", goes_on_at)
     out.print(table)
     layers = data_table("layer", "output shape", "parameters")
     layers.columns[2].justify = "right"
@@ -72,21 +71,21 @@ def show_start(
     out.print(layers)
 
 
-def show_end(results: dict[str, Any], folder: Path, links: Mapping[str, str]) -> None:
+def show_end(outcome: Outcome, folder: Path, links: Mapping[str, str]) -> None:
     """The table that a run ends with; `links` say where its logs are besides."""
-    test, train, dataset = results["test"], results["train"], results["dataset"]
+    test, train, dataset = outcome.test, outcome.train, outcome.dataset
     table = data_table(show_header=False, title="Result")
     if test:
-        table.add_row("test accuracy", f"[bold]{test['accuracy']:.2%}[/]")
-        table.add_row("test loss", f"{test['loss']:.4f}")
-        table.add_row("tested on", f"{test['images']:,} {describe_origin(dataset['name'], dataset['source'])}")
+        table.add_row("test accuracy", f"[bold]{test.accuracy:.2%}[/]")
+        table.add_row("test loss", "none" if test.loss is None else f"{test.loss:.4f}")
+        table.add_row("tested on", f"{test.images:,} {describe_origin(dataset.name, dataset.source)}")
     else:
         table.add_row("test", "left out (test=false); src.eval makes up for it")
-    table.add_row("checkpoint", f"best of {train['epochs']} epochs by validation accuracy ({_percent(results)})")
-    rate = train["images_per_second"]
-    table.add_row("training", f"{train['seconds']:.0f} s" + (f", {rate:,.0f} images/s" if rate else ""))
-    if train["share_of_peak"]:
-        table.add_row("speed", f"{train['share_of_peak']:.0%} of this machine's matrix rate")
+    table.add_row("checkpoint", f"best of {train.epochs} epochs by validation accuracy ({_percent(outcome)})")
+    rate = train.images_per_second
+    table.add_row("training", f"{train.seconds:.0f} s" + (f", {rate:,.0f} images/s" if rate else ""))
+    if train.share_of_peak:
+        table.add_row("speed", f"{train.share_of_peak:.0%} of this machine's matrix rate")
     table.add_row("run", str(near(folder)))
     out = console()
     out.print(table)
@@ -99,7 +98,7 @@ def show_end(results: dict[str, Any], folder: Path, links: Mapping[str, str]) ->
         out.print(f"  {name + ':':<15} {link}", markup=False, soft_wrap=True)
     if (folder / "profile").exists():
         out.print(f"  profile:        {near(folder) / 'profile'}, trace.json opens in https://ui.perfetto.dev")
-    checkpoint = shlex.quote(str(near(Path(results["checkpoint"]))))
+    checkpoint = shlex.quote(str(near(folder / outcome.checkpoint)))
     out.print(f"  score it again: python -m src.eval checkpoint={checkpoint}")
     out.print(f"  draw on it:     python -m src.demo checkpoint={checkpoint}")
 
@@ -184,8 +183,8 @@ def _size(number: int) -> str:
     return f"{number / 1e6:,.1f} MB" if number >= 1e6 else f"{number / 1e3:,.0f} kB"
 
 
-def _percent(results: dict[str, Any]) -> str:
-    value = results["val"]["accuracy"]
+def _percent(outcome: Outcome) -> str:
+    value = outcome.val.accuracy
     return "none measured" if value is None else f"{value:.2%}"
 
 

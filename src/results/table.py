@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections import Counter
 from collections.abc import Mapping
@@ -18,7 +17,8 @@ from rich.text import Text
 
 from src.config.errors import UserError
 from src.config.files import write_text
-from src.config.folder import ERROR, PRUNED, is_alive, is_finished
+from src.config.folder import CONFIG, ERROR, PRUNED, is_alive, is_finished
+from src.results.outcome import Outcome
 
 TRIALS = "trials.csv"  # of a search
 SCORES = {"val_accuracy": float, "test_accuracy": float, "epochs": "Int64", "seconds": float}
@@ -160,21 +160,17 @@ def _read(folder: Path) -> dict[str, Any]:
         return {"state": "failed", "error": " ".join((folder / ERROR).read_text(encoding="utf-8").split())}
     try:
         if is_finished(folder):
-            return {"state": "finished", **_outcome(folder)}
+            outcome = Outcome.read(folder)
+            scores = {"val_accuracy": outcome.val.accuracy, "test_accuracy": outcome.test and outcome.test.accuracy}
+            train = {"epochs": outcome.train.epochs, "seconds": outcome.train.seconds, "command": outcome.command}
+            return {"state": "finished", **scores, **train}
         if (folder / PRUNED).exists():
-            scores = pd.read_csv(folder / "metrics.csv").dropna(subset="val/acc")
-            return {"state": "pruned", "val_accuracy": scores["val/acc"].max(), "epochs": scores.epoch.max() + 1}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            curve = pd.read_csv(folder / "metrics.csv").dropna(subset="val/acc")
+            return {"state": "pruned", "val_accuracy": curve["val/acc"].max(), "epochs": curve.epoch.max() + 1}
+    except (UserError, OSError, ValueError, KeyError, TypeError) as error:
         name = "results.json" if is_finished(folder) else "metrics.csv"
-        return {"state": "failed", "error": f"{name} can't be read: {error!r}"}
-    return {"state": "interrupted" if (folder / "config.yaml").exists() else "waiting"}
-
-
-def _outcome(folder: Path) -> dict[str, Any]:
-    outcome = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    accuracies = {f"{split}_accuracy": outcome[split] and outcome[split]["accuracy"] for split in ("val", "test")}
-    train = outcome["train"]
-    return {**accuracies, "epochs": train["epochs"], "seconds": train["seconds"], "command": outcome["command"]}
+        return {"state": "failed", "error": f"{name} can't be read: {error}"}
+    return {"state": "interrupted" if (folder / CONFIG).exists() else "waiting"}
 
 
 def _grid(cells: pd.DataFrame) -> Grid:

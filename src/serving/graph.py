@@ -202,8 +202,8 @@ def describe(saved: Checkpoint, predictor: Predictor) -> dict[str, Any]:
             "outside": f"decode, cut to the largest square in the middle, resize to {width}x{height}"
             + (", light on dark" if predictor.dark_background else ""),
         },
-        "dataset": {"name": about["dataset"], "source": about["source"], **about["images"]},
-        "training": {key: about[key] for key in ("command", "git", "versions", "precision")},
+        "dataset": {"name": about.dataset, "source": about.source, **about.images.model_dump()},
+        "training": about.model_dump(include={"command", "git", "versions", "precision"}),
     }
 
 

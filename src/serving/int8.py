@@ -14,7 +14,7 @@ from onnxruntime import set_default_logger_severity
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
 from src.data.images import ImageSet, Splits
-from src.results import outcome as results
+from src.model.provenance import machine
 from src.serving.graph import Answer, load_onnx, quiet, save
 
 CALIBRATED_ON = 256  # training images
@@ -74,7 +74,7 @@ def quantize(graph: onnx.ModelProto, splits: Splits) -> tuple[onnx.ModelProto, d
             "bytes": small.stat().st_size,
             "float32_bytes": whole.stat().st_size,
             # before VNNI, x86 processors cut off large sums of such products, so the accuracy is that of this one
-            "processor": results.machine()["processor"],
+            "processor": machine().processor,
         }
     return quantized, cost
 

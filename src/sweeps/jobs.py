@@ -1,4 +1,4 @@
-"""One run of a sweep, in whichever process a launcher has it: its place, its output, its errors."""
+"""The runs of a sweep, one by one or many at a time: their processes, their output, their errors."""
 
 from __future__ import annotations
 
@@ -9,83 +9,121 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
+from copy import deepcopy
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.experimental.callback import Callback
+from hydra.types import HydraContext
 from omegaconf import DictConfig
 
-from src.config import compose
-from src.config import folder as runs
-from src.config import process as cluster
-from src.config.check import check
+from src.config.cli import Request
+from src.config.compose import put
 from src.config.errors import RunError, Stopped, UserError
-from src.config.interrupts import Interrupts
+from src.config.files import write_text
+from src.config.folder import ERROR, is_alive
+from src.config.process import SLOT, Interrupts, is_child, world_size
 from src.config.schema import TrainConfig
-from src.sweeps import grid as sweeps
 
-Task = Callable[[TrainConfig, Path], float | None]
+Task = Callable[[Request[TrainConfig]], float | None]
 OUTPUT = "output.txt"
 # by a job of one device with trainer=ddp; the next one's processes would take it for their own
 _LEFT_BY_LIGHTNING = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _held: list[FileLock] = []  # for as long as this process lives
 
 
-def run(command: str, total: int, config: DictConfig, task: Task) -> float | None:
-    """Do one of `total` jobs; what goes wrong is said and written into its folder, and the next one has its turn.
+@dataclass(frozen=True)
+class Job:
+    """A run of a sweep: its request, its overrides as Hydra has them, and the config that they were composed to."""
+
+    request: Request[TrainConfig]
+    overrides: Sequence[str]
+    config: DictConfig
+
+
+class _Loader:
+    """Gives a launcher of Hydra's the config of each job, which was composed before the first one started."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._configs = {tuple(job.overrides): job.config for job in jobs}
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: Sequence[str]) -> DictConfig:
+        return deepcopy(self._configs[tuple(sweep_overrides)])  # a job writes into it, and may be started again
+
+
+def start(jobs: Sequence[Job], task: Task) -> None:
+    """Have Hydra's launcher do the jobs, each by `task`, until the last one has ended.
 
     Raises:
-        SystemExit: it was asked to stop, and the sweep with it.
+        SystemExit: one was asked to stop, and the sweep with it.
     """
-    hydra = HydraConfig.get()
-    folder = Path(hydra.runtime.output_dir)
-    title = f"job {hydra.job.num + 1} of {total}"
-    leads = not runs.is_child()
+    requests, parallel = [job.request for job in jobs], is_parallel(jobs[0].config)
+    context: Any = HydraContext(config_loader=_Loader(jobs), callbacks=Callback())  # type: ignore[arg-type]
+    launcher = Plugins.instance().instantiate_launcher(
+        hydra_context=context,
+        task_function=lambda config: _run(requests, HydraConfig.get().job.num, task, parallel),
+        config=jobs[0].config,
+    )
+    for ended in launcher.launch([list(job.overrides) for job in jobs], initial_job_idx=0):
+        _ = ended.return_value  # raises what a launcher's process has raised
+
+
+def is_parallel(config: DictConfig) -> bool:
+    """Whether several jobs of a sweep run at a time and write to the same terminal."""
+    return "JoblibLauncher" in str(config.hydra.launcher.get("_target_"))
+
+
+def _run(requests: Sequence[Request[TrainConfig]], number: int, task: Task, parallel: bool) -> float | None:
+    """Do one of the jobs; what goes wrong is said and written into its folder, and the next one has its turn."""
+    request, leads = requests[number], not is_child()
+    folder, title = request.folder, f"job {number + 1} of {len(requests)}"
     if leads:
-        (folder / runs.ERROR).unlink(missing_ok=True)
-        print(f"{title}: {command}", flush=True)
+        (folder / ERROR).unlink(missing_ok=True)
+        print(f"{title}: {request.command}", flush=True)
     try:
-        checked = check(config, TrainConfig)
-        if checked.devices > 1 and cluster.world_size() is None:
-            _in_a_process(checked, folder)
+        if request.config.devices > 1 and world_size() is None:
+            _in_a_process(request)
             score = None
-        elif _is_parallel():
-            claim_slot(Path(hydra.sweep.dir))
+        elif parallel:
+            claim_slot(folder.parent)
             with (folder / OUTPUT).open("a", encoding="utf-8") as output, redirect_stdout(output):
-                score = task(checked, folder)
+                score = task(request)
         else:
-            score = task(checked, folder)
+            score = task(request)
     except Stopped as stop:
-        sweep = shlex.quote(str(hydra.sweep.dir))
+        sweep = shlex.quote(str(folder.parent))
         print(f"{Stopped(stop.number)} The sweep goes on with its command and hydra.sweep.dir={sweep}", file=sys.stderr)
-        raise SystemExit(0 if runs.is_child() else stop.code) from stop
-    except (UserError, RunError) as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        raise SystemExit(0 if is_child() else stop.code) from stop
+    except Exception as error:  # a bug is no reason to lose the other runs; its traceback is needed
+        wrong = isinstance(error, UserError | RunError)
+        if not wrong or os.environ.get("HYDRA_FULL_ERROR") == "1":
             traceback.print_exc()
         if leads:
-            sweeps.fail(folder, str(error))
+            _fail(folder, str(error) if wrong else f"{type(error).__name__}: {error}")
         return None
-    except Exception as error:  # a bug is no reason to lose the other runs; its traceback is needed
-        traceback.print_exc()
-        if leads:
-            sweeps.fail(folder, f"{type(error).__name__}: {error}")
-        return None
-    if leads and _is_parallel():
+    if leads and parallel:
         print(f"{title} is finished: {folder}", flush=True)
     return score
 
 
-def _is_parallel() -> bool:
-    """Whether other jobs of the sweep run beside this one and write to the same terminal."""
-    return "JoblibLauncher" in str(HydraConfig.get().launcher.get("_target_"))
+def _fail(folder: Path, message: str) -> None:
+    """Say what a run of a sweep ended with, on stderr and in its folder: the others go on."""
+    for line in message.splitlines():
+        print(f"error: {line}", file=sys.stderr, flush=True)
+    if not is_alive(folder):  # else it is another process's run
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / ERROR, message.rstrip() + "\n")
 
 
 def claim_slot(folder: Path) -> None:
-    """Take the lowest number that no other process on this machine has below `folder`; see cluster.slot."""
+    """Take the lowest number that no other process on this machine has below `folder`; see process.slot."""
     if _held:
         return
     for number in count():
@@ -95,7 +133,7 @@ def claim_slot(folder: Path) -> None:
         except Timeout:
             continue
         _held.append(lock)
-        os.environ[cluster.SLOT] = str(number)
+        os.environ[SLOT] = str(number)
         return
 
 
@@ -106,7 +144,7 @@ def release_slot() -> None:
         lock.release()
 
 
-def _in_a_process(config: TrainConfig, folder: Path) -> None:
+def _in_a_process(request: Request[TrainConfig]) -> None:
     """Run a job of several devices by a command of its own.
 
     The processes that Lightning starts for it repeat the command line that they find, which here is the sweep's; and
@@ -116,11 +154,9 @@ def _in_a_process(config: TrainConfig, folder: Path) -> None:
         RunError: it failed.
         Stopped: this process was asked to stop; so was the job.
     """
-    hydra = HydraConfig.get()
-    sources = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
-    words = [sys.executable, "-m", "src.train", *(word for path in sources for word in ("--config-dir", path))]
-    words += compose.put(list(hydra.overrides.task), "hydra.run.dir", folder.absolute())
-    follow(words, {name: value for name, value in os.environ.items() if name not in _LEFT_BY_LIGHTNING})
+    words = put(shlex.split(request.command)[1:], "hydra.run.dir", request.folder.absolute())
+    environment = {name: value for name, value in os.environ.items() if name not in _LEFT_BY_LIGHTNING}
+    follow([sys.executable, *words], environment)
 
 
 def follow(words: list[str], environment: Mapping[str, str]) -> None:
@@ -133,11 +169,11 @@ def follow(words: list[str], environment: Mapping[str, str]) -> None:
     options: Any = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True, "env": environment}
     with Interrupts() as interrupts, subprocess.Popen(words, **options) as child:
         assert child.stderr is not None
-        said = []
+        errors = []
         try:
             for line in child.stderr:
                 sys.stderr.write(line)
-                said += [line.removeprefix("error: ").strip()] if line.startswith("error: ") else []
+                errors += [line.removeprefix("error: ").strip()] if line.startswith("error: ") else []
             code = child.wait()
         except Stopped as stop:
             child.send_signal(signal.SIGTERM)
@@ -147,4 +183,4 @@ def follow(words: list[str], environment: Mapping[str, str]) -> None:
     if code > 128:
         raise Stopped(code - 128)
     if code:
-        raise RunError("\n".join(said) or f"the run ended with exit code {code}.")
+        raise RunError("\n".join(errors) or f"the run ended with exit code {code}.")

@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,17 @@ from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from src.config.check import check, flat, keys, nearest, plain
-from src.config.cli import importing
-from src.config.compose import compose, declared, is_group, parse
+from src.config.cli import Arguments, importing, need_loggers
+from src.config.compose import compose, declared, parse, written
 from src.config.errors import RunError, UserError
-from src.config.extras import need_loggers
 from src.config.files import write_text
-from src.config.folder import ERROR, FREE, PRUNED, RUNS, Run, differences, lock
+from src.config.folder import ERROR, FREE, PRUNED, SEARCHES, differences, is_alive, lock
+from src.config.groups import is_group
 from src.config.schema import TrainConfig, TuneConfig
 from src.results.table import Table
 from src.sweeps.jobs import OUTPUT, claim_slot, release_slot
 from src.sweeps.study import ask, ends, leave_out, open_study, read_space, real_trials, save_pictures
 
-SEARCHES = RUNS / "tune"
 # of the machine or of the search, not of what was found
 _LEFT_OUT = (FREE - {"trainer.max_epochs", "data_dir"}) | {"test", "report"}
 
@@ -40,9 +40,9 @@ class Search:
         UserError: something of it can't be served.
     """
 
-    def __init__(self, overrides: list[str], config_dir: str | None) -> None:
+    def __init__(self, arguments: Arguments) -> None:
         own, fixed, varied = [], ["++test=false", "++report=false"], {}  # it must not choose by the test set
-        for text, override in zip(overrides, parse(overrides), strict=True):
+        for text, override in zip(arguments.overrides, parse(arguments.overrides), strict=True):
             key = override.key_or_group
             if key.partition(".")[0] in TuneConfig.model_fields:
                 own.append(f"~{key}" if override.value() is None and key in ("search", "pruner") else text)
@@ -53,16 +53,16 @@ class Search:
                 varied[key] = text.partition("=")[2]
             else:
                 fixed.append(text)
-        composed = compose("tune", config_dir, declared(own))
-        config = check(composed, TuneConfig)
+        composed = compose("tune", declared(own), arguments.config_dir)
+        config = check(composed.values, TuneConfig)
         named = {text.partition("=")[0].lstrip("+") for text in fixed}
         chosen = {key: str(text) for key, text in flat(config.search).items() if key not in named}
-        self._config_dir, self._fixed = config_dir, declared(fixed)
+        self._train, self._fixed = replace(arguments, door="train"), declared(fixed)
         self._base = self.compose({})
         need_loggers(self._base.logger)
         if self._base.devices > 1:
             raise UserError("devices: each trial of a search has one. Start the same command once for each device.")
-        option = composed.hydra.runtime.choices.get("search") or "search"
+        option = composed.whole.hydra.runtime.choices.get("search") or "search"
         name = config.name or f"{self._base.dataset.name}_{self._base.model.name}_{option}"
         self.config, self.folder = config.model_copy(update={"name": name}), SEARCHES / name
         self._texts = chosen | varied
@@ -74,7 +74,7 @@ class Search:
 
     def compose(self, point: dict[str, Any]) -> TrainConfig:
         """The config of the run at a point of the space."""
-        return check(compose("train", self._config_dir, self._overrides(point)), TrainConfig)
+        return check(compose("train", self._overrides(point), self._train.config_dir).values, TrainConfig)
 
     def _overrides(self, point: dict[str, Any]) -> list[str]:
         return [*self._fixed, *declared([f"{key}={value}" for key, value in point.items()])]
@@ -83,7 +83,7 @@ class Search:
         """Run trials until there are n_trials in all, and show what was found; whether any came to its end.
 
         Args:
-            train: (config, folder, callbacks=...) -> the best validation accuracy.
+            train: (config, folder, command=..., callbacks=...) -> the best validation accuracy.
 
         Raises:
             UserError: another search has this name, or the storage can't be used.
@@ -164,11 +164,9 @@ class Search:
         return None
 
     def _claim(self, trial: Trial, held: ExitStack) -> bool:
-        try:
-            held.enter_context(lock(Run(self._folder_of(trial), self._base)))
-        except UserError:  # another process works on it
-            return False
-        return True
+        if free := not is_alive(self._folder_of(trial)):
+            held.enter_context(lock(self._folder_of(trial)))
+        return free
 
     def _folder_of(self, trial: Trial | FrozenTrial) -> Path:
         return self.folder / f"trial-{trial.number:03}"
@@ -197,9 +195,10 @@ class Search:
         folder = self._folder_of(trial)
         print(f"{folder.name}: {' '.join(f'{key}={value}' for key, value in trial.params.items())}", flush=True)
         try:
-            config = self.compose(trial.params)
+            config, command = self.compose(trial.params), self._train.command(written(self._overrides(trial.params)))
+            pruning = PyTorchLightningPruningCallback(trial, "val/acc")
             with (folder / OUTPUT).open("a", encoding="utf-8") as output, redirect_stdout(output):
-                score = train(config, folder, callbacks=[PyTorchLightningPruningCallback(trial, "val/acc")])
+                score = train(config, folder, command=command, callbacks=[pruning])
             if score is None:
                 raise UserError("nothing was validated, so that there is nothing to choose by.")
             self._study.tell(trial, score)

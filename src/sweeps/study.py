@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from src.config.compose import parse
 from src.config.errors import UserError
-from src.config.schema import Component, TuneConfig
+from src.config.schema import NamedComponent, TuneConfig
 
 Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
 LEFT_OUT = "left out"  # of the search: see leave_out
@@ -157,7 +157,7 @@ def leave_out(study: optuna.Study, trial: Trial) -> None:
     study.tell(trial, state=TrialState.FAIL)
 
 
-def _build(config: Component, arguments: dict[str, Any]) -> Any:
+def _build(config: NamedComponent, arguments: dict[str, Any]) -> Any:
     module, _, name = config.target.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)(**arguments)

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -23,23 +23,13 @@ class CSVLogger(Logger):
     an interrupted run has left.
     """
 
+    name, version, save_dir = "", "", ""
+
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self.path = path
+        self.path, self.save_dir = path, str(path.parent)
         self.rows = 0
         self._columns: list[str] = []
-
-    @property
-    def name(self) -> str:
-        return ""
-
-    @property
-    def version(self) -> str:
-        return ""
-
-    @property
-    def save_dir(self) -> str:
-        return str(self.path.parent)
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """The config lies beside the table."""
@@ -70,12 +60,6 @@ class CSVLogger(Logger):
         else:
             self.path.unlink(missing_ok=True)
 
-    def flush(self) -> None:
-        """Bring it onto the disk."""
-        if self.rows:
-            with self.path.open("rb") as file:
-                os.fsync(file.fileno())
-
     def _read(self) -> list[dict[str, Any]]:
         if not self.rows and not self.path.exists():
             return []
@@ -93,31 +77,21 @@ class CSVLogger(Logger):
         temporary.replace(self.path)
 
 
-class Place(NamedTuple):
-    """Where the logs stood at a checkpoint: what RunLogs.lengths gave, and the optimizer's steps."""
-
-    lengths: dict[str, int]
-    step: int
-
-
 class RunLogs:
     """The loggers of a run, and how much each had written when a checkpoint was taken.
 
     Args:
-        place: of the checkpoint that the run goes on from. What was logged after it is removed, for it is logged
-            again.
+        lengths: what RunLogs.lengths gave at the checkpoint that the run goes on from, after `step` steps of the
+            optimizer. What was logged after it is removed, for it is logged again.
     """
 
-    def __init__(self, folder: Path, tensorboard: bool, place: Place | None) -> None:
+    def __init__(self, folder: Path, tensorboard: bool, lengths: dict[str, int] | None, step: int = 0) -> None:
         self.csv = CSVLogger(folder / "metrics.csv")
-        self._events = folder / "tensorboard"
+        self._events, self._lengths = folder / "tensorboard", lengths or {}
         self.tensorboard: TensorBoardLogger | None = None
-        self._lengths = place.lengths if place else {}
         if tensorboard:
-            again: dict[str, Any] = (
-                {"purge_step": place.step} if place else {}
-            )  # for a TensorBoard that runs and has read more
-            self.tensorboard = TensorBoardLogger(folder, "", "tensorboard", default_hp_metric=False, **again)
+            purge = {} if lengths is None else {"purge_step": step}  # for a TensorBoard that runs and has read more
+            self.tensorboard = TensorBoardLogger(folder, "", "tensorboard", default_hp_metric=False, **purge)  # type: ignore[arg-type]
 
     @property
     def loggers(self) -> list[Logger]:
@@ -135,15 +109,13 @@ class RunLogs:
 
     def lengths(self) -> dict[str, int]:
         """Rows of the table and bytes of each of TensorBoard's files, which are on the disk then."""
-        self.csv.flush()
         if self.tensorboard is not None:
             self.tensorboard.experiment.flush()
-        events = {}
-        for path in self._event_files():
+        events = self._event_files()
+        for path in [*events, *([self.csv.path] if self.csv.rows else [])]:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-            events[path.name] = path.stat().st_size
-        return {self.csv.path.name: self.csv.rows, **events}
+        return {self.csv.path.name: self.csv.rows, **{path.name: path.stat().st_size for path in events}}
 
     def _event_files(self) -> list[Path]:
         return list(self._events.glob("events.out.tfevents.*"))

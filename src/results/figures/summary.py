@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,17 +15,18 @@ from src.results.figures.images import draw_answers, draw_filters
 
 if TYPE_CHECKING:
     from src.model.predictor import Predictor
+    from src.results.outcome import Outcome
 
 SHOWN = 24  # test images
 
 
-def save_summary(folder: Path, predictor: Predictor, answers: Answers, outcome: dict[str, Any]) -> None:
+def save_summary(folder: Path, predictor: Predictor, answers: Answers, outcome: Outcome) -> None:
     """Write `summary.png`: the curves, images with what was answered, the first layer's filters."""
     figure = blank(11, 6.2)
-    score = outcome["test"] or outcome["val"]
-    right = "" if score["accuracy"] is None else f": {score['accuracy']:.2%} of {score['images']:,} {answers.split}"
+    score = outcome.test or outcome.val
+    right = "" if score.accuracy is None else f": {score.accuracy:.2%} of {score.images:,} {answers.split}"
     right += " images right" if right else ""
-    figure.suptitle(f"{outcome['model']} on {outcome['dataset']['test_set']}{right}", fontsize=13, parse_math=False)
+    figure.suptitle(f"{outcome.model} on {outcome.dataset.test_set}{right}", fontsize=13, parse_math=False)
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.25))  # type: ignore[misc]
     draw_learning(left, read_curves(folder / "metrics.csv"))
     top, bottom = right.subfigures(2, 1, height_ratios=(1.6, 1))

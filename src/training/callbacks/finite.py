@@ -22,18 +22,20 @@ class FiniteLoss(L.Callback):
     def __init__(self, last: Path) -> None:
         self._last = last
         self._first_bad: Tensor | None = None  # int64 (), the step, -1 for none
+        self._step = 0
         self._rates: dict[int, float] = {}  # of the steps since the last check
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        self._rates[trainer.global_step + 1] = trainer.optimizers[0].param_groups[0]["lr"]
+        self._step = trainer.global_step + 1  # that the batch belongs to
+        self._rates[self._step] = trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         loss: Tensor = outputs["loss"].detach()
-        step = trainer.global_step + trainer.fit_loop._should_accumulate()  # the step that the batch belongs to
+        step = self._step
         if self._first_bad is None:
             self._first_bad = torch.full((), -1, dtype=torch.int64, device=loss.device)
         self._first_bad.masked_fill_((self._first_bad < 0) & ~loss.isfinite(), step)
@@ -51,8 +53,7 @@ class FiniteLoss(L.Callback):
             )
             raise RunError(
                 f"the loss is NaN or infinite in step {step if step >= 0 else trainer.global_step}, at learning rate "
-                f"{rate:.3g}. {saved} Go on without such steps with resume= and on_nan=skip, or begin another run with "
-                "a smaller optimizer.lr or with trainer.gradient_clip_val.",
+                f"{rate:.3g}. {saved} Begin another run with a smaller optimizer.lr or with trainer.gradient_clip_val.",
                 everywhere=True,
             )
         self._rates.clear()

@@ -1,0 +1,65 @@
+"""What a number depends on besides its config: the versions, the machine, the revision."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+from src.config.schema import Section
+
+CODE = (":/src", ":/configs", ":/benchmarks/*.py")
+PACKAGES = ("torch", "lightning", "torchmetrics", "hydra-core")
+
+
+class Revision(Section):
+    """Of the project's git checkout; `modified` says that what runs are made of differs from it."""
+
+    revision: str
+    modified: bool
+
+
+class Machine(Section):
+    system: str
+    processor: str
+    cores: int | None
+    threads: int
+    gpu: str | None
+
+
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def machine() -> Machine:
+    import torch  # who only reads what was written need not wait for it
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    threads = torch.get_num_threads()
+    return Machine(system=platform.platform(), processor=_processor(), cores=os.cpu_count(), threads=threads, gpu=gpu)
+
+
+def git_revision() -> Revision | None:
+    """None outside a git checkout."""
+    try:
+        revision = _git("rev-parse", "HEAD")
+        # but for comments: the leaderboard writes its numbers into the heads of recipes
+        changed = _git("diff", "HEAD", "--ignore-matching-lines=^#", "--", *CODE)
+        added = _git("ls-files", "--others", "--exclude-standard", "--", *CODE)
+        return Revision(revision=revision, modified=bool(changed or added))
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(*words: str) -> str:
+    here, command = Path(__file__).parent, ["git", *words]
+    return subprocess.run(command, cwd=here, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())

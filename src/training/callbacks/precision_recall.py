@@ -1,0 +1,23 @@
+"""Curves of precision and recall, of the test."""
+
+from __future__ import annotations
+
+import lightning as L
+
+from src.config.schema import PositiveInt
+from src.training.callbacks.answers import recorded
+from src.training.callbacks.pictures import last_step, tensorboard
+
+
+class PrecisionRecall(L.Callback):
+    """Shows those of the first `classes` classes in TensorBoard when a test ends."""
+
+    def __init__(self, classes: PositiveInt = 20) -> None:
+        self._classes = classes
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        writer, answers = tensorboard(trainer), recorded(trainer)
+        if writer and answers:
+            for number, name in enumerate(answers.classes[: self._classes]):
+                true, held = answers.labels == number, answers.probabilities[:, number]
+                writer.add_pr_curve(f"precision and recall/{name}", true, held, last_step(trainer))

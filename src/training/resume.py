@@ -1,0 +1,137 @@
+"""From which checkpoint a run goes on, and what must hold for that."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from src.config.check import check
+from src.config.errors import UserError
+from src.config.folder import Run
+from src.config.schema import NonNegativeInt, Section, TrainConfig
+from src.model.saved import About, read
+from src.training.position import Position
+from src.training.saving import previous
+
+
+class Resumable(Section):
+    """What a checkpoint must hold besides, for a run to go on from it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    position: dict[str, Any]
+    logs: dict[str, NonNegativeInt]
+    callbacks: dict[str, dict[str, Any]]
+    epoch_so_far: dict[str, dict[str, Any]]
+    should_stop: bool
+    optimizer_states: list[dict[str, Any]]
+
+
+class Resumed(NamedTuple):
+    """What a run goes on from: Lightning's whole `content`, and where it was taken."""
+
+    path: Path
+    content: dict[str, Any]
+    about: About
+    position: Position
+    max_epochs: int
+
+    def make_last(self, last: Path, best: Path) -> None:
+        """Leave no checkpoint that is newer than this one, or damaged, and the best weights that this one knows."""
+        if self.path.resolve() != last.resolve():
+            temporary = last.with_name(f".{last.name}.part")
+            temporary.unlink(missing_ok=True)
+            shutil.copyfile(self.path, temporary)
+            temporary.replace(last)
+            if self.path.resolve() != previous(last).resolve():
+                previous(last).unlink(missing_ok=True)
+        restore_best(best, self.content)
+
+    def finished(self, config: TrainConfig) -> bool:
+        """Whether training came to its end, and no more epochs are asked for since."""
+        return self.position.finished and config.trainer.max_epochs <= self.max_epochs
+
+
+def to_resume(run: Run) -> Resumed | None:
+    """The checkpoint that a run goes on from: the one named, or the last that is whole; None where none was written.
+
+    Raises:
+        UserError: it is damaged, and so is the one before it; or it holds the weights alone.
+    """
+    last = run.folder / "checkpoints" / "last.ckpt"
+    path, older = run.checkpoint or last, previous(last)
+    if not run.checkpoint and not last.exists() and not older.exists():
+        if (run.folder / "metrics.csv").exists():
+            print(f"warning: {last} is not there. The run begins again.", file=sys.stderr)
+        return None
+    try:
+        resumed = _read(path)
+    except UserError as error:
+        if run.checkpoint or not older.exists():
+            raise
+        print(f"warning: {error} Going on from {older}, the one before it.", file=sys.stderr)
+        resumed = _read(older)
+    epochs, wanted = resumed.position.epoch, run.config.trainer.max_epochs
+    if epochs > wanted:
+        raise UserError(f"trainer.max_epochs={wanted}: {resumed.path} has {epochs} epochs behind it.")
+    return resumed
+
+
+def _read(path: Path) -> Resumed:
+    content, about = read(path)
+    if "optimizer_states" not in content:
+        raise UserError(f"{path} holds the weights alone. Take last.ckpt, which has the optimizer's state.")
+    try:
+        position = TypeAdapter(Position).validate_python(Resumable.model_validate(content).position)
+    except ValidationError as error:
+        raise UserError(f"{path}: a part of what a run goes on from is missing or wrong.") from error
+    return Resumed(path, content, about, position, check(about.config, TrainConfig).trainer.max_epochs)
+
+
+def continued(resumed: Resumed, about: About) -> tuple[About, list[str]]:
+    """What the checkpoints of a continued run say about themselves, and what a reader of its score should know.
+
+    Args:
+        about: of this session.
+
+    Raises:
+        UserError: the images are not those that the run began with.
+    """
+    before = resumed.about
+    if before.images != about.images:
+        raise UserError(
+            f"the images of {about.dataset} have changed since this run began (checksum {about.images.sha256[:12]}, "
+            f"then {before.images.sha256[:12]}). Bring the old ones back, or begin another run."
+        )
+    notes = []
+    for name, key in (("precision", "precision"), ("versions", "versions"), ("revision", "git")):
+        then, now = getattr(before, key), getattr(about, key)
+        if then != now:
+            notes.append(f"This run began with another {name}: {_in_words(then)}; now {_in_words(now)}.")
+    return before.model_copy(update={"config": about.config, "precision": about.precision}), notes
+
+
+def _in_words(value: Any) -> str:
+    pairs = value.items() if isinstance(value, dict) else value if isinstance(value, Section) else None
+    return str(value) if pairs is None else ", ".join(f"{key} {item}" for key, item in pairs)
+
+
+def restore_best(best: Path, content: dict[str, Any]) -> None:
+    """Bring back the best weights that `content` speaks of, if a part of the run that is lost has replaced them."""
+    step = next((state["best_step"] for state in content["callbacks"].values() if "best_step" in state), None)
+    older = previous(best)
+    if step is not None and older.exists() and _step(best) != step == _step(older):
+        older.replace(best)
+
+
+def _step(path: Path) -> int | None:
+    """Of the optimizer, at which the file was written; None where it can't be read."""
+    try:
+        return torch.load(path, mmap=True, weights_only=True)["global_step"]
+    except Exception:  # damaged files raise errors of every kind
+        return None

@@ -1,0 +1,193 @@
+"""One run from Python, what it writes down, and how several processes of one agree to stop."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+import torch
+from src.config.interrupts import Interrupts
+from torch import distributed
+
+from src.config.check import check
+from src.config.compose import register
+from src.config.errors import Stopped, UserError
+from src.config.schema import CONFIGS, TrainConfig
+from src.model.saved import FORMAT, load
+from src.results.outcome import Outcome as Results
+from src.training.run import train
+from src.training.stopping import Stopping
+from tests.conftest import SHORT, Outcome, results_of
+
+Door = Callable[..., Outcome]
+
+
+@pytest.fixture
+def config(images_folder: Path, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
+    """Composed by hand, as a notebook does it."""
+    monkeypatch.setattr("sys.argv", ["ipykernel_launcher.py", "-f", "kernel.json"])
+    register()
+    overrides = ["dataset=image_folder", f"data_dir={images_folder}", *SHORT]
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return check(hydra.compose("train", overrides), TrainConfig)
+
+
+@pytest.fixture
+def run(config: TrainConfig, in_tmp: Path) -> Path:
+    train(config, in_tmp / "run", command="the command")
+    return in_tmp / "run"
+
+
+class TestFromPython:
+    def test_a_config_and_a_folder_are_all_it_takes(
+        self, config: TrainConfig, in_tmp: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        accuracy = train(config, in_tmp / "run", command="the command")
+        outcome = Results.read(in_tmp / "run")
+        assert accuracy == outcome.val.accuracy is not None
+        assert outcome.command == load(in_tmp / "run" / outcome.checkpoint).about.command == "the command"
+        assert train(config, in_tmp / "run") == accuracy, "begun again, it is finished"
+        assert "This run is finished" in capfd.readouterr().out
+
+    def test_what_the_caller_names_is_what_may_change(self, config: TrainConfig, run: Path) -> None:
+        more = config.model_copy(update={"resume": str(run), "seed": 9})
+        train(more, run)  # nobody said seed=9
+        with pytest.raises(UserError, match="was begun with seed=1, and this command says seed=9"):
+            train(more, run, named=["seed=9"])
+
+
+class TestWrittenDown:
+    @pytest.mark.parametrize(
+        "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory"), MemoryError()]
+    )
+    def test_results_are_safe_before_the_machine_is_measured(
+        self, config: TrainConfig, in_tmp: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+    ) -> None:
+        def measure(*arguments: Any) -> float:
+            assert results_of(in_tmp / "run")["test"]["images"] == 6
+            raise error
+
+        monkeypatch.setattr("src.training.trainer.matmul_rate", measure)
+        train(config, in_tmp / "run")
+        assert results_of(in_tmp / "run")["train"]["share_of_peak"] is None
+
+    def test_a_folder_that_was_moved_works(self, door: Door, run: Path, in_tmp: Path) -> None:
+        from src.demo import score
+
+        moved = in_tmp / "elsewhere" / "sent"
+        moved.parent.mkdir()
+        shutil.move(run, moved)
+        outcome = Results.read(moved)
+        assert outcome.checkpoint == "checkpoints/best.ckpt"
+        assert outcome.test is not None
+        assert score(moved / outcome.checkpoint).startswith(f"Right on {outcome.test.accuracy:.2%} of 6 images")
+        report, scored = door("report", str(moved)), door("eval", f"checkpoint={moved}/{outcome.checkpoint}")
+        assert (report.code, scored.code) == (0, 0), report.err + scored.err
+        assert (moved / "report.html").exists()
+        assert not run.exists(), "nothing was made where it came from"
+
+    @pytest.mark.parametrize("path", ["/etc/hostname", "../best.ckpt", "checkpoints/../../best.ckpt"])
+    def test_a_record_names_no_checkpoint_elsewhere(self, run: Path, path: str) -> None:
+        text = (run / "results.json").read_text()
+        (run / "results.json").write_text(text.replace('"checkpoints/best.ckpt"', f'"{path}"'))
+        with pytest.raises(UserError, match=r"results.json is damaged, or no record of a run: checkpoint: "):
+            Results.read(run)
+
+    def test_a_record_without_newer_keys_or_with_unknown_ones_is_read(self, run: Path) -> None:
+        text = (run / "results.json").read_text()
+        assert '"share_of_peak"' in text
+        (run / "results.json").write_text(text.replace('"share_of_peak"', '"unknown"'))
+        assert Results.read(run).train.share_of_peak is None
+
+
+class TestCheckpoint:
+    def changed(self, run: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+        content = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
+        change(content)
+        torch.save(content, run / "changed.ckpt")
+        return run / "changed.ckpt"
+
+    @pytest.mark.parametrize("field", ["dark_background", "command", "versions", "git"])
+    def test_one_without_a_field_that_came_later_loads(self, run: Path, field: str) -> None:
+        assert not getattr(load(self.changed(run, lambda content: content["about"].pop(field))).about, field)
+
+    def test_one_with_a_field_of_a_later_version_loads(self, run: Path) -> None:
+        assert load(self.changed(run, lambda content: content["about"].update(later=1))).about.channels == 3
+
+    def test_another_format_is_named(self, run: Path) -> None:
+        path = self.changed(run, lambda content: content["about"].update(format=3))
+        with pytest.raises(UserError, match=rf"it has format 3, and this version reads format {FORMAT}\."):
+            load(path)
+
+    def test_another_program_is_said_only_of_another_program(self, run: Path) -> None:
+        with pytest.raises(UserError, match="another program wrote it"):
+            load(self.changed(run, lambda content: content.pop("about")))
+        with pytest.raises(UserError, match="it is damaged, for a part of it is missing or wrong"):
+            load(self.changed(run, lambda content: content["about"].pop("images")))
+
+
+class Run:
+    """As much of Lightning's trainer as Stopping asks, of a run of two processes."""
+
+    world_size, accumulate_grad_batches = 2, 1
+
+    class strategy:
+        root_device = torch.device("cpu")
+
+        @staticmethod
+        def reduce(*arguments: Any, **options: Any) -> None:
+            raise AssertionError("a step waits for the other processes")
+
+
+class Saves:
+    """As much of Checkpoints."""
+
+    time_is_up = False
+
+    def __init__(self) -> None:
+        self.saved = 0
+
+    def save_before_batch(self, trainer: Any) -> None:
+        self.saved += 1
+        self.time_is_up = False
+
+    def wait(self) -> None:
+        """It is on the disk."""
+
+
+class TestStopping:
+    @pytest.fixture(autouse=True)
+    def processes(self) -> Iterator[None]:
+        """A group of this process alone; what it is asked is what it answers."""
+        distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+        yield
+        distributed.destroy_process_group()
+
+    @pytest.fixture
+    def begun(self) -> tuple[Any, Any, Interrupts]:
+        interrupts, checkpoints = Interrupts(), Saves()
+        stopping: Any = Stopping(interrupts, checkpoints, None)  # type: ignore[arg-type]
+        stopping.on_train_start(Run, None)
+        return stopping, checkpoints, interrupts
+
+    def test_a_step_reads_what_the_step_before_has_asked(self, begun: tuple[Any, Any, Interrupts]) -> None:
+        stopping, checkpoints, interrupts = begun
+        stopping.on_train_batch_start(Run, None, None, 0)
+        interrupts.received = 15
+        stopping.on_train_batch_start(Run, None, None, 1)
+        assert checkpoints.saved == 0
+        with pytest.raises(Stopped, match="SIGTERM"):
+            stopping.on_train_batch_start(Run, None, None, 2)
+        assert checkpoints.saved == 1
+
+    def test_a_wish_to_save_is_served_once(self, begun: tuple[Any, Any, Interrupts]) -> None:
+        stopping, checkpoints, _ = begun
+        checkpoints.time_is_up = True
+        for step in range(5):
+            stopping.on_train_batch_start(Run, None, None, step)
+        assert checkpoints.saved == 1
+        stopping.on_train_end(Run, None)
