@@ -1,4 +1,4 @@
-"""A run as a page, or a sweep as a table, with their pictures: python -m src.report FOLDER"""
+"""A run as a page, a sweep or search as a table, with their pictures: python -m src.report FOLDER"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from src.sweeps import grid
 
 
 def report(folder: Path, data_dir: str | None = None) -> None:
-    """Write what `folder` needs to be looked at: a sweep's table and pictures, or a run's page.
+    """Write what `folder` needs to be looked at: the table and pictures of a sweep or search, or a run's page.
 
     Raises:
         UserError: it is neither, or the run's images are not to be had.
@@ -21,8 +21,12 @@ def report(folder: Path, data_dir: str | None = None) -> None:
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder.")
     if (folder / "trials.csv").exists():
-        raise UserError(f"{folder} is a search: its table is in summary.md, and each trial in it is a run.")
-    if (folder / grid.DEFINITION).exists():
+        from src.results.table import Table  # needs pandas
+
+        table = Table.of_search(folder)
+        table.save()
+        table.show()
+    elif (folder / grid.DEFINITION).exists():
         grid.show(folder)
     elif is_finished(folder):
         with importing():
@@ -31,12 +35,14 @@ def report(folder: Path, data_dir: str | None = None) -> None:
     elif (folder / "config.yaml").exists():
         raise UserError(f"{folder}: this run is unfinished, no results.json is there. Finish it with resume={folder}.")
     else:
-        raise UserError(f"{folder} holds no run and no sweep. Name one, such as logs/NAME or logs/sweep/NAME.")
+        raise UserError(
+            f"{folder} holds no run and no sweep. Name one, such as logs/NAME, logs/sweep/NAME or logs/tune/NAME."
+        )
 
 
 def main() -> None:
     parser = ArgumentParser("python -m src.report", description=__doc__)
-    parser.add_argument("folder", type=Path, help="of a finished run, or of a sweep")
+    parser.add_argument("folder", type=Path, help="of a finished run, a sweep or a search")
     parser.add_argument("--data-dir", help="where a run's images lie now, if not where they were in training")
     arguments = parser.parse_args()
     try:

@@ -21,7 +21,7 @@ from filelock import FileLock
 from src.config import process as cluster
 from src.config.folder import LOCK
 from src.model.hardware import pick_hardware
-from tests.conftest import ROOT, SHORT, Outcome, results_of
+from tests.conftest import ROOT, SHORT, Outcome, results_of, write_folder
 from tests.crash import compare
 from tests.test_resume import at_call, send
 
@@ -86,6 +86,17 @@ class TestGrid:
         for picture in ("curves.png", "values.png"):
             assert (sweep / picture).read_bytes().startswith(b"\x89PNG")
         assert all(len(line) <= 80 for line in outcome.out.splitlines() if "±" in line or "val acc" in line)
+
+    def test_names_in_square_brackets_are_shown(self, door: Door, options: list[str], in_tmp: Path) -> None:
+        for name in ("a[bold]", "b[red]"):
+            write_folder(in_tmp / name, classes=2, count=10)
+        outcome = door("train", "-m", options[0], *SHORT, "data_dir='a[bold]','b[red]'", "hydra.sweep.dir='s[dim]'")
+        assert outcome.code == 0, outcome.err
+        again = door("report", "s[dim]")
+        for shown in (outcome.out, again.out):
+            assert re.search(r"a\[bold\]'? +1 ", shown), shown
+            assert re.search(r"b\[red\]'? +1 ", shown), shown
+            assert "table and pictures: 's[dim]'" in shown
 
     def test_best_command_runs_as_it_stands(self, door: Door, options: list[str], in_tmp: Path) -> None:
         outcome = door("train", "-m", *options, "seed=1,2", "hydra.sweep.dir=sweep")

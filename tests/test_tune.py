@@ -13,9 +13,13 @@ import pytest
 from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from src.config.check import check
+from src.config.cli import Arguments
+from src.config.compose import compose
 from src.config.errors import UserError
-from src.sweeps.space import Space
-from src.sweeps.study import open_storage
+from src.config.schema import TuneConfig
+from src.sweeps.search import Search
+from src.sweeps.study import ask, open_storage, read_space
 from tests.conftest import NARROW, Outcome, results_of
 from tests.test_resume import at_call, send
 from tests.test_sweeps import start, wait_for
@@ -32,7 +36,13 @@ def options(images_folder: Path) -> list[str]:
 
 def trials(in_tmp: Path) -> list[dict[str, str]]:
     with (in_tmp / SEARCH / "trials.csv").open(newline="") as file:
-        return sorted(csv.DictReader(file), key=lambda row: int(row["trial"]))
+        return list(csv.DictReader(file))
+
+
+def weights(in_tmp: Path) -> dict[str, set[str]]:
+    """Each trial's folder with the names of the checkpoints in it."""
+    folders = sorted((in_tmp / SEARCH).glob("trial-*"))
+    return {folder.name: {path.name for path in folder.glob("checkpoints/*")} for folder in folders}
 
 
 class TestSpace:
@@ -46,36 +56,37 @@ class TestSpace:
             "f": "1,2.5,true",
             "g": "choice([1,2],[3,4])",
         }
-        assert Space(texts).distributions == {
+        assert read_space(texts) == {
             "a": CategoricalDistribution(["adamw", "sgd"]),
             "b": FloatDistribution(0.0, 0.5),
             "c": FloatDistribution(1e-4, 1e-2, log=True),
             "d": IntDistribution(16, 64, step=16),
             "e": IntDistribution(1, 9),
-            "f": CategoricalDistribution([1, 2.5, True]),
+            "f": CategoricalDistribution(["1", "2.5", "True"]),
             "g": CategoricalDistribution(["[1,2]", "[3,4]"]),
         }
 
-    def test_a_point_as_overrides(self) -> None:
-        space = Space(
-            {"optimizer": "choice(adamw, sgd)", "optimizer.lr": "interval(0.0, 1.0)", "compile": "choice(true,false)"}
+    def test_a_point_as_a_config(self) -> None:
+        varied = ["optimizer.lr=interval(0.1, 1.0)", "optimizer=adamw,sgd", "compile=true,false"]
+        config = Search(Arguments("tune", ("search=null", *varied))).compose(
+            {"optimizer.lr": 0.25, "optimizer": "sgd", "compile": "true"}
         )
-        point = {"optimizer": "sgd", "optimizer.lr": 0.25, "compile": True}
-        assert space.overrides(point) == ["optimizer=sgd", "++optimizer.lr=0.25", "++compile=True"]
+        assert (config.optimizer.name, config.optimizer.lr, config.compile) == ("sgd", 0.25, True)
 
     @pytest.mark.parametrize(
         "text", ["3", "choice()", "glob(*)", "interval(1", "range(5, 5)", "tag(log, interval(-1.0, 1.0))"]
     )
     def test_what_is_no_range_is_refused_by_its_key(self, text: str) -> None:
         with pytest.raises(UserError, match=r"search\.seed="):
-            Space({"seed": text})
+            read_space({"seed": text})
 
     def test_unseen_points_until_there_are_none(self) -> None:
-        space = Space({"a": "1,2,3", "b": "range(0, 2)"})
-        taken: list[dict[str, object]] = []
-        while (point := space.fresh(taken, seed=len(taken))) is not None:
-            taken.append(point)
-        assert space.size == len(taken) == len({tuple(point.values()) for point in taken}) == 6
+        config = check(compose("tune", ["sampler=random", "n_trials=99"]).values, TuneConfig)
+        space = read_space({"a": "1,2,3", "b": "range(0, 2)"})
+        study, points = optuna.create_study(), []
+        while (trial := ask(study, space, config)) is not None:
+            points.append(tuple(trial.params.values()))
+        assert len(points) == len(set(points)) == 6
 
 
 class TestSearch:
@@ -87,7 +98,7 @@ class TestSearch:
         rows = trials(in_tmp)
         assert len(rows) == 5
         for row in rows:
-            run = in_tmp / SEARCH / f"trial-{int(row['trial']):03}"
+            run = in_tmp / SEARCH / row["run"]
             config = OmegaConf.load(run / "config.yaml")
             assert str(config.batch_size) == row["batch_size"]
             assert str(config.optimizer.lr) == row["optimizer.lr"]
@@ -104,6 +115,8 @@ class TestSearch:
         assert again.code == 0, again.err
         assert results_of(in_tmp / "r")["val"]["accuracy"] == float(best["val_accuracy"])
         assert results_of(in_tmp / "r")["test"]["images"] == 6
+        for name in ("curves", "values"):
+            assert (in_tmp / SEARCH / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         for name in ("history", "importances", "parallel"):
             if len({row["val_accuracy"] for row in rows}) > 1:
                 assert (in_tmp / SEARCH / f"{name}.png").read_bytes().startswith(b"\x89PNG")
@@ -136,6 +149,10 @@ class TestSearch:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
         first = (in_tmp / SEARCH / "trial-000/results.json").stat().st_mtime_ns
+        report = door("report", str(SEARCH))
+        assert report.code == 0, report.err
+        assert "2 runs: 1 finished, 1 interrupted" in report.out
+        assert [row["state"] for row in trials(in_tmp)] == ["finished", "interrupted"]
         outcome = door("tune", *options)
         assert outcome.code == 0, outcome.err
         assert (in_tmp / SEARCH / "trial-000/results.json").stat().st_mtime_ns == first, "it was repeated"
@@ -179,13 +196,38 @@ class TestSearch:
         assert pruned, outcome.out
         for row in pruned:
             assert int(row["epochs"]) < 12
-            assert not list((in_tmp / SEARCH / f"trial-{int(row['trial']):03}/checkpoints").glob("*"))
+            assert not list((in_tmp / SEARCH / row["run"] / "checkpoints").glob("*"))
+
+    def test_only_the_best_trial_keeps_its_weights(self, door: Door, options: list[str], in_tmp: Path) -> None:
+        few = [*options, "search=null", "batch_size=4", "pruner=null", "sampler=random"]
+        rates = "optimizer.lr=1e-9,2e-9,3e-9,1e-3"  # of which three leave the same network: their scores are equal
+        for n_trials in (3, 4):  # taken up again for more
+            outcome = door("tune", *few, rates, f"n_trials={n_trials}")
+            assert outcome.code == 0, outcome.err
+            rows = trials(in_tmp)
+            assert len(rows) == n_trials
+            best = max(rows, key=lambda row: float(row["val_accuracy"]))["run"]  # of equal ones the first
+            assert weights(in_tmp) == {
+                row["run"]: {"best.ckpt", "last.ckpt"} if row["run"] == best else set() for row in rows
+            }
+        bare = SEARCH / next(row["run"] for row in rows if row["run"] != best)
+        checkpoint = bare / "checkpoints/best.ckpt"
+        for words in (["report", str(bare)], ["eval", f"checkpoint={checkpoint}"]):
+            outcome = door(*words)
+            assert outcome.code == 2
+            assert outcome.err.startswith(f"error: checkpoint={checkpoint}: it does not exist.")
+            assert len(outcome.err.splitlines()) == 1
+        assert door("tune", *few, rates, "n_trials=2", "keep_weights=true", "name=all").code == 0
+        (in_tmp / SEARCH).rename(in_tmp / "best_only")
+        (in_tmp / "logs/tune/all").rename(in_tmp / SEARCH)
+        assert sorted(map(len, weights(in_tmp).values())) == [1, 2]
+        assert all("best.ckpt" in names for names in weights(in_tmp).values())
 
     def test_a_failed_trial_is_told_and_the_others_go_on(self, door: Door, options: list[str], in_tmp: Path) -> None:
         outcome = door("tune", *options, "search=null", "optimizer.lr=1e-3,1e30", "n_trials=2", "batch_size=8")
         assert outcome.code == 0, outcome.err
-        assert sorted(row["state"] for row in trials(in_tmp)) == ["complete", "fail"]
-        assert "the loss is NaN or infinite" in next(row["error"] for row in trials(in_tmp) if row["state"] == "fail")
+        assert sorted(row["state"] for row in trials(in_tmp)) == ["failed", "finished"]
+        assert "the loss is NaN or infinite" in next(row["error"] for row in trials(in_tmp) if row["state"] == "failed")
         assert "the loss is NaN or infinite" in outcome.err
 
     def test_a_signal_stops_it_and_says_how_to_go_on(
@@ -197,7 +239,7 @@ class TestSearch:
         assert outcome.code == 143
         assert "The same command goes on with the search" in outcome.err
         assert door("tune", *options, "n_trials=1").code == 0
-        assert [row["state"] for row in trials(in_tmp)] == ["complete"]
+        assert [row["state"] for row in trials(in_tmp)] == ["finished"]
 
     def test_a_database_and_a_journal_cut_in_the_middle_of_a_line(
         self, door: Door, options: list[str], in_tmp: Path
@@ -208,6 +250,7 @@ class TestSearch:
         journal = in_tmp / "logs/tune/n0/study.journal"
         with journal.open("a") as file:
             file.write('{"op_code": 4, "wor')  # as a kill leaves it
+        (journal.parent / "study.journal.lock").touch()  # likewise
         outcome = door("tune", *options, "n_trials=2", "name=n0")
         assert outcome.code == 0, outcome.err
         study = optuna.load_study(study_name="n0", storage=open_storage(journal.parent, None))
@@ -246,4 +289,7 @@ class TestWrong:
         assert "was begun with model.dropout=0.5, and this command says model.dropout=0.1" in fixed.err
         space = door("tune", *options, "n_trials=1", "batch_size=4,8")
         assert space.code == 2
-        assert "was begun with search.batch_size: choice(32, 64, 128), and this command says 4,8" in space.err
+        assert (
+            "was begun with search.batch_size=choice(32, 64, 128), and this command says search.batch_size=4,8"
+            in space.err
+        )

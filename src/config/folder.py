@@ -21,6 +21,7 @@ RUNS = Path("logs")
 SEARCHES = RUNS / "tune"
 CONFIG, RESULTS = "config.yaml", "results.json"  # of every run; the second of a finished one
 ERROR = "error.txt"  # what a run of a sweep ended with
+PRUNED = "pruned.txt"  # why a search has ended a trial
 LOCK = ".lock"
 PATIENCE = 2  # seconds; is_alive holds a lock for an instant
 
@@ -82,7 +83,8 @@ def is_alive(folder: Path) -> bool:
 def lock(folder: Path) -> Iterator[None]:
     """Keep other processes out of a run's folder; the kernel lets them in again when this one ends.
 
-    The folder is made, and goes again if nothing was written there.
+    The folder is made, and goes again if nothing was written there. A search that holds a trial's folder takes it once
+    more for the run.
 
     Raises:
         UserError: another process works there.
@@ -92,7 +94,7 @@ def lock(folder: Path) -> Iterator[None]:
         return
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    held = FileLock(folder / LOCK)
+    held = FileLock(folder / LOCK, is_singleton=True)
     try:
         held.acquire(timeout=PATIENCE)
     except Timeout as error:
@@ -102,7 +104,8 @@ def lock(folder: Path) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):  # the folder may be gone or read-only; Windows removes no file that is open
-            (folder / LOCK).unlink()
+            if held.lock_counter == 1:
+                (folder / LOCK).unlink()
         held.release()
         with suppress(OSError):  # it is not empty
             if new:

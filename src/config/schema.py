@@ -147,6 +147,7 @@ class TuneConfig(Section):
     pruner: NamedComponent | None = None
     name: str | None = Field(pattern=r"^\w[\w.-]*$", description="its folder; null: data set, network and search")
     n_trials: PositiveInt = Field(description="trials in all, of all processes and starts")
+    keep_weights: bool = Field(False, description="best.ckpt of every trial; else of the best one alone")
     storage: str | None = Field(min_length=1, description="a database, as sqlite:///FILE; null: a file in its folder")
 
 

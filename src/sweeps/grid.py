@@ -194,12 +194,13 @@ def _changes(folder: Path, definition: Definition) -> list[str]:
 
 def show(folder: Path) -> bool:
     """Write and show the table of a sweep, at its end or before; whether all of its runs are finished."""
-    from src.results.table import Summary
+    from src.results.table import Table  # needs pandas
 
-    summary = Summary(folder)
-    summary.save()
-    summary.show()
-    return all(row.state == "finished" for row in summary.rows)
+    definition = Definition.read(folder)
+    table = Table(folder, definition.options, definition.command)
+    table.save()
+    table.show()
+    return not table.unfinished
 
 
 def values(overrides: Sequence[str]) -> dict[str, list[str]]:

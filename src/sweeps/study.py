@@ -1,199 +1,160 @@
-"""An Optuna study that several processes share, and that goes on where a killed one has left it."""
+"""What Optuna has of a search: the space, the storage that processes share, the point of the next trial, pictures."""
 
 from __future__ import annotations
 
 import importlib
-import os
+import itertools
+import math
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
 import optuna
-from filelock import FileLock
-from optuna.exceptions import ExperimentalWarning
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, RangeSweep
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from src.config import folder as runs
-from src.config.check import check, plain
+from src.config.compose import parse
 from src.config.errors import UserError
-from src.config.schema import NamedComponent, TrainConfig, TuneConfig
-from src.sweeps.space import Space
+from src.config.schema import NamedComponent, TuneConfig
 
-REPEATS = "repeats"  # the trial whose point the sampler has named again
+Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
+LEFT_OUT = "left out"  # of the search: see leave_out
+COUNTABLE = 100_000  # points; in a larger space the sampler finds another one by itself
 
 
-class Study:
-    """A study in `folder`.
+def read_space(texts: Mapping[str, str]) -> dict[str, Distribution]:
+    """What a search varies, from Hydra's notation: choice(a, b), range(1, 10), tag(log, interval(1e-4, 1e-2)) ...
 
     Raises:
-        UserError: the storage can't be used, or holds another search under this name.
+        UserError: there is none, or it is none of these.
     """
-
-    def __init__(self, folder: Path, name: str, config: TuneConfig, base: TrainConfig, space: Space) -> None:
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        warnings.filterwarnings("ignore", category=ExperimentalWarning)
-        warnings.filterwarnings("ignore", message=".*is ignored because this `step`.*")  # seen before a kill
-        self.folder, self._config, self._space = folder, config, space
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(folder / ".study.lock")
-        with self._lock:
-            storage = open_storage(folder, config.storage)
-            self.optuna = optuna.create_study(
-                storage=storage,
-                study_name=name,
-                direction="maximize",
-                load_if_exists=True,
-                pruner=build_pruner(config.pruner),
-            )
-            self._check_definition(base)
-
-    def _check_definition(self, base: TrainConfig) -> None:
-        attributes = self.optuna.user_attrs
-        if "config" not in attributes:
-            self.optuna.set_user_attr("config", plain(base))
-            self.optuna.set_user_attr("space", self._space.texts)
-            return
-        advice = "Choose another name=."
-        saved = check(attributes["config"], TrainConfig)
-        for key, before, now in runs.differences(base, saved, lambda key: True):
-            raise UserError(f"{self.folder} was begun with {key}={before}, and this command says {key}={now}. {advice}")
-        for key in attributes["space"].keys() | self._space.texts.keys():
-            before, now = (texts.get(key, "fixed") for texts in (attributes["space"], self._space.texts))
-            if before != now:
-                raise UserError(
-                    f"{self.folder} was begun with search.{key}: {before}, and this command says {now}. {advice}"
-                )
-
-    @property
-    def trials(self) -> list[FrozenTrial]:
-        """Those that were run, or are being run."""
-        return real_trials(self.optuna)
-
-    @contextmanager
-    def next(self) -> Iterator[Trial | None]:
-        """A trial for this process alone, while it is held: one that a killed process has left, or a new one.
-
-        None where all are done, or under way elsewhere.
-        """
-        with self._lock:
-            trial = self._abandoned() or self._new()
-            if trial is None:
-                claim = None
-            else:
-                place = self.place(trial.number)
-                place.mkdir(parents=True, exist_ok=True)
-                claim = FileLock(place / ".claim.lock")
-                claim.acquire(timeout=0)
+    if not texts:
+        raise UserError("search: there is nothing to vary. Name a key with choice(...) or interval(...).")
+    space: dict[str, Distribution] = {}
+    for key, text in texts.items():
         try:
-            yield trial
-        finally:
-            if claim is not None:
-                Path(claim.lock_file).unlink(missing_ok=True)
-                claim.release()
-
-    def place(self, number: int) -> Path:
-        """The folder of a trial's run."""
-        return self.folder / f"trial-{number:03}"
-
-    def _abandoned(self) -> Trial | None:
-        for trial in self.trials:
-            if trial.state is not TrialState.RUNNING:
-                continue
-            place = self.place(trial.number)
-            if trial.params.keys() != self._space.distributions.keys():
-                self._drop(Trial(self.optuna, trial._trial_id), -1)  # killed before it had a point
-            elif place.exists() and not _is_held(place / ".claim.lock"):  # another machine's lies on its own disk
-                return Trial(self.optuna, trial._trial_id)
-        return None
-
-    def _new(self) -> Trial | None:
-        while len(self.trials) < self._config.n_trials:
-            count = len(self.optuna.get_trials(deepcopy=False))
-            self.optuna.sampler = _sampler(self._config.sampler, count)
-            trial = self.optuna.ask(self._space.distributions)
-            taken = [other for other in self.trials if other.number != trial.number]
-            twin = next((other for other in taken if other.params == trial.params), None)
-            if twin is None:
-                return trial
-            self._drop(trial, twin.number)
-            if self._space.size < float("inf"):
-                point = self._space.fresh([other.params for other in taken], count)
-                if point is None:
-                    return None
-                self.optuna.enqueue_trial(point)
-        return None
-
-    def _drop(self, trial: Trial, twin: int) -> None:
-        """Leave out a trial that will not run."""
-        trial.set_user_attr(REPEATS, twin)
-        self.optuna.tell(trial, state=TrialState.FAIL)
+            override = parse([f"{key}={text}"])[0]
+            value = override.value()
+            if isinstance(value, ChoiceSweep):
+                space[key] = CategoricalDistribution([str(choice) for choice in override.sweep_string_iterator()])
+            elif isinstance(value, RangeSweep):
+                items = list(value.range())
+                space[key] = _numbers(items[0], items[-1], step=value.step)
+            elif isinstance(value, IntervalSweep):
+                space[key] = _numbers(value.start or 0, value.end or 0, log="log" in value.tags)
+            else:
+                raise UserError("expected choice(...), range(...) or interval(...).")
+        except (UserError, ValueError, IndexError) as error:
+            raise UserError(f"search.{key}={text}: {error}") from error
+    return space
 
 
-def real_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials of a study without those that wait, or were never run for they repeat another one."""
-    found = study.get_trials(deepcopy=False)
-    return [trial for trial in found if REPEATS not in trial.user_attrs and trial.state is not TrialState.WAITING]
+def _numbers(low: Any, high: Any, **options: Any) -> Distribution:
+    whole = all(isinstance(number, int) for number in (low, high, options.get("step", 0)))
+    return IntDistribution(low, high, **options) if whole else FloatDistribution(low, high, **options)
+
+
+def ends(distribution: Distribution) -> list[Any]:
+    """The values that tell whether a config takes all of them."""
+    choices = getattr(distribution, "choices", None)
+    return list(choices) if choices else [distribution.low, distribution.high]  # type: ignore[union-attr]
+
+
+def _values(distribution: Distribution) -> list[Any] | None:
+    """All of them; None where they are not countable."""
+    if isinstance(distribution, CategoricalDistribution):
+        return list(distribution.choices)
+    low, high, step = distribution.low, distribution.high, distribution.step
+    if step is None:
+        return [low] if low == high else None
+    return [low + step * number for number in range(round((high - low) / step) + 1)]
+
+
+def open_study(folder: Path, config: TuneConfig) -> optuna.Study:
+    """The study of this name, new or begun before.
+
+    Raises:
+        UserError: its storage can't be used.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    warnings.filterwarnings("ignore", message=".*is ignored because this `step`.*")  # seen before a kill
+    pruner = _build(config.pruner, config.pruner.arguments()) if config.pruner else optuna.pruners.NopPruner()
+    storage = open_storage(folder, config.storage)
+    return optuna.create_study(
+        storage=storage, pruner=pruner, study_name=config.name, direction="maximize", load_if_exists=True
+    )
 
 
 def open_storage(folder: Path, address: str | None) -> BaseStorage:
     """The journal in `folder`, or the database at an `address`; raises UserError if it can't be opened."""
     if address is None:
         path = folder / "study.journal"
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=_KernelLock(path)))
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=_CuttingLock(path)))
     try:
         return RDBStorage(address)
     except Exception as error:  # SQLAlchemy's, its drivers' and Alembic's, of which none is known here
         raise UserError(f"storage={address}: {' '.join(str(error).split())[:300]}") from error
 
 
-class _KernelLock(JournalFileOpenLock):
-    """A lock that a killed process does not leave behind; a line that it has left unfinished is cut off."""
+class _CuttingLock(JournalFileOpenLock):
+    """Cuts off a line that a killed process has left unfinished: behind it Optuna would write what it can't read.
+
+    A lock that a kill has left is broken after some seconds; to write a line takes milliseconds.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._held = path, FileLock(path.with_name(".journal.lock"))  # Optuna's own has another name
+        super().__init__(str(path), grace_period=10)
+        self._journal = path
 
     def acquire(self) -> bool:
-        self._held.acquire()
-        with self._path.open("rb+") as file:
-            size = file.seek(0, os.SEEK_END)
-            start = max(size - 2**20, 0)  # no line of a journal is that long
-            file.seek(start)
-            end = start + file.read().rfind(b"\n") + 1
-            if end < size:
-                file.truncate(end)
+        super().acquire()
+        with self._journal.open("rb+") as file:
+            if not (content := file.read()).endswith(b"\n"):
+                file.truncate(content.rfind(b"\n") + 1)
         return True
 
-    def release(self) -> None:
-        self._held.release()
+
+def real_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials of a study without those that wait, or are left out."""
+    trials = study.get_trials(deepcopy=False)
+    return [trial for trial in trials if LEFT_OUT not in trial.user_attrs and trial.state is not TrialState.WAITING]
 
 
-def _is_held(path: Path) -> bool:
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except TimeoutError:
-        return True
-    lock.release()
-    return False
+def ask(study: optuna.Study, space: Mapping[str, Distribution], config: TuneConfig) -> Trial | None:
+    """A trial at a point that no other one has; None where there are `n_trials`, or no more points."""
+    values = [_values(distribution) for distribution in space.values()]
+    size = math.prod(math.inf if several is None else len(several) for several in values)
+    while len(real_trials(study)) < config.n_trials:
+        count = len(study.get_trials(deepcopy=False))
+        # a sampler that is seeded once would begin anew with its first points whenever a process starts
+        arguments = config.sampler.arguments()
+        seed = np.random.SeedSequence([arguments.get("seed") or 0, count]).generate_state(1)[0]
+        study.sampler = _build(config.sampler, arguments | {"seed": int(seed)})
+        trial = study.ask(dict(space))
+        others = [other for other in real_trials(study) if other.number != trial.number]
+        if trial.params not in [other.params for other in others]:
+            return trial
+        leave_out(study, trial)
+        if size <= COUNTABLE:
+            taken = [tuple(other.params[key] for key in space) for other in others]
+            points = [point for point in itertools.product(*map(list, filter(None, values))) if point not in taken]
+            if not points:
+                return None
+            study.enqueue_trial(dict(zip(space, Random(count).choice(points), strict=True)))
+    return None
 
 
-def _sampler(config: NamedComponent, count: int) -> optuna.samplers.BaseSampler:
-    """The sampler for the next trial after `count`: a search that was killed asks for the same points again.
-
-    A sampler that is seeded once would begin anew with its first points whenever a process starts.
-    """
-    arguments = config.arguments()
-    seed = np.random.SeedSequence([arguments.get("seed") or 0, count]).generate_state(1)[0]
-    return _build(config, arguments | {"seed": int(seed)})
-
-
-def build_pruner(config: NamedComponent | None) -> optuna.pruners.BasePruner:
-    return optuna.pruners.NopPruner() if config is None else _build(config, config.arguments())
+def leave_out(study: optuna.Study, trial: Trial) -> None:
+    """Never run a trial that repeats another one, or was killed before it had a point."""
+    trial.set_user_attr(LEFT_OUT, True)
+    study.tell(trial, state=TrialState.FAIL)
 
 
 def _build(config: NamedComponent, arguments: dict[str, Any]) -> Any:
@@ -202,3 +163,27 @@ def _build(config: NamedComponent, arguments: dict[str, Any]) -> Any:
         return getattr(importlib.import_module(module), name)(**arguments)
     except (ValueError, TypeError, ImportError) as error:
         raise UserError(f"{config.name}: {error}") from error
+
+
+def save_pictures(study: optuna.Study, folder: Path) -> None:
+    """Write history.png, importances.png and parallel.png; none where the trials are too few or too alike for them."""
+    from matplotlib import pyplot
+    from optuna.visualization import matplotlib as plots
+
+    from src.results.figures.canvas import save
+
+    if len({trial.value for trial in study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])}) < 2:
+        return
+    pyplot.switch_backend("agg")
+    pictures = {
+        "history": "optimization_history",
+        "importances": "param_importances",
+        "parallel": "parallel_coordinate",
+    }
+    for name, function in pictures.items():
+        with warnings.catch_warnings(), pyplot.style.context("default"):
+            warnings.simplefilter("ignore")
+            figure = getattr(plots, f"plot_{function}")(study).figure
+            figure.set_size_inches(9, 4.5)
+            save(figure, folder / f"{name}.png")
+            pyplot.close(figure)

@@ -1,58 +1,41 @@
-"""A sweep at a glance."""
+"""Many runs at a glance."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from src.results.figures.canvas import BLUE, COLOURS, GREY, ORANGE, blank, save, shorten
 from src.results.figures.curves import read_curves
 
-if TYPE_CHECKING:
-    from src.results.table import Summary
+MANY = 8  # values beyond which numbers have an axis to scale
 
 
-def save_sweep(summary: Summary) -> None:
-    """Write `curves.png` and, where a value was varied, `values.png` into the sweep's folder."""
+def save_curves(folder: Path, runs: pd.DataFrame, keys: list[str]) -> None:
+    """Write `curves.png`: validation accuracy of each run over its epochs; one colour a setting, the best one first.
+
+    Args:
+        runs: results.table.Table's.
+        keys: the columns that tell settings apart.
+    """
     figure = blank(8, 4.5)
-    draw_sweep_curves(figure, summary)
-    save(figure, summary.folder / "curves.png")
-    if summary.varied and summary.best:
-        columns = min(len(summary.varied), 3)
-        rows = -(-len(summary.varied) // columns)
-        figure = blank(1 + 3.2 * columns, 3.4 * rows)
-        draw_values(figure, summary, rows, columns)
-        save(figure, summary.folder / "values.png")
-
-
-def draw_sweep_curves(figure: Figure, summary: Summary) -> None:
-    """Validation accuracy of each run over its epochs; one colour a setting, the best one first."""
     axes = figure.subplots()
-    settings = [group.setting for group in summary.groups]
-    settings += dict.fromkeys(setting for row in summary.rows if (setting := summary.setting(row)) not in settings)
-    for row in sorted(summary.rows, key=lambda row: settings.index(summary.setting(row))):
-        curve = read_curves(row.folder / "metrics.csv", "epoch").get("val/acc")
-        if curve is None:
-            continue
-        rank = settings.index(summary.setting(row))
-        colour = COLOURS[rank] if rank < len(COLOURS) else "#CCCCCC"
-        label = (
-            " ".join(f"{key}={value}" for key, value in zip(summary.keys, settings[rank], strict=True)) or "all runs"
-        )
-        known = {line.get_label() for line in axes.lines}
-        axes.plot(
-            *curve,
-            color=colour,
-            marker="o",
-            markersize=3,
-            linewidth=1.2,
-            alpha=0.8,
-            zorder=3 if rank < len(COLOURS) else 1,
-            linestyle="-" if row.state == "finished" else ":",
-            label=f"_{label}" if label in known or rank >= len(COLOURS) else label,
-        )
+    labels = [" ".join(f"{key}={shorten(run[key])}" for key in keys) or "all runs" for _, run in runs.iterrows()]
+    settings = runs.groupby(labels).val_accuracy.mean().sort_values(ascending=False).index
+    for rank, label in enumerate(settings):
+        named = rank < len(COLOURS)
+        style: dict[str, Any] = {"color": COLOURS[rank] if named else "#CCCCCC", "zorder": 3 if named else 1}
+        for run in runs[np.equal(labels, label)].itertuples():
+            curve = read_curves(folder / run.run / "metrics.csv", "epoch").get("val/acc")
+            if curve is not None:
+                style |= {"linestyle": "-" if run.state == "finished" else ":"}
+                axes.plot(*curve, "o", markersize=3, linewidth=1.2, alpha=0.8, label=label if named else None, **style)
+                named = False  # once in the legend
     axes.set_title("validation accuracy of each run", fontsize=10)
     axes.set_xlabel("epoch")
     axes.set_ylabel("accuracy")
@@ -60,34 +43,40 @@ def draw_sweep_curves(figure: Figure, summary: Summary) -> None:
     axes.grid(alpha=0.3)
     if axes.lines:
         figure.legend(loc="outside lower center", fontsize=8, ncols=2)
+    save(figure, folder / "curves.png")
 
 
-def draw_values(figure: Figure, summary: Summary, rows: int, columns: int) -> None:
-    """Validation accuracy by each value that was varied: every finished run a point, a bar at their mean."""
+def save_values(folder: Path, runs: pd.DataFrame, varied: list[str]) -> None:
+    """Write `values.png`: validation accuracy by each value of the `varied` columns; every scored run is a point."""
+    columns = min(len(varied), 3)
+    rows = -(-len(varied) // columns)
+    figure = blank(1 + 3.2 * columns, 3.4 * rows)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
-    for axes in grid.flat[len(summary.varied) :]:
+    for axes in grid.flat[len(varied) :]:
         axes.axis("off")
-    finished = [row for row in summary.rows if row.val_accuracy is not None]
-    for axes, key in zip(grid.flat, summary.varied, strict=False):
-        values = sorted({row.options[key] for row in finished}, key=_order)
-        for place, value in enumerate(values):
-            scores = [row.val_accuracy or 0 for row in finished if row.options[key] == value]
-            shifts = [0.0] if len(scores) == 1 else [0.3 * (n / (len(scores) - 1) - 0.5) for n in range(len(scores))]
-            axes.scatter([place + shift for shift in shifts], scores, s=22, color=BLUE, alpha=0.6, linewidths=0)
-            axes.hlines(sum(scores) / len(scores), place - 0.3, place + 0.3, color=ORANGE, linewidth=2)
-        long = max(map(len, values), default=0) * len(values) > 24
-        axes.set_xticks(
-            range(len(values)), [shorten(value) for value in values], rotation=30 if long else 0, fontsize=8
-        )
+    scored = runs.dropna(subset="val_accuracy")
+    for axes, key in zip(grid.flat, varied, strict=False):
+        numbers = pd.to_numeric(scored[key], errors="coerce")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        if numbers.notna().all() and numbers.nunique() > MANY:
+            axes.scatter(numbers, scored.val_accuracy, s=22, color=BLUE, alpha=0.6, linewidths=0)
+            axes.set_xscale("log" if numbers.min() > 0 and numbers.max() >= 30 * numbers.min() else "linear")
+        else:
+            _draw_choices(axes, scored.val_accuracy.groupby([numbers.fillna(np.inf), scored[key]]))
         axes.set_title(key, fontsize=10)
         axes.grid(alpha=0.3, axis="y")
     for axes in grid[:, 0]:
         axes.set_ylabel("validation accuracy")
     figure.suptitle("every run a point, the bar at their mean", fontsize=9, color=GREY)
+    save(figure, folder / "values.png")
 
 
-def _order(value: str) -> tuple[bool, float, str]:
-    try:
-        return (False, float(value), value)
-    except ValueError:
-        return (True, 0.0, value)
+def _draw_choices(axes: Axes, scores: pd.api.typing.SeriesGroupBy) -> None:
+    """The `scores` of each value side by side, with a bar at their mean."""
+    values = [shorten(value) for (_, value), _ in scores]
+    for position, (_, group) in enumerate(scores):
+        shifts = 0.3 * np.linspace(-0.5, 0.5, len(group)) if len(group) > 1 else np.zeros(1)
+        axes.scatter(position + shifts, group, s=22, color=BLUE, alpha=0.6, linewidths=0)
+        axes.hlines(group.mean(), position - 0.3, position + 0.3, color=ORANGE, linewidth=2)
+    long = max(map(len, values), default=0) * len(values) > 24
+    axes.set_xticks(range(len(values)), values, rotation=30 if long else 0, fontsize=8)
