@@ -38,6 +38,18 @@ def test_default_that_cannot_be_read_is_no_option(tmp_path: Path, monkeypatch: p
     assert list(signature.parameters("made.net.Net")) == ["depth"]
 
 
+def test_constructor_is_that_of_a_base_where_the_class_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own").mkdir()
+    source = "from torch.optim import SGD\nclass Mine(SGD):\n    pass\nclass Plain:\n    pass\n"
+    (tmp_path / "own" / "parts.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert list(signature.parameters("own.parts.Mine")) == list(signature.parameters("torch.optim.SGD"))
+    assert signature.parameters("own.parts.Plain") == {}
+    assert signature.parameters("src.training.callbacks.confusion_matrix.ConfusionMatrix") == {}, "Lightning's has none"
+
+
 def test_file_that_is_no_python_is_named_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text("x = 1\nclass Net(:\n")
     with pytest.raises(LookupError, match=r"net\.py, line 2"):

@@ -172,7 +172,7 @@ class TestCounts:
     def test_memory_of_one_step_serves_the_next(self) -> None:
         code = """
 import resource, sys, torch
-from src.hardware import keep_freed_memory
+from src.model.hardware import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 for step in range(20):
@@ -266,7 +266,7 @@ def test_front_doors_collect_no_garbage_while_they_import() -> None:
 import gc, sys
 passes = []
 gc.callbacks.append(lambda phase, info: passes.append("torch" in sys.modules and phase == "start"))
-from src.cli import importing
+from src.config.cli import importing
 with importing():
     import lightning
 print(sum(passes), gc.isenabled())
