@@ -33,8 +33,7 @@ class ImageCounts(Section):
 class About(Section):
     """What a checkpoint says about itself. A field that came later has a default, for checkpoints without it.
 
-    `config` is the run's, with what `auto` and `null` came to; `size` is the images' (height, width); `source` says
-    whether they are the "full" data set or a "sample", and `command` runs the run again.
+    `config` is the run's, with what `auto` and `null` came to; `size` is (height, width), `source` full or sample.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -56,19 +55,19 @@ class About(Section):
 
     @classmethod
     def of(cls, config: TrainConfig, splits: Splits, precision: Any, command: str) -> About:
-        name, train = config.dataset.name, splits.train
-        counts = ImageCounts(train=len(train), val=len(splits.valid), test=len(splits.test), sha256=checksum(splits))
+        name, train, sample = config.dataset.name, splits.train, splits.origin == "sample"
+        counts = {"train": len(train), "val": len(splits.valid), "test": len(splits.test)}
         return cls(
             config=plain(config),
             classes=splits.classes,
             channels=train.shape[1],
             size=list(train.shape[2:]),
             dark_background=has_dark_background(train),
-            images=counts,
+            images=ImageCounts(**counts, sha256=checksum(splits)),
             precision=precision,
             dataset=name,
             source=splits.origin,
-            test_set=f"{name} sample" if splits.origin == "sample" else name,
+            test_set=f"{name} sample" if sample else name,
             command=command,
             versions=versions(),
             git=git_revision(),
@@ -112,13 +111,14 @@ def read(path: Path) -> tuple[dict[str, Any], About]:
         what = "is a folder" if path.is_dir() else "does not exist"
         raise UserError(f"checkpoint={path}: it {what}. Name a .ckpt file, such as checkpoints/best.ckpt of a run.")
     try:
-        _verify(path)
+        if zipfile.is_zipfile(path):  # torch itself does not look for a byte that has changed
+            with zipfile.ZipFile(path) as file:
+                if (damaged := file.testzip()) is not None:
+                    raise zipfile.BadZipFile(damaged)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise UserError(
-            f"checkpoint={path}: it holds more than tensors and plain values, which could run code, or is no "
-            "checkpoint at all. It was not loaded."
-        ) from error
+        strange = "it holds more than tensors and plain values, which could run code, or is no checkpoint at all"
+        raise UserError(f"checkpoint={path}: {strange}. It was not loaded.") from error
     except Exception as error:  # damaged pickles and archives raise errors of every kind
         raise UserError(f"checkpoint={path}: it is damaged or no checkpoint. Take another one.") from error
     return content, _about(path, content)
@@ -138,11 +138,3 @@ def _about(path: Path, content: Any) -> About:
     except (ValidationError, KeyError, TypeError, AttributeError):
         pass
     raise UserError(f"checkpoint={path}: it is damaged, for a part of it is missing or wrong. Take another one.")
-
-
-def _verify(path: Path) -> None:
-    """Raise BadZipFile if a byte has changed since torch wrote it, which torch itself does not look for."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as file:
-            if (damaged := file.testzip()) is not None:
-                raise zipfile.BadZipFile(damaged)

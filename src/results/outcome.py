@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, Field, ValidationError
 
@@ -80,18 +80,8 @@ class Outcome(Record):
     git: Revision | None = None
 
     @classmethod
-    def of(
-        cls,
-        about: About,
-        *,
-        device: str,
-        parameters: int,
-        train: Training,
-        val: float | None,
-        test: Score | None,
-        checkpoint: str,
-    ) -> Outcome:
-        """`val` is the accuracy of the checkpoint in validation, and `test` its score in the test, if there was one."""
+    def of(cls, about: About, **measured: Any) -> Outcome:
+        """From what the checkpoints say of themselves, and the fields that only the finished run knows."""
         names = {"name": about.dataset, "source": about.source, "test_set": about.test_set}
         return cls(
             dataset=Dataset(**names, sha256=about.images.sha256),
@@ -99,17 +89,12 @@ class Outcome(Record):
             optimizer=about.config["optimizer"]["name"],
             seed=about.config["seed"],
             precision=about.precision,
-            device=device,
-            parameters=parameters,
-            train=train,
-            val=Validation(accuracy=val, images=about.images.val),
-            test=test,
-            checkpoint=checkpoint,
             command=about.command,
             date=datetime.now(UTC).date().isoformat(),
             versions=about.versions,
             machine=machine(),
             git=about.git,
+            **measured,
         )
 
     @classmethod

@@ -83,7 +83,7 @@ def _train(run: Run, interrupts: Interrupts, command: str, callbacks: Sequence[C
         hardware = hardware.noting(notes)
     with explained(config, folder), Trackers(config, folder) as trackers:
         session = Session(config, hardware, folder, interrupts, trackers, resumed, callbacks)
-        del resumed  # its tensors are Lightning's from here on, which lets go of them
+        del resumed  # it is large
         return _fit_and_test(session, splits, hardware, about).val.accuracy
 
 
@@ -105,7 +105,7 @@ def _fit_and_test(session: Session, splits: Splits, hardware: Hardware, about: A
         compile_network(classifier, hardware)
     if trainer.is_global_zero:
         show_start(config, splits, hardware, folder, summary, None if session.checkpoint is None else str(position))
-        session.begin()
+    session.begin()
     trainer.fit(classifier, datamodule, ckpt_path=session.checkpoint, weights_only=True)
     best = session.best_checkpoint()
     load_weights(classifier.network, load(best))

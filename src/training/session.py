@@ -18,7 +18,7 @@ from src.config.schema import TrainConfig
 from src.model.answers import Answers
 from src.model.classifier import Classifier
 from src.model.hardware import Hardware, flops_per_image, matmul_rate
-from src.results.outcome import Outcome, Score, Training
+from src.results.outcome import Outcome, Score, Training, Validation
 from src.training.callbacks.answers import RecordAnswers
 from src.training.callbacks.finite import FiniteLoss
 from src.training.callbacks.metrics import LogMetrics
@@ -93,14 +93,17 @@ class Session:
         return [callback for callback in listed if isinstance(callback, L.Callback)]
 
     def begin(self) -> None:
-        """Bring the folder to the moment from which this session goes on; for the process that leads.
+        """Bring the folder to the moment from which this session goes on, if this process leads.
 
         Raises:
             UserError: a tracker can't be reached; nothing was changed.
         """
+        resumed, self._resumed = self._resumed, None  # its tensors are Lightning's now, which lets go of them
+        if not self.trainer.is_global_zero:
+            return
         self.trainer.loggers = [*self.logs.loggers, *self.trackers.open()]
-        if self._resumed is not None:
-            self._resumed.make_last(self.checkpoints.last, self.checkpoints.best)
+        if resumed is not None:
+            resumed.make_last(self.checkpoints.last, self.checkpoints.best)
         if not self._ends_at_once:  # a finished run that is to have more epochs is unfinished from here on
             for name in ("results.json", "report.html", "summary.png"):
                 (self.folder / name).unlink(missing_ok=True)
@@ -142,7 +145,7 @@ class Session:
             device=self._hardware.accelerator,
             parameters=sum(weight.numel() for weight in classifier.network.parameters()),
             train=training,
-            val=self.checkpoints.best_score,
+            val=Validation(accuracy=self.checkpoints.best_score, images=about.images.val),
             test=score,
             checkpoint=best.relative_to(self.folder).as_posix(),
         )
@@ -151,7 +154,8 @@ class Session:
         """Write the outcome down, and give it with the share of the machine's own rate; for the process that leads."""
         scores = {"final/val/acc": outcome.val.accuracy or 0.0}
         if outcome.test:
-            scores |= {"final/test/acc": outcome.test.accuracy, "final/test/loss": outcome.test.loss or math.nan}
+            loss = math.nan if outcome.test.loss is None else outcome.test.loss
+            scores |= {"final/test/acc": outcome.test.accuracy, "final/test/loss": loss}
         self.trackers.record(scores)
         if self.logs.tensorboard is not None:
             self.logs.tensorboard.log_hyperparams(hyperparameters(self.config), scores)
