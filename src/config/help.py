@@ -48,7 +48,8 @@ def help_text(door: str, schema: type[Section]) -> str:
         lines += _described(AugmentationConfig, {}, "dataset.augmentation.")
         for group in ("model", "optimizer", "scheduler"):
             for name in options(group):
-                lines += ["", *_wrapped(f"Options of {group}={name}:", [f"{group}.{key}" for key in _keys(group, name)])]
+                keys = [f"{group}.{key}" for key in _keys(group, name)]
+                lines += ["", *_wrapped(f"Options of {group}={name}:", keys)]
         keys = [f"trainer.{key}" for key in TrainerConfig.model_fields]
         lines += ["", *_wrapped("Options of the trainer, all Lightning's own:", keys)]
     if door == "tune":

@@ -29,7 +29,7 @@ def draw_confusion(figure: Drawing, answers: Answers) -> None:
         figure.colorbar(picture, label="part of the true class", shrink=0.7)
         return
     size = 8 if len(names) <= 12 else 6
-    words: dict[str, Any] = {"fontsize": size + 1, "parse_math": False}  # a name may have dollars in it
+    words: Any = {"fontsize": size + 1, "parse_math": False}  # a name may have dollars in it
     axes.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 2 else 0, **words)
     axes.set_yticks(range(len(names)), names, **words)
     for row, column in zip(*np.nonzero(counts), strict=True):
