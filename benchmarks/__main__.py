@@ -55,8 +55,7 @@ def main() -> None:
     out = options.out or (ROOT / "logs" / "benchmark.json" if options.quick else RESULTS / f"{found['name']}.json")
     out.parent.mkdir(parents=True, exist_ok=True)
     project.write_json(out, found)
-    table = "; its tables in docs/speed.md: make bench-table" if out.parent == RESULTS else ""
-    print(f"written to {out} after {found['seconds']} s{table}")
+    print(f"written to {out} after {found['seconds']} s; make bench-table shows it, if it lies in {RESULTS}")
 
 
 def describe(device: str) -> dict[str, Any]:
@@ -77,7 +76,7 @@ def measure(case: Case, data: Path, device: str, rounds: int) -> dict[str, Any]:
     )
     found: dict[str, Any] = {"batch_size": case.batch_size, "ways": {way: {} for way in names}}
     limits: list[float] = []
-    say(f"{case.name}, images/s:")
+    print(f"{case.name}, images/s:", flush=True)
     for phase in PHASES:
         if phase == "inference":
             for worker in ways:
@@ -107,7 +106,8 @@ def take_turns(
             mine = [turn for name, turn in done if name == way]
             rounds_of_way.append({key: sum(turn[key] for turn in mine) for key in ("images", "seconds")})
         rates = {way: turn[-1]["images"] / turn[-1]["seconds"] for way, turn in turns.items()}
-        say(f"  {phase} {number + 1}/{rounds}: " + ", ".join(f"{way} {rate:.1f}" for way, rate in rates.items()))
+        shown = ", ".join(f"{way} {rate:.1f}" for way, rate in rates.items())
+        print(f"  {phase} {number + 1}/{rounds}: {shown}", flush=True)
     return turns
 
 
@@ -152,12 +152,7 @@ def start_up(folder: Path, data: Path, device: str) -> dict[str, dict[str, float
             worker = Worker(way, CASES[0].name, data, device, folder / "start.log")
             times.append(worker.warm["first_step"])
             worker.end()
-    say("first step after " + ", ".join(f"{way} {statistics.median(times):.1f} s" for way, times in seconds.items()))
     return {way: spread(times, 2) for way, times in seconds.items()}
-
-
-def say(text: str) -> None:
-    print(text, flush=True)
 
 
 if __name__ == "__main__":

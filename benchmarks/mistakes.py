@@ -48,7 +48,7 @@ def never_eval(predictor: project.Predictor) -> None:
 
 def wrong_normalization(predictor: project.Predictor) -> None:
     """Test images with ImageNet's mean and standard deviation."""
-    mean, std = (list(values) for values in IMAGENET)
+    mean, std = map(list, IMAGENET)
     preparation = project.Preparation(mean, std, predictor.preparation.size)
     predictor.preparation = preparation.to(predictor.hardware.torch_device)
 

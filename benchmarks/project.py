@@ -34,15 +34,8 @@ from src.sweeps.jobs import follow
 from src.training import trainer  # noqa: F401  which src.train would import later, and slower
 
 __all__ = ["Predictor", "Preparation", "RunError", "UserError", "check_target", "flops_per_image", "follow"]
-__all__ += [
-    "is_finished",
-    "keep_freed_memory",
-    "matmul_rate",
-    "pick_hardware",
-    "stratified",
-    "write_json",
-    "write_text",
-]
+__all__ += ["is_finished", "keep_freed_memory", "matmul_rate", "pick_hardware", "stratified"]
+__all__ += ["write_json", "write_text"]
 
 
 @contextmanager
@@ -119,11 +112,7 @@ def score_forever(classifier: Any, datamodule: Any) -> None:
 
 
 def trained(path: Path, data_dir: Path) -> tuple[Predictor, Any]:
-    """The predictor of a checkpoint, and the test images of its run.
-
-    Raises:
-        UserError: one or the other is not there.
-    """
+    """The predictor of a checkpoint, and the test images of its run; raises UserError where they are not there."""
     checkpoint = saved.load(path)
     return Predictor.of(checkpoint), build.images_of(checkpoint, str(data_dir)).test
 

@@ -91,23 +91,18 @@ def images_of(name: str, data_dir: Path, jpeg: bool = False) -> tuple[Any, Any]:
         jpeg: the second one's are those that benchmarks.jpeg writes.
 
     Raises:
-        FileNotFoundError: they are not in `data_dir`.
+        RuntimeError, OSError: they are not in `data_dir`.
     """
-    try:
-        if name == "mnist":
-            steps = Compose([SIZE, ToTensor(), Normalize(0.5, 0.5)])
-            return datasets.MNIST(str(data_dir), True, steps), datasets.MNIST(str(data_dir), False, steps)
-        train_steps = Compose([SIZE, RandomHorizontalFlip(), ToTensor(), Normalize(*CIFAR)])
-        test_steps = Compose([SIZE, ToTensor(), Normalize(*IMAGENET)])  # mistake: not what it was trained with
-        if jpeg:
-            train = datasets.ImageFolder(str(data_dir / "cifar10-jpeg" / "train"), train_steps)
-            test = datasets.ImageFolder(str(data_dir / "cifar10-jpeg" / "test"), test_steps)
-            return train, Subset(test, mixed(len(test)).tolist())
-        return datasets.CIFAR10(str(data_dir), True, train_steps), datasets.CIFAR10(str(data_dir), False, test_steps)
-    except (RuntimeError, OSError) as error:
-        folder = data_dir / ("MNIST/raw" if name == "mnist" else "cifar10-jpeg" if jpeg else "cifar-10-batches-py")
-        message = f"{folder}: torchvision finds no whole {name} there, and nothing is downloaded here."
-        raise FileNotFoundError(message) from error
+    if name == "mnist":
+        steps = Compose([SIZE, ToTensor(), Normalize(0.5, 0.5)])
+        return datasets.MNIST(str(data_dir), True, steps), datasets.MNIST(str(data_dir), False, steps)
+    train_steps = Compose([SIZE, RandomHorizontalFlip(), ToTensor(), Normalize(*CIFAR)])
+    test_steps = Compose([SIZE, ToTensor(), Normalize(*IMAGENET)])  # mistake: not what it was trained with
+    if jpeg:
+        train = datasets.ImageFolder(str(data_dir / "cifar10-jpeg" / "train"), train_steps)
+        test = datasets.ImageFolder(str(data_dir / "cifar10-jpeg" / "test"), test_steps)
+        return train, Subset(test, mixed(len(test)).tolist())
+    return datasets.CIFAR10(str(data_dir), True, train_steps), datasets.CIFAR10(str(data_dir), False, test_steps)
 
 
 def mixed(count: int) -> Tensor:
@@ -132,8 +127,9 @@ def main() -> None:
         project.check_target("--out", options.out, (".json",))
         try:
             train, test = images_of(name, options.data_dir, options.jpeg)
-        except FileNotFoundError as error:
-            raise project.UserError(str(error)) from error
+        except (RuntimeError, OSError) as error:  # torchvision's
+            message = f"--data-dir {options.data_dir}: {name} is not there, and nothing is downloaded here: {error}"
+            raise project.UserError(message) from error
         if options.images is not None:
             train = Subset(train, project.stratified(torch.as_tensor(train.targets), options.images).tolist())
     torch.manual_seed(options.seed)
@@ -143,22 +139,11 @@ def main() -> None:
     seconds = round(time.perf_counter() - began, 2)
     score = accuracy(network, test, batch_size, device)
     data = "cifar10_jpeg" if options.jpeg else name
-    record = {
-        "seed": options.seed,
-        "data": data,
-        "source": "full",
-        "images": len(train),
-        "epochs": EPOCHS[name],
-        "scored_on": data,
-        "scored_images": len(test),
-        "accuracy": score,
-        "val_accuracy": None,
-        "val_images": 0,
-        "seconds": seconds,
-        "interruptions": 0,
-        "precision": "16-mixed" if name == "mnist" and device.type == "cuda" else "32-true",
-        **records.here(project.provenance(), device.type),
-    }
+    precision = "16-mixed" if name == "mnist" and device.type == "cuda" else "32-true"
+    record = {"seed": options.seed, "data": data, "source": "full", "images": len(train), "epochs": EPOCHS[name]}
+    record |= {"scored_on": data, "scored_images": len(test), "accuracy": score, "val_accuracy": None, "val_images": 0}
+    record |= {"seconds": seconds, "interruptions": 0, "precision": precision}
+    record |= records.here(project.provenance(), device.type)
     project.write_json(options.out, record)
     print(f"{score:.2%} of {len(test):,} test images after {seconds:,.0f} s")
 

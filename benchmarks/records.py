@@ -39,22 +39,12 @@ def of_run(folder: Path) -> Record:
     """The record of a run of src.train, from what its results.json says."""
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     dataset, train, val, test = (results[name] for name in ("dataset", "train", "val", "test"))
-    return {
-        "seed": results["seed"],
-        "data": dataset["name"],
-        "source": dataset["source"],
-        "images": train["images"],
-        "epochs": train["epochs"],
-        "scored_on": dataset["test_set"],
-        "scored_images": test["images"],
-        "accuracy": test["accuracy"],
-        "val_accuracy": val["accuracy"],
-        "val_images": val["images"],
-        "seconds": train["seconds"],
-        "interruptions": train["interruptions"],
-        "precision": results["precision"],
-        **here(results, results["device"]),
-    }
+    record = {name: train[name] for name in ("images", "epochs", "seconds", "interruptions")}
+    record |= {"seed": results["seed"], "precision": results["precision"]}
+    record |= {"data": dataset["name"], "source": dataset["source"], "scored_on": dataset["test_set"]}
+    record |= {"accuracy": test["accuracy"], "scored_images": test["images"]}
+    record |= {"val_accuracy": val["accuracy"], "val_images": val["images"]}
+    return record | here(results, results["device"])
 
 
 def arguments(module: str, doc: str | None) -> argparse.ArgumentParser:

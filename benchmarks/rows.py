@@ -1,9 +1,11 @@
-"""The rows of the leaderboard: what is run, how often, and on what kind of device."""
+"""The rows of the leaderboard, which stand in rows.yaml: what is run, how often, and on what kind of device."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+
+import yaml
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Row:
     section: str
     title: str
     command: str
-    seeds: int = 3
+    seeds: int
     quick: bool = False
     base: str = ""
     variables: str = ""
@@ -51,59 +53,5 @@ class Row:
         return "sample" if "experiment=quick" in self.command else "full"
 
 
-def mistake(name: str, title: str, base: str, quick: bool = False) -> Row:
-    return Row(name, "mistakes", title, f"benchmarks.mistakes {name}", quick=quick, base=base)
-
-
-MNIST = "src.train experiment=mnist"
-FASHION = "src.train experiment=fashion_mnist"
-QUICK = "src.train experiment=quick"
-JPEG = "src.train experiment=cifar10_jpeg"
-FEW_DIGITS = "src.train experiment=mnist_tutorial dataset.limit=4000"
-FEW_PHOTOS = "src.train experiment=cifar10_tutorial dataset=cifar10_jpeg dataset.limit=800"
-PUBLISHED = "tutorial as published, but on fewer images"
-SAME_IMAGES = "`mnist` on the same images, a tenth for validation"
-AVERAGED = "no mistake: a step on the mean of every four batches"
-
-ROWS = [
-    Row("quick", "recipes", "`quick`", QUICK, quick=True),
-    Row("mnist", "recipes", "`mnist`", MNIST, 1),
-    Row("fashion_mnist", "recipes", "`fashion_mnist`", FASHION, 1),
-    Row("cifar10_jpeg", "recipes", "`cifar10_jpeg`", JPEG, 1),
-    Row("mnist_gpu", "recipes", "`mnist`", f"{MNIST} trainer.max_epochs=20 device=gpu", 5),
-    Row("fashion_mnist_gpu", "recipes", "`fashion_mnist`", f"{FASHION} trainer.max_epochs=20 device=gpu", 5),
-    Row("cifar10_jpeg_gpu", "recipes", "`cifar10_jpeg`", f"{JPEG} device=gpu", 5),
-    Row("cifar10_gpu", "recipes", "`cifar10`", "src.train experiment=cifar10 device=gpu", 5),
-    Row("published_mnist_4000", "tutorials", f"first {PUBLISHED}", "benchmarks.published mnist --images 4000"),
-    Row("mnist_4000", "tutorials", SAME_IMAGES, f"{MNIST} dataset.limit=4000 trainer.max_epochs=3"),
-    Row("mnist_tutorial", "tutorials", "`mnist_tutorial`", FEW_DIGITS, quick=True),
-    Row(
-        "published_cifar10_800",
-        "tutorials",
-        f"second {PUBLISHED}",
-        "benchmarks.published cifar10 --jpeg --images 800",
-        1,
-    ),
-    Row("cifar10_tutorial", "tutorials", "`cifar10_tutorial`", FEW_PHOTOS),
-    Row("published_mnist", "tutorials", "first tutorial as published", "benchmarks.published mnist"),
-    Row("published_cifar10", "tutorials", "second tutorial as published", "benchmarks.published cifar10"),
-    mistake("no_shuffling", "no shuffling", "mnist_tutorial"),
-    mistake(
-        "thrown_away_batches", "gradients zeroed at each batch, a step on every fourth", "mnist_tutorial", quick=True
-    ),
-    Row(
-        "averaged_batches",
-        "mistakes",
-        AVERAGED,
-        f"{FEW_DIGITS} trainer.accumulate_grad_batches=4",
-        base="mnist_tutorial",
-    ),
-    mistake("no_validation", "no validation: the last epoch's weights", "mnist_tutorial"),
-    mistake("never_eval", "scored without evaluation mode", "cifar10_tutorial"),
-    mistake("wrong_normalization", "test images normalized with ImageNet's statistics", "cifar10_tutorial"),
-    Row("quick_again", "repeats", "the same again", QUICK, 1),
-    Row("quick_one_thread", "repeats", "one thread", QUICK, 1, variables="OMP_NUM_THREADS=1"),
-    Row("quick_float32", "repeats", "float32", f"{QUICK} precision=32-true", 1),
-    Row("quick_gpu", "repeats", "a GPU", f"{QUICK} device=gpu", 1),
-]
+ROWS = [Row(**row) for row in yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))]
 BY_NAME = {row.name: row for row in ROWS}

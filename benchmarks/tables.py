@@ -18,18 +18,9 @@ RESULTS = records.RECORDS.parent
 RECIPES = ROOT / "configs" / "experiment"
 BEGIN, END = "<!-- make bench-table writes this -->\n", "<!-- to here -->\n"
 NOT_MEASURED = "not measured"
-DATA = {
-    "mnist": "MNIST",
-    "fashion_mnist": "Fashion-MNIST",
-    "cifar10": "CIFAR-10",
-    "cifar10_jpeg": "CIFAR-10 (JPEG)",
-}
-OVERVIEW = {
-    "mnist": "MNIST",
-    "fashion_mnist": "Fashion-MNIST",
-    "cifar10_jpeg": "CIFAR-10 (JPEG)",
-    "quick": "the packaged sample of MNIST (500 digits held out)",
-}
+DATA = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar10_jpeg": "CIFAR-10 (JPEG)"}
+OVERVIEW = {name: DATA[name] for name in ("mnist", "fashion_mnist", "cifar10_jpeg")}
+OVERVIEW["quick"] = "the packaged sample of MNIST (500 digits held out)"
 LEARNED, EACH, PRICE = "learned from, images × epochs", "of each seed", "price, points"
 MADE = ["seconds", "machine", "command", "date", "revision"]  # how, when and by what code a number was made
 WAYS = {
@@ -86,11 +77,6 @@ def mean(values: pd.Series, unit: str = "") -> str:
     return f"{values.mean():.2f}{unit}" + (f" ± {values.std():.2f}" if len(values) > 1 else "")
 
 
-def span(values: pd.Series) -> str:
-    first, last = values.min(), values.max()
-    return str(first) if first == last else f"{first} to {last}"
-
-
 def revision(git: dict[str, Any]) -> str:
     """A star says that the code was not that of the revision alone."""
     return git["revision"][:7] + "*" * git["modified"]
@@ -98,7 +84,7 @@ def revision(git: dict[str, Any]) -> str:
 
 def cells(row: Row, runs: pd.DataFrame) -> dict[str, Any]:
     """What the tables say of one row's runs on one machine."""
-    first = runs.iloc[0]
+    first, minutes = runs.iloc[0], runs.seconds.mean() / 60
     sample = first.source == "sample"
     scored = "{:,} held out of the sample" if sample else f"{DATA[first['data']]} test, {{:,}}"
     return {
@@ -112,18 +98,18 @@ def cells(row: Row, runs: pd.DataFrame) -> dict[str, Any]:
         "to the last digit": f"{first.accuracy:.6f}",
         "validation": f"{first.val_accuracy:.6f}",
         "seconds": f"{runs.seconds.mean():,.0f}",
-        "minutes": f"{runs.seconds.mean() / 60:.0f}",
+        "minutes": f"{minutes:.0f}" if minutes >= 10 else f"{minutes:.1f}",
         "machine": first.machine,
         "precision": first.precision,
         "command": f"`{row.shown(first.seed)}`",
-        "date": span(runs.date),
+        "date": " to ".join(sorted({runs.date.min(), runs.date.max()})),
         "revision": ", ".join(sorted(set(map(revision, runs.git.dropna())))),
     }
 
 
 def standings(found: pd.DataFrame, rows: list[Row]) -> pd.DataFrame:
     """The cells of the rows, machine by machine, and at the end of those that were not measured."""
-    groups = {} if found.empty else dict(iter(found.groupby(["machine", "row"])))
+    groups = dict(iter(found.groupby(["machine", "row"])))
     keys = [(machine, row) for machine in sorted({machine for machine, _ in groups}) for row in rows]
     lines = [cells(row, groups[machine, row.name]) for machine, row in keys if (machine, row.name) in groups]
     for row in rows:
@@ -135,13 +121,14 @@ def standings(found: pd.DataFrame, rows: list[Row]) -> pd.DataFrame:
 
 
 def overview(found: pd.DataFrame) -> str:
-    """The README's table: a line for each data set."""
+    """The README's table: a line for each data set, its recipe on two cores and on whatever has no cores to count."""
     lines = []
     for name, data in OVERVIEW.items():
-        cpu, gpu = (standings(found, [BY_NAME[row]]).iloc[-1] for row in (name, f"{name}_gpu"))
-        minutes = cpu.minutes if cpu.machine.endswith(", 2 cores") else NOT_MEASURED
-        faster = f"{gpu.minutes} ({gpu.accuracy}, {gpu.machine})" if gpu.get("date") else NOT_MEASURED
-        lines.append([f"{data}, `experiment={name}`", cpu.accuracy, minutes, faster])
+        measured = standings(found[found.row == name], [BY_NAME[name]])
+        cpu = measured[measured.machine.str.endswith(", 2 cores")]
+        gpu = measured[~measured.machine.str.endswith(" cores") & (measured.accuracy != NOT_MEASURED)]
+        last = [*gpu.accuracy, *cpu.accuracy][-1:], [*cpu.get("minutes", [])][-1:], [*gpu.get("minutes", [])][-1:]
+        lines.append([f"{data}, `experiment={name}`", *("".join(cell) or NOT_MEASURED for cell in last)])
     text = markdown(["data", "accuracy", "minutes on two cores", "minutes on a GPU"], lines)
     return f"{text}\nMean ± standard deviation over the seeds; [every row, machine and command](docs/results.md).\n"
 
@@ -152,7 +139,7 @@ def details(found: pd.DataFrame) -> str:
         [row for row in ROWS if row.section == section] for section in ("recipes", "tutorials", "repeats")
     )
     columns = ["recipe", LEARNED, "scored on", "seeds", "accuracy", EACH, *MADE]
-    again = standings(found if found.empty else found[found.seed == 1], [BY_NAME["quick"], *repeats])
+    again = standings(found[found.seed == 1], [BY_NAME["quick"], *repeats])
     texts = {
         "Recipes": table(standings(found, recipes), columns),
         "The tutorials and their corrected recipes": table(standings(found, tutorials), columns),
@@ -174,8 +161,6 @@ def prices(found: pd.DataFrame) -> str:
 
 
 def price(found: pd.DataFrame, machine: str, base: str, spoilt: str) -> str:
-    if found.empty:
-        return ""
     scores = found[found.machine == machine].set_index("seed")
     lost = 100 * (scores[scores.row == base].accuracy - scores[scores.row == spoilt].accuracy).dropna()
     return mean(lost) if len(lost) else ""
@@ -267,8 +252,7 @@ def machine_table(result: dict[str, Any]) -> str:
 
 def rate(values: dict[str, Any]) -> str:
     spread = values["images_per_second"]
-    digits = 1 if spread["median"] < 1000 else 0
-    median, low, high = (f"{spread[key]:,.{digits}f}" for key in ("median", "low", "high"))
+    median, low, high = (f"{spread[key]:,.1f}" for key in ("median", "low", "high"))
     return f"{median} ({low} to {high})"
 
 

@@ -33,7 +33,6 @@ class Turns:
         self._left, self._images, self._clock = steps, 0, time.perf_counter()
 
     def _wait(self) -> None:
-        """Until the device has done what it was told."""
         if self.gpu:
             import torch
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -157,21 +159,16 @@ def plain(case: Case, data: str, device_name: str, turns: Turns) -> None:
             turns.done(len(labels))
 
 
-def ours(case: Case, data: str, device_name: str, turns: Turns, *more: str) -> None:
+def ours(case: Case, data: str, device_name: str, turns: Turns, compile: str = "false") -> None:
     """What `python -m src.train` runs, and then what `python -m src.eval` does."""
     project, gated = imported(), gate(turns)
     with tempfile.TemporaryDirectory() as folder, suppress(PhaseOver):
-        project.train([*case.overrides(data, device_name), *more], Path(folder), [gated])
+        project.train([*case.overrides(data, device_name), f"compile={compile}"], Path(folder), [gated])
     classifier = gated.trainer.lightning_module
     *_, last_layer = classifier.network.modules()
     last_layer.register_forward_hook(lambda module, given, logits: turns.done(len(logits)))
     with suppress(PhaseOver):
         project.score_forever(classifier, gated.trainer.datamodule)
-
-
-def compiled(case: Case, data: str, device_name: str, turns: Turns) -> None:
-    """Ours with torch.compile."""
-    ours(case, data, device_name, turns, "compile=true")
 
 
 def limit(case: Case, data: str, device_name: str, turns: Turns) -> None:
@@ -192,7 +189,8 @@ def imported() -> Any:
     return project
 
 
-WAYS = {way.__name__: way for way in (tutorial, lightning, plain, ours, compiled, limit)}
+WAYS: dict[str, Callable[..., None]] = {way.__name__: way for way in (tutorial, lightning, plain, ours, limit)}
+WAYS["compiled"] = partial(ours, compile="true")
 
 if __name__ == "__main__":
     way, name, data_dir, device, replies = sys.argv[1:]
