@@ -55,13 +55,14 @@ def main() -> None:
     out = options.out or (ROOT / "logs" / "benchmark.json" if options.quick else RESULTS / f"{found['name']}.json")
     out.parent.mkdir(parents=True, exist_ok=True)
     project.write_json(out, found)
-    print(f"written to {out} after {found['seconds']} s; make bench-table shows it, if it lies in {RESULTS}")
+    print(f"written to {out} after {found['seconds']} s; the tables of benchmarks/results: make bench-table")
 
 
 def describe(device: str) -> dict[str, Any]:
     """The machine, the versions and the revision; raises UserError where there is no such device."""
     precision, found = project.pick_hardware(device, "auto").precision, project.provenance()
     machine = found["machine"]
+    machine["system"] = machine["system"].partition("-")[0]  # the kernel's version is nobody's business
     machine["device"] = machine["gpu"] if device == "gpu" else machine["processor"]
     words = machine["device"] if device == "gpu" else f"{machine['device']} {machine['cores']} cores"
     name = re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")

@@ -37,7 +37,7 @@ def main() -> None:
             shutil.rmtree(records.RUNS / name, ignore_errors=True)
     failed = False
     try:
-        with project.explained():
+        with project.explained("The same command goes on."):
             for row, seed in wanted_rows:
                 try:
                     run(row, seed, options.data_dir)

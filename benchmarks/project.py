@@ -39,14 +39,14 @@ __all__ += ["write_json", "write_text"]
 
 
 @contextmanager
-def explained() -> Iterator[None]:
+def explained(advice: str = "") -> Iterator[None]:
     """Say in a sentence what went wrong, and leave with the exit code that src.train has for it."""
     try:
         yield
     except (UserError, RunError) as error:
         end(error, 2 if isinstance(error, UserError) else 1)
     except Stopped as stop:
-        end(Stopped(stop.number, f"{stop} The same command goes on."), stop.code)
+        end(Stopped(stop.number, f"{stop} {advice}".strip()), stop.code)
 
 
 def configure(overrides: list[str]) -> TrainConfig:
