@@ -34,8 +34,8 @@ bench: $(READY)  ## measure this machine: 10 minutes on two cores, ARGS=--quick 
 leaderboard: $(READY)  ## run every recipe and mistake that this machine can: hours on two cores, ARGS=--quick 15 minutes
 	$(BIN)/python -m benchmarks.leaderboard $(ARGS)
 
-bench-table: $(READY)  ## write the README's table of benchmarks/results
-	$(BIN)/python -m benchmarks.table
+bench-table: $(READY)  ## write the tables of benchmarks/results into README.md and docs/
+	$(BIN)/python -m benchmarks.tables
 
 tensorboard: $(READY)  ## look at the runs in logs/
 	$(BIN)/tensorboard --logdir logs

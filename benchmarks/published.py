@@ -6,9 +6,7 @@ network, whose layers are the tutorials' own.
 
 from __future__ import annotations
 
-import argparse
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +17,6 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import datasets
 from torchvision.transforms import Compose, Normalize, RandomHorizontalFlip, Resize, ToTensor
 
-from benchmarks.records import Record, explained, here
-from src.config.errors import UserError
-from src.config.files import check_target, write_json
-from src.data.images import stratified
 from src.model.alexnet import AlexNet
 
 EPOCHS = {"mnist": 5, "cifar10": 20}
@@ -30,16 +24,12 @@ SIZE = Resize((227, 227))
 CIFAR = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-Watch = Callable[[nn.Module, int], None]  # after each batch, with the images seen so far
 
-
-def mnist(train: Dataset[Any], test: Dataset[Any], epochs: int, device: torch.device, watch: Watch) -> float:
-    """AlexNet on MNIST with AdamW and, on a GPU, mixed precision."""
-    network = untouched(AlexNet(1, 10)).to(device)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+def mnist(train: Dataset[Any], epochs: int, device: torch.device) -> nn.Module:
+    """AlexNet trained on MNIST with AdamW and, on a GPU, mixed precision."""
+    network, optimizer = network_of("mnist", device)
     scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda")
     loader = DataLoader(train, batch_size=128, num_workers=2)  # mistake: not shuffled
-    seen = 0
     for _ in range(epochs):  # mistake: nothing is validated, the last epoch's weights are the result
         network.train()
         for number, (images, labels) in enumerate(loader):
@@ -51,18 +41,13 @@ def mnist(train: Dataset[Any], test: Dataset[Any], epochs: int, device: torch.de
             if (number + 1) % 4 == 0:
                 scaler.step(optimizer)
                 scaler.update()
-            seen += len(labels)
-            watch(network, seen)
-    network.eval()
-    return accuracy(network, DataLoader(test, batch_size=128, num_workers=2), device)
+    return network.eval()
 
 
-def cifar10(train: Dataset[Any], test: Dataset[Any], epochs: int, device: torch.device, watch: Watch) -> float:
-    """AlexNet with batch norm on CIFAR-10 with SGD."""
-    network = untouched(AlexNet(3, 10, widths=[96, 256, 384, 384, 256], batch_norm=True, padding=0)).to(device)
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.005, momentum=0.9, weight_decay=0.005)
+def cifar10(train: Dataset[Any], epochs: int, device: torch.device) -> nn.Module:
+    """AlexNet with batch norm trained on CIFAR-10 with SGD."""
+    network, optimizer = network_of("cifar10", device)
     loader = DataLoader(train, batch_size=64, shuffle=True)
-    seen = 0
     for _ in range(epochs):
         for images, labels in loader:
             images, labels = images.to(device), labels.to(device)
@@ -70,32 +55,32 @@ def cifar10(train: Dataset[Any], test: Dataset[Any], epochs: int, device: torch.
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            seen += len(labels)
-            watch(network, seen)
-    # mistake: no network.eval(), so dropout and the batch's own statistics stay on
-    return accuracy(network, DataLoader(test, batch_size=64), device)
+    return network  # mistake: no network.eval(), so dropout and the batch's own statistics stay on
 
 
-def untouched(network: nn.Module) -> nn.Module:
-    """With the weights that torch gives its layers, as the tutorials leave them; ours has others in convolutions."""
+def network_of(name: str, device: torch.device) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """A tutorial's network with the weights that torch gives its layers, and its optimizer as torch makes it."""
+    if name == "mnist":
+        network = AlexNet(1, 10)
+    else:
+        network = AlexNet(3, 10, widths=[96, 256, 384, 384, 256], batch_norm=True, padding=0)
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
-            layer.reset_parameters()
-    return network
+            layer.reset_parameters()  # ours has other weights there
+    weights = network.to(device).parameters()
+    if name == "mnist":
+        return network, torch.optim.AdamW(weights, lr=1e-3)
+    return network, torch.optim.SGD(weights, lr=0.005, momentum=0.9, weight_decay=0.005)
 
 
-def accuracy(network: nn.Module, loader: DataLoader[Any], device: torch.device) -> float:
+def accuracy(network: nn.Module, test: Dataset[Any], batch_size: int, device: torch.device) -> float:
     """In 0..1, in whatever mode the network is."""
     right, total = 0, 0
     with torch.no_grad():
-        for images, labels in loader:
-            answers: Tensor = network(images.to(device)).argmax(1)
-            right += int((answers == labels.to(device)).sum())
+        for images, labels in DataLoader(test, batch_size, num_workers=2):
+            right += int((network(images.to(device)).argmax(1) == labels.to(device)).sum())
             total += len(labels)
     return right / total
-
-
-TUTORIALS = {"mnist": mnist, "cifar10": cifar10}
 
 
 def images_of(name: str, data_dir: Path, jpeg: bool = False) -> tuple[Any, Any]:
@@ -106,25 +91,18 @@ def images_of(name: str, data_dir: Path, jpeg: bool = False) -> tuple[Any, Any]:
         jpeg: the second one's are those that benchmarks.jpeg writes.
 
     Raises:
-        UserError: they are not in `data_dir`.
+        RuntimeError, OSError: they are not in `data_dir`.
     """
-    try:
-        if name == "mnist":
-            steps = Compose([SIZE, ToTensor(), Normalize(0.5, 0.5)])
-            train, test = (datasets.MNIST(str(data_dir), train=part, transform=steps) for part in (True, False))
-            return train, test
-        train_steps = Compose([SIZE, RandomHorizontalFlip(), ToTensor(), Normalize(*CIFAR)])
-        test_steps = Compose([SIZE, ToTensor(), Normalize(*IMAGENET)])  # mistake: not what it was trained with
-        if jpeg:
-            train = datasets.ImageFolder(str(data_dir / "cifar10-jpeg" / "train"), train_steps)
-            test = datasets.ImageFolder(str(data_dir / "cifar10-jpeg" / "test"), test_steps)
-            return train, Subset(test, mixed(len(test)).tolist())
-        return datasets.CIFAR10(str(data_dir), True, train_steps), datasets.CIFAR10(str(data_dir), False, test_steps)
-    except (RuntimeError, OSError) as error:
-        folder = data_dir / ("MNIST/raw" if name == "mnist" else "cifar10-jpeg" if jpeg else "cifar-10-batches-py")
-        raise UserError(
-            f"{folder}: torchvision finds no whole {name} there, and nothing is downloaded here."
-        ) from error
+    if name == "mnist":
+        steps = Compose([SIZE, ToTensor(), Normalize(0.5, 0.5)])
+        return datasets.MNIST(str(data_dir), True, steps), datasets.MNIST(str(data_dir), False, steps)
+    train_steps = Compose([SIZE, RandomHorizontalFlip(), ToTensor(), Normalize(*CIFAR)])
+    test_steps = Compose([SIZE, ToTensor(), Normalize(*IMAGENET)])  # mistake: not what it was trained with
+    if jpeg:
+        train = datasets.ImageFolder(str(data_dir / "cifar10-jpeg" / "train"), train_steps)
+        test = datasets.ImageFolder(str(data_dir / "cifar10-jpeg" / "test"), test_steps)
+        return train, Subset(test, mixed(len(test)).tolist())
+    return datasets.CIFAR10(str(data_dir), True, train_steps), datasets.CIFAR10(str(data_dir), False, test_steps)
 
 
 def mixed(count: int) -> Tensor:
@@ -136,55 +114,38 @@ def mixed(count: int) -> Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.published", description=__doc__)
-    parser.add_argument("tutorial", choices=TUTORIALS)
+    from benchmarks import project, records  # not above: the speed of the tutorials is measured without them
+
+    parser = records.arguments("published", __doc__)
+    parser.add_argument("tutorial", choices=EPOCHS)
     parser.add_argument("--jpeg", action="store_true", help="CIFAR-10 as JPEGs, which benchmarks.jpeg writes")
     parser.add_argument("--images", type=int, help="so many training images, each class by its share; default: all")
-    parser.add_argument("--seed", type=int, default=1, help="of the weights, dropout and order")
-    parser.add_argument("--data-dir", type=Path, default=Path("data"))
-    parser.add_argument("--out", type=Path, default=Path("published.json"), help="the file for what came of it")
     options = parser.parse_args()
-    with explained():
-        check_target("--out", options.out, (".json",))
-        found = run(options.tutorial, options.images, options.seed, options.data_dir, options.jpeg)
-        write_json(options.out, found)
-    print(f"{found['accuracy']:.2%} of {found['scored_images']:,} test images after {found['seconds']:,.0f} s")
-
-
-def run(name: str, images: int | None, seed: int, data_dir: Path, jpeg: bool = False) -> Record:
-    """Train and score one tutorial; gives the record of it, with the accuracy in 0..1 and the seconds of training.
-
-    Raises:
-        UserError: its images are not there, or not so many.
-    """
+    name = options.tutorial
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    train, test = images_of(name, data_dir, jpeg)
-    if images is not None:
-        train = Subset(train, stratified(torch.as_tensor(train.targets), images).tolist())
-    torch.manual_seed(seed)
-    began = ended = time.perf_counter()
-
-    def watch(network: nn.Module, seen: int) -> None:
-        nonlocal ended
-        ended = time.perf_counter()
-
-    score = TUTORIALS[name](train, test, EPOCHS[name], device, watch)
-    data = "cifar10_jpeg" if jpeg else name
-    return {
-        "seed": seed,
-        "data": data,
-        "source": "full",
-        "images": len(train),
-        "epochs": EPOCHS[name],
-        "scored_on": data,
-        "scored_images": len(test),
-        "accuracy": score,
-        "val_accuracy": None,
-        "val_images": 0,
-        "seconds": round(ended - began, 2),
-        "interruptions": 0,
-        **here(device.type, "16-mixed" if name == "mnist" and device.type == "cuda" else "32-true"),
-    }
+    with project.explained():
+        project.check_target("--out", options.out, (".json",))
+        try:
+            train, test = images_of(name, options.data_dir, options.jpeg)
+        except (RuntimeError, OSError) as error:  # torchvision's
+            message = f"--data-dir {options.data_dir}: {name} is not there, and nothing is downloaded here: {error}"
+            raise project.UserError(message) from error
+        if options.images is not None:
+            train = Subset(train, project.stratified(torch.as_tensor(train.targets), options.images).tolist())
+    torch.manual_seed(options.seed)
+    teach, batch_size = (mnist, 128) if name == "mnist" else (cifar10, 64)
+    began = time.perf_counter()
+    network = teach(train, EPOCHS[name], device)
+    seconds = round(time.perf_counter() - began, 2)
+    score = accuracy(network, test, batch_size, device)
+    data = "cifar10_jpeg" if options.jpeg else name
+    precision = "16-mixed" if name == "mnist" and device.type == "cuda" else "32-true"
+    record = {"seed": options.seed, "data": data, "source": "full", "images": len(train), "epochs": EPOCHS[name]}
+    record |= {"scored_on": data, "scored_images": len(test), "accuracy": score, "val_accuracy": None, "val_images": 0}
+    record |= {"seconds": seconds, "interruptions": 0, "precision": precision}
+    record |= records.here(project.provenance(), device.type)
+    project.write_json(options.out, record)
+    print(f"{score:.2%} of {len(test):,} test images after {seconds:,.0f} s")
 
 
 if __name__ == "__main__":

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from src.config.cli import end
-from src.config.errors import UserError
-from src.config.files import write_json
-from src.model import provenance
+from benchmarks import project
 
 RECORDS = Path(__file__).parent / "results" / "accuracy"
 RUNS = Path("logs", "leaderboard")
@@ -23,78 +19,55 @@ ALIKE = ("data", "source", "images", "epochs", "precision", "scored_on", "scored
 
 def path_of(record: Record) -> Path:
     """Where a record lies: a run again on the same machine takes its place."""
-    return RECORDS / record["row"] / f"{slug(record['machine'])}-seed-{record['seed']}.json"
+    machine = re.sub(r"[^a-z0-9]+", "-", record["machine"].lower()).strip("-")
+    return RECORDS / record["row"] / f"{machine}-seed-{record['seed']}.json"
 
 
-def slug(machine: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", machine.lower()).strip("-")
-
-
-def name_of(machine: dict[str, Any], device: str) -> str:
-    """What did the work: the GPU, or the processor with its cores."""
-    return machine["gpu"] if device == "cuda" else f"{machine['processor']}, {machine['cores']} cores"
-
-
-def here(device: str, precision: str) -> Record:
-    """What a record says of this machine, the versions and the revision; `device` is "cpu" or "cuda"."""
-    machine, revision = provenance.machine().model_dump(), provenance.git_revision()
+def here(facts: dict[str, Any], device: str) -> Record:
+    """Where a record was made, from a run's results or from provenance; `device` is "cpu" or "cuda"."""
+    machine = facts["machine"]
     return {
-        "machine": name_of(machine, device),
+        "machine": machine["gpu"] if device == "cuda" else f"{machine['processor']}, {machine['cores']} cores",
         "threads": machine["threads"],
-        "precision": precision,
-        "versions": provenance.versions(),
-        "git": revision and revision.model_dump(),
-        "date": datetime.now(UTC).date().isoformat(),
+        "versions": facts["versions"],
+        "git": facts["git"],
+        "date": facts.get("date", datetime.now(UTC).date().isoformat()),
     }
-
-
-@contextmanager
-def explained() -> Iterator[None]:
-    """Say a wrong request in a sentence, and leave with exit code 2."""
-    try:
-        yield
-    except UserError as error:
-        end(error, 2)
 
 
 def of_run(folder: Path) -> Record:
     """The record of a run of src.train, from what its results.json says."""
-    found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    dataset, machine = found["dataset"], found["machine"]
-    return {
-        "seed": found["seed"],
-        "data": dataset["name"],
-        "source": dataset["source"],
-        "images": found["train"]["images"],
-        "epochs": found["train"]["epochs"],
-        "scored_on": dataset["test_set"],
-        "scored_images": found["test"]["images"],
-        "accuracy": found["test"]["accuracy"],
-        "val_accuracy": found["val"]["accuracy"],
-        "val_images": found["val"]["images"],
-        "seconds": found["train"]["seconds"],
-        "interruptions": found["train"]["interruptions"],
-        "machine": name_of(machine, found["device"]),
-        "threads": machine["threads"],
-        "precision": found["precision"],
-        "versions": found["versions"],
-        "git": found["git"],
-        "date": found["date"],
-    }
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    dataset, train, val, test = (results[name] for name in ("dataset", "train", "val", "test"))
+    record = {name: train[name] for name in ("images", "epochs", "seconds", "interruptions")}
+    record |= {"seed": results["seed"], "precision": results["precision"]}
+    record |= {"data": dataset["name"], "source": dataset["source"], "scored_on": dataset["test_set"]}
+    record |= {"accuracy": test["accuracy"], "scored_images": test["images"]}
+    record |= {"val_accuracy": val["accuracy"], "val_images": val["images"]}
+    return record | here(results, results["device"])
+
+
+def arguments(module: str, doc: str | None) -> argparse.ArgumentParser:
+    """What every program that makes a record is told."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{module}", description=doc)
+    parser.add_argument("--seed", type=int, default=1, help="of the weights, dropout and order")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where the images lie")
+    parser.add_argument("--out", type=Path, default=Path(f"{module}.json"), help="the file for what came of it")
+    return parser
 
 
 def save(record: Record) -> None:
     """Write a record, and remove those of other seeds on this machine that were run otherwise: they make no mean."""
     path = path_of(record)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, record)
+    project.write_json(path, record)
     for other in load():
         same_row = other["row"] == record["row"] and other["machine"] == record["machine"]
         if same_row and any(other[key] != record[key] for key in ALIKE):
             path_of(other).unlink()
 
 
-def load() -> list[Record]:
-    """All records, by row, machine and seed."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in RECORDS.glob("*/*.json")]
-    return sorted(found, key=lambda record: (record["row"], record["machine"], record["seed"]))
+def load(folder: Path | None = None, pattern: str = "*/*.json") -> list[Record]:
+    """All records, by row, machine and seed; or what else lies in `folder`."""
+    paths = sorted((folder or RECORDS).glob(pattern))
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]

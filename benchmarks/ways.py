@@ -1,85 +1,200 @@
-"""The ways of training that are compared, each a process: python -m benchmarks.ways WAY OPTIONS REPLIES"""
+"""The ways of training that are compared, each a process: python -m benchmarks.ways WAY CASE DATA DEVICE REPLIES
+
+Each imports only what it needs, for the time to its first step is measured too.
+"""
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import Case, find
-from benchmarks.parts import compose, gate_callback, waiter
-from benchmarks.plain import plain
+from benchmarks.cases import Case, accept_any_checksum, find
 from benchmarks.turns import PhaseOver, Turns
-from benchmarks.tutorials import lightning, tutorial
 
 
-def ours(case: Case, data: str, device_name: str, turns: Turns, overrides: tuple[str, ...] = ()) -> None:
-    """What `python -m src.train` runs, and then what `python -m src.eval` does."""
-    from src.config.cli import importing
-    from src.training.run import train
+def tutorial(case: Case, data: str, device_name: str, turns: Turns) -> None:
+    """What tutorials write: PIL images one by one, float32, NCHW; on a GPU autocast and a loss scaler for MNIST."""
+    import torch
+    from torch.nn.functional import cross_entropy
 
-    config = compose(case, data, device_name, overrides)
-    with importing():
-        from src.model.hardware import pick_hardware
-        from src.training.callbacks.answers import RecordAnswers
-        from src.training.trainer import build_scorer
-    gate = gate_callback(turns)
+    from benchmarks import published
+
+    device = torch.device("cuda" if device_name == "gpu" else "cpu")
+    train, test = loaders(case, data)
+    network, optimizer = published.network_of(case.dataset, device)
+    mixed = case.channels == 1 and device.type == "cuda"
+    scaler = torch.amp.GradScaler(device.type, enabled=mixed)
+    with suppress(PhaseOver):
+        while True:
+            network.train()
+            total, right = 0.0, 0
+            for images, labels in train:
+                images, labels = images.to(device), labels.to(device)
+                optimizer.zero_grad()
+                with torch.autocast(device.type, enabled=mixed):
+                    logits = network(images)
+                    loss = cross_entropy(logits, labels)
+                scaler.scale(loss).backward()
+                scaler.step(optimizer)
+                scaler.update()
+                total += loss.item()
+                right += (logits.argmax(1) == labels).sum().item()
+                turns.done(len(labels))
+    network.eval()
+    with suppress(PhaseOver), torch.no_grad():
+        while True:
+            for images, labels in test:
+                logits = network(images.to(device))
+                right += (logits.argmax(1) == labels.to(device)).sum().item()
+                turns.done(len(labels))
+
+
+def loaders(case: Case, data: str) -> Any:
+    """A loader of training and one of test images, each image resized, made a tensor and normalized on its own."""
+    from torch.utils.data import DataLoader
+
+    from benchmarks.published import images_of
+
+    train, test = images_of(case.dataset, Path(data))
+    return [
+        DataLoader(part, case.batch_size, shuffle=part is train, num_workers=case.loader_workers)
+        for part in (train, test)
+    ]
+
+
+def lightning(case: Case, data: str, device_name: str, turns: Turns) -> None:
+    """Lightning as usual: the same as a LightningModule, with the Trainer's defaults."""
+    import lightning as L
+    import torch
+    from torch.nn.functional import cross_entropy
+    from torchmetrics.classification import MulticlassAccuracy
+
+    from benchmarks import published
+
+    class Usual(L.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network, self.usual_optimizer = published.network_of(case.dataset, torch.device("cpu"))
+            self.train_acc, self.test_acc = MulticlassAccuracy(10), MulticlassAccuracy(10)
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            images, labels = batch
+            logits = self.network(images)
+            loss = cross_entropy(logits, labels)
+            self.train_acc(logits, labels)
+            self.log("train_loss", loss, prog_bar=True)
+            self.log("train_acc", self.train_acc, prog_bar=True)
+            return loss
+
+        def test_step(self, batch: Any, batch_idx: int) -> None:
+            images, labels = batch
+            logits = self.network(images)
+            self.test_acc(logits, labels)
+            self.log("test_loss", cross_entropy(logits, labels))
+            self.log("test_acc", self.test_acc)
+
+        def configure_optimizers(self) -> Any:
+            return self.usual_optimizer
+
+    train, test = loaders(case, data)
+    precision: Any = "16-mixed" if case.channels == 1 and device_name == "gpu" else "32-true"
     with tempfile.TemporaryDirectory() as folder:
+        options: dict[str, Any] = {"accelerator": device_name, "callbacks": [gate(turns)], "default_root_dir": folder}
+        module = Usual()
         with suppress(PhaseOver):
-            train(config, Path(folder), callbacks=[gate])
-        fitted = gate.trainer
-        scorer: Any = build_scorer(pick_hardware(config.device, config.precision), RecordAnswers())
-        scorer.callbacks.append(gate)
+            L.Trainer(max_epochs=100_000, precision=precision, **options).fit(module, train)
         with suppress(PhaseOver):
-            turns.begin()
             while True:
-                scorer.test(fitted.lightning_module, fitted.datamodule, verbose=False)
+                L.Trainer(precision=precision, **options).test(module, test)
 
 
-def compiled(**arguments: Any) -> None:
-    """Ours with torch.compile."""
-    ours(**arguments, overrides=("compile=true",))
+def gate(turns: Turns) -> Any:
+    """A callback by which a Trainer takes turns; it keeps the `trainer` that it was called by."""
+    import lightning as L
+
+    class Gate(L.Callback):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            self.trainer = trainer
+            turns.done(len(batch[1]))
+
+        def on_test_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *_: Any) -> None:
+            turns.done(len(batch[1]))
+
+    return Gate()
+
+
+def plain(case: Case, data: str, device_name: str, turns: Turns) -> None:
+    """A plain loop on our path: our batches, network and optimizer, no Trainer."""
+    project = imported()
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    run = project.PlainRun(case.overrides(data, device_name))
+    network, device = run.network, run.device
+    if device.type == "cpu":
+        project.keep_freed_memory()
+    cast = run.hardware.autocast()
+    scaler = torch.amp.GradScaler(device.type, enabled=run.hardware.precision == "16-mixed")
+    with suppress(PhaseOver):
+        for images, labels in run.batches(training=True):
+            with cast:
+                loss = cross_entropy(network(images), labels)
+            run.optimizer.zero_grad()
+            scaler.scale(loss).backward()
+            scaler.step(run.optimizer)
+            scaler.update()
+            run.scheduler.step()
+            turns.done(len(labels))
+    network.eval()
+    with suppress(PhaseOver), torch.inference_mode():
+        right = torch.zeros((), dtype=torch.int64, device=device)
+        for images, labels in run.batches(training=False):
+            with cast:
+                right += (network(images).argmax(1) == labels).sum()
+            turns.done(len(labels))
+
+
+def ours(case: Case, data: str, device_name: str, turns: Turns, compile: str = "false") -> None:
+    """What `python -m src.train` runs, and then what `python -m src.eval` does."""
+    project, gated = imported(), gate(turns)
+    with tempfile.TemporaryDirectory() as folder, suppress(PhaseOver):
+        project.train([*case.overrides(data, device_name), f"compile={compile}"], Path(folder), [gated])
+    classifier = gated.trainer.lightning_module
+    *_, last_layer = classifier.network.modules()
+    last_layer.register_forward_hook(lambda module, given, logits: turns.done(len(logits)))
+    with suppress(PhaseOver):
+        project.score_forever(classifier, gated.trainer.datamodule)
 
 
 def limit(case: Case, data: str, device_name: str, turns: Turns) -> None:
-    """The machine's matrix rate in the run's precision, and its memory bandwidth; a step is one measurement."""
-    import torch
-
-    from src.model.hardware import matmul_rate, pick_hardware
-
-    hardware = pick_hardware(device_name, "auto")
-    device = torch.device("cuda" if hardware.accelerator == "cuda" else "cpu")
-    turns.wait = waiter(device)
-    vector = torch.zeros(57_000_000, device=device)
-    other = torch.ones_like(vector)
+    """The machine's rate of matrix products in the run's precision; a step is one measurement."""
+    project = imported()
+    hardware = project.pick_hardware(device_name, "auto")
     with suppress(PhaseOver):
         while True:
-            rate, seconds = matmul_rate(device, hardware.precision, 1.0), []
-            for _ in range(5):
-                turns.wait()
-                started = time.perf_counter()
-                vector.add_(other)
-                turns.wait()
-                seconds.append(time.perf_counter() - started)
-            turns.say(flops=rate, bandwidth=3 * vector.nbytes / min(seconds))
-            turns._obey()
+            turns.answer(flops=project.matmul_rate(hardware.torch_device, hardware.precision, 1.0))
 
+
+def imported() -> Any:
+    """benchmarks.project, imported as fast as src.train imports the same."""
+    from src.config.cli import importing
+
+    with importing():
+        from benchmarks import project
+    return project
+
+
+WAYS: dict[str, Callable[..., None]] = {way.__name__: way for way in (tutorial, lightning, plain, ours, limit)}
+WAYS["compiled"] = partial(ours, compile="true")
 
 if __name__ == "__main__":
-    name, options, replies = sys.argv[1:]
-    chosen: dict[str, Any] = json.loads(options)
-    chosen["case"] = find(chosen["case"])
-    run: dict[str, Callable[..., None]] = {
-        "tutorial": tutorial,
-        "lightning": lightning,
-        "plain": plain,
-        "ours": ours,
-        "compiled": compiled,
-        "limit": limit,
-    }
-    run[name](turns=Turns(int(replies)), **chosen)
+    way, name, data_dir, device, replies = sys.argv[1:]
+    chosen = find(name)
+    if chosen.dataset == "cifar10":
+        accept_any_checksum()
+    WAYS[way](chosen, data_dir, device, Turns(int(replies), device == "gpu"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from src.config.schema import Section
 
-CODE = (":/src", ":/configs", ":/benchmarks/*.py")
+CODE = (":/src", ":/configs")
 PACKAGES = ("torch", "lightning", "torchmetrics", "hydra-core")
 
 

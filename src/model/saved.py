@@ -131,10 +131,11 @@ def _about(path: Path, content: Any) -> About:
     if about["format"] != FORMAT:
         theirs = f"it has format {about['format']!s:.20}, and this version reads format {FORMAT}"
         raise UserError(f"checkpoint={path}: {theirs}. Take the revision that wrote it, or train anew.")
+    damaged = UserError(f"checkpoint={path}: it is damaged, for a part of it is missing or wrong. Take another one.")
     try:
-        weights = content["state_dict"].items()
-        if all(isinstance(name, str) and isinstance(value, Tensor) for name, value in weights):
-            return About.model_validate(about)
-    except (ValidationError, KeyError, TypeError, AttributeError):
-        pass
-    raise UserError(f"checkpoint={path}: it is damaged, for a part of it is missing or wrong. Take another one.")
+        whole = all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content["state_dict"].items())
+        if not whole:
+            raise damaged
+        return About.model_validate(about)
+    except (ValidationError, KeyError, TypeError, AttributeError) as error:
+        raise damaged from error
