@@ -229,7 +229,7 @@ class TestExamples:
         predictor = Predictor.load(trained / "checkpoints" / "best.ckpt", "cpu")
         dataset = predictor.config.dataset.model_copy(update={"source": "full"})
         predictor.config = predictor.config.model_copy(update={"dataset": dataset})
-        with pytest.raises(UserError, match="no mirror is named"):
+        with pytest.raises(UserError, match=r"dataset\.download=false"):
             find_examples(predictor, str(tmp_path), tmp_path)
         predictor.classes = ["other"]
         predictor.config = predictor.config.model_copy(
