@@ -23,13 +23,8 @@ OVERVIEW = {name: DATA[name] for name in ("mnist", "fashion_mnist", "cifar10_jpe
 OVERVIEW["quick"] = "the packaged sample of MNIST (500 digits held out)"
 LEARNED, EACH, PRICE = "learned from, images × epochs", "of each seed", "price, points"
 MADE = ["seconds", "machine", "command", "date", "revision"]  # how, when and by what code a number was made
-WAYS = {
-    "tutorial": "tutorial",
-    "lightning": "Lightning as usual",
-    "plain": "plain loop on our path",
-    "ours": "**ours**",
-    "compiled": "ours, compiled",
-}
+WAYS = {"tutorial": "tutorial", "lightning": "Lightning as usual", "plain": "plain loop on our path"}
+WAYS |= {"ours": "**ours**", "compiled": "ours, compiled"}
 
 
 def write() -> None:
@@ -135,14 +130,12 @@ def overview(found: pd.DataFrame) -> str:
 
 def details(found: pd.DataFrame) -> str:
     """All of docs/results.md's tables."""
-    recipes, tutorials, repeats = (
-        [row for row in ROWS if row.section == section] for section in ("recipes", "tutorials", "repeats")
-    )
+    rows = {row.section: [other for other in ROWS if other.section == row.section] for row in ROWS}
     columns = ["recipe", LEARNED, "scored on", "seeds", "accuracy", EACH, *MADE]
-    again = standings(found[found.seed == 1], [BY_NAME["quick"], *repeats])
+    again = standings(found[found.seed == 1], [BY_NAME["quick"], *rows["repeats"]])
     texts = {
-        "Recipes": table(standings(found, recipes), columns),
-        "The tutorials and their corrected recipes": table(standings(found, tutorials), columns),
+        "Recipes": table(standings(found, rows["recipes"]), columns),
+        "The tutorials and their corrected recipes": table(standings(found, rows["tutorials"]), columns),
         "The price of each mistake": prices(found),
         "Time to accuracy": pace(),
         "The same command again": table(again, ["recipe", "to the last digit", "validation", *MADE]),
@@ -251,9 +244,7 @@ def machine_table(result: dict[str, Any]) -> str:
 
 
 def rate(values: dict[str, Any]) -> str:
-    spread = values["images_per_second"]
-    median, low, high = (f"{spread[key]:,.1f}" for key in ("median", "low", "high"))
-    return f"{median} ({low} to {high})"
+    return "{median:,.1f} ({low:,.1f} to {high:,.1f})".format(**values["images_per_second"])
 
 
 if __name__ == "__main__":
