@@ -79,8 +79,7 @@ def revision(git: dict[str, Any]) -> str:
 
 def cells(row: Row, runs: pd.DataFrame) -> dict[str, Any]:
     """What the tables say of one row's runs on one machine."""
-    first, minutes = runs.iloc[0], runs.seconds.mean() / 60
-    sample = first.source == "sample"
+    first, minutes, sample = runs.iloc[0], runs.seconds.mean() / 60, runs.source.iloc[0] == "sample"
     scored = "{:,} held out of the sample" if sample else f"{DATA[first['data']]} test, {{:,}}"
     return {
         "row": row.name,
@@ -165,9 +164,9 @@ def pace() -> str:
     for record in records.load(RESULTS / "pace", "*.json"):
         for side, way in record["ways"].items():
             to = ["not reached" if seconds is None else f"{seconds:,.0f} s" for seconds in way["reached"].values()]
-            best = max(accuracy for _, accuracy in way["curve"])
-            line = [side, f"`{way['command']}`", *to, f"{best:.2%}", f"{way['seconds']:,.0f}", str(record["seed"])]
-            lines.append([*line, record["machine"], record["date"], revision(record["git"])])
+            reached = [*to, f"{max(accuracy for _, accuracy in way['curve']):.2%}", f"{way['seconds']:,.0f}"]
+            facts = [str(record["seed"]), record["machine"], record["date"], revision(record["git"])]
+            lines.append([side, f"`{way['command']}`", *reached, *facts])
     columns = ["", "command", "to 98 %", "to 99 %", "best", "in seconds of training", "seed", "machine", "date"]
     return markdown([*columns, "revision"], lines)
 
