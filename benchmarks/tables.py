@@ -23,13 +23,8 @@ OVERVIEW = {name: DATA[name] for name in ("mnist", "fashion_mnist", "cifar10_jpe
 OVERVIEW["quick"] = "the packaged sample of MNIST (500 digits held out)"
 LEARNED, EACH, PRICE = "learned from, images × epochs", "of each seed", "price, points"
 MADE = ["seconds", "machine", "command", "date", "revision"]  # how, when and by what code a number was made
-WAYS = {
-    "tutorial": "tutorial",
-    "lightning": "Lightning as usual",
-    "plain": "plain loop on our path",
-    "ours": "**ours**",
-    "compiled": "ours, compiled",
-}
+WAYS = {"tutorial": "tutorial", "lightning": "Lightning as usual", "plain": "plain loop on our path"}
+WAYS |= {"ours": "**ours**", "compiled": "ours, compiled"}
 
 
 def write() -> None:
@@ -84,8 +79,7 @@ def revision(git: dict[str, Any]) -> str:
 
 def cells(row: Row, runs: pd.DataFrame) -> dict[str, Any]:
     """What the tables say of one row's runs on one machine."""
-    first, minutes = runs.iloc[0], runs.seconds.mean() / 60
-    sample = first.source == "sample"
+    first, minutes, sample = runs.iloc[0], runs.seconds.mean() / 60, runs.source.iloc[0] == "sample"
     scored = "{:,} held out of the sample" if sample else f"{DATA[first['data']]} test, {{:,}}"
     return {
         "row": row.name,
@@ -135,14 +129,12 @@ def overview(found: pd.DataFrame) -> str:
 
 def details(found: pd.DataFrame) -> str:
     """All of docs/results.md's tables."""
-    recipes, tutorials, repeats = (
-        [row for row in ROWS if row.section == section] for section in ("recipes", "tutorials", "repeats")
-    )
+    rows = {row.section: [other for other in ROWS if other.section == row.section] for row in ROWS}
     columns = ["recipe", LEARNED, "scored on", "seeds", "accuracy", EACH, *MADE]
-    again = standings(found[found.seed == 1], [BY_NAME["quick"], *repeats])
+    again = standings(found[found.seed == 1], [BY_NAME["quick"], *rows["repeats"]])
     texts = {
-        "Recipes": table(standings(found, recipes), columns),
-        "The tutorials and their corrected recipes": table(standings(found, tutorials), columns),
+        "Recipes": table(standings(found, rows["recipes"]), columns),
+        "The tutorials and their corrected recipes": table(standings(found, rows["tutorials"]), columns),
         "The price of each mistake": prices(found),
         "Time to accuracy": pace(),
         "The same command again": table(again, ["recipe", "to the last digit", "validation", *MADE]),
@@ -172,9 +164,9 @@ def pace() -> str:
     for record in records.load(RESULTS / "pace", "*.json"):
         for side, way in record["ways"].items():
             to = ["not reached" if seconds is None else f"{seconds:,.0f} s" for seconds in way["reached"].values()]
-            best = max(accuracy for _, accuracy in way["curve"])
-            line = [side, f"`{way['command']}`", *to, f"{best:.2%}", f"{way['seconds']:,.0f}", str(record["seed"])]
-            lines.append([*line, record["machine"], record["date"], revision(record["git"])])
+            reached = [*to, f"{max(accuracy for _, accuracy in way['curve']):.2%}", f"{way['seconds']:,.0f}"]
+            facts = [str(record["seed"]), record["machine"], record["date"], revision(record["git"])]
+            lines.append([side, f"`{way['command']}`", *reached, *facts])
     columns = ["", "command", "to 98 %", "to 99 %", "best", "in seconds of training", "seed", "machine", "date"]
     return markdown([*columns, "revision"], lines)
 
@@ -251,9 +243,7 @@ def machine_table(result: dict[str, Any]) -> str:
 
 
 def rate(values: dict[str, Any]) -> str:
-    spread = values["images_per_second"]
-    median, low, high = (f"{spread[key]:,.1f}" for key in ("median", "low", "high"))
-    return f"{median} ({low} to {high})"
+    return "{median:,.1f} ({low:,.1f} to {high:,.1f})".format(**values["images_per_second"])
 
 
 if __name__ == "__main__":
