@@ -73,7 +73,7 @@ class TestWrittenDown:
         assert results_of(in_tmp / "run")["train"]["share_of_peak"] is None
 
     def test_a_folder_that_was_moved_works(self, door: Door, run: Path, in_tmp: Path) -> None:
-        from src.demo import score
+        from src.serving.web import describe_score
 
         moved = in_tmp / "elsewhere" / "sent"
         moved.parent.mkdir()
@@ -81,7 +81,7 @@ class TestWrittenDown:
         outcome = Results.read(moved)
         assert outcome.checkpoint == "checkpoints/best.ckpt"
         assert outcome.test is not None
-        assert score(moved / outcome.checkpoint).startswith(f"Right on {outcome.test.accuracy:.2%} of 6 images")
+        assert describe_score(moved / outcome.checkpoint).startswith(f"Right on {outcome.test.accuracy:.2%} of 6 images")
         report, scored = door("report", str(moved)), door("eval", f"checkpoint={moved}/{outcome.checkpoint}")
         assert (report.code, scored.code) == (0, 0), report.err + scored.err
         assert (moved / "report.html").exists()
