@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from src.config.check import check
-from src.config.compose import compose, declared, refuse_several
+from src.config.compose import compose, declared, grid
 from src.config.errors import UserError
 from src.config.schema import TrainConfig
 from src.data.image_folder import read_folder
@@ -386,7 +386,6 @@ class TestFuzz:
 
         def composed() -> list[TrainConfig]:
             asked = declared(words, several=False)
-            refuse_several(asked)
-            return [check(compose("train", asked).values, TrainConfig)]
+            return [check(compose("train", job).values, TrainConfig) for job in grid(asked, several=False)]
 
         assert made_of(composed)

@@ -57,8 +57,7 @@ _TYPES = {
 def check(values: Any, base: type[Checked]) -> Checked:
     """The typed config, from the plain values of a composed one, or of one out of a file.
 
-    Raises:
-        UserError: one line for each key that `base` or the signature of a `_target_` refuses.
+    Raises UserError with a line for each key that `base` or the signature of a `_target_` refuses.
     """
     if not isinstance(values, dict):
         raise UserError(f"expected keys with their values, not {values!r:.40}.")
@@ -131,34 +130,33 @@ def as_yaml(config: Section) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(plain(config)))
 
 
+_ENDS = (("Gt", "Ge"), ("Lt", "Le"))
 _WORDS = {
-    "Input should be ": "expected ",
+    "Value error, ": "",
+    "Input should be ": "",
     "a valid ": "a ",
     "a integer": "a whole number",
     "a boolean": "true or false",
-    "expected greater": "expected a number greater",
-    "expected less": "expected a number less",
+    "greater": "a number greater",
+    "less": "a number less",
 }
 
 
 def _problems(error: ValidationError, schema: type[BaseModel]) -> list[str]:
     """One line for each key that was refused: what, the value, what to do."""
-    details = error.errors()
     expected: dict[str, list[str]] = {}
     lines = {}
-    for item in details:
+    for item in error.errors():
         # a union reports once for each of its members, and names the member behind the key
-        path = [
-            str(part) for part in item["loc"] if not re.match(r"constrained-|literal\[|int$|float$|bool$", str(part))
-        ]
-        key = ".".join(path)
+        words = (str(word) for word in item["loc"])
+        key = ".".join(word for word in words if not re.match(r"constrained-|literal\[|int$|float$|bool$", word))
+        value = item["input"]
         if item["type"] == "extra_forbidden":
             lines[key] = f"{key}: there is no such key.{nearest(key, keys(schema))}"
         elif item["type"] == "missing":
             lines[key] = f"{key}: a value is needed."
         else:
             expected.setdefault(key, []).append(_expectation(key, item, schema))
-            value = item["input"]
             shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
             lines[key] = f"{key}={shown}: expected {' or '.join(dict.fromkeys(expected[key]))}."
     return list(lines.values())
@@ -169,23 +167,22 @@ def _expectation(key: str, item: ErrorDetails, schema: type[BaseModel]) -> str:
         return f"its keys one by one, or a whole option as {key.replace('.', '/')}=NAME"
     if item["type"] == "string_pattern_mismatch" and key.endswith("max_time"):
         return "days, hours, minutes and seconds as DD:HH:MM:SS"
-    message = _range(key, schema) or item["msg"].removeprefix("Value error, ")
+    message = _range(key, schema) or item["msg"]
     for theirs, ours in _WORDS.items():
-        message = message.replace(theirs, ours)
-    return message.removeprefix("expected ")
+        message = message.replace(theirs, ours, 1)
+    return message
 
 
 def _range(key: str, schema: type[BaseModel]) -> str | None:
     """The range of a key that has two ends, in words."""
     section: Any = schema
-    field: Any = None
-    for part in key.split("."):
-        field = getattr(section, "model_fields", {}).get(part)
+    ends: Any = {}
+    for word in key.split("."):
+        field = getattr(section, "model_fields", {}).get(word)
         if field is None:
             return None
-        section = field.annotation
-    ends = {type(end).__name__: getattr(end, type(end).__name__.lower(), None) for end in field.metadata}
-    low, high = ends.get("Gt", ends.get("Ge")), ends.get("Lt", ends.get("Le"))
+        section, ends = field.annotation, {type(end).__name__: end for end in field.metadata}
+    low, high = (next((getattr(ends[kind], kind.lower()) for kind in kinds if kind in ends), None) for kinds in _ENDS)
     return None if low is None or high is None else f"a number between {low:g} and {high:g}"
 
 

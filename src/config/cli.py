@@ -9,7 +9,7 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Generic, NoReturn
@@ -17,12 +17,12 @@ from typing import Generic, NoReturn
 from omegaconf import OmegaConf
 
 from src.config.check import Checked, check
-from src.config.compose import Composed, compose, declared, grid, refuse_several, written
+from src.config.compose import compose, declared, grid, written
 from src.config.errors import RunError, Stopped, UserError
 from src.config.files import check_writable
 from src.config.folder import folder_to_resume
 from src.config.help import help_text
-from src.config.process import common_folder, is_child, unnamed
+from src.config.process import common_folder, is_child, launch_name
 from src.config.schema import LoggerConfig, TrainConfig
 
 
@@ -63,11 +63,7 @@ class _Parser(ArgumentParser):
 
 
 def read(door: str, words: Sequence[str]) -> Arguments:
-    """Parse a command line.
-
-    Raises:
-        UserError: it has an option that there is not, or two that don't go together.
-    """
+    """Parse a command line; UserError if it has an option that there is not, or two that don't go together."""
     parser = _Parser(f"python -m src.{door}", add_help=False, allow_abbrev=False)
     parser.add_argument("--help", "-h", action="store_true")
     parser.add_argument("--multirun", "-m", action="store_true")
@@ -121,43 +117,28 @@ def launch(
 
 def _requests(arguments: Arguments, schema: type[Checked]) -> list[Request[Checked]]:
     """Each composed and checked; none where the config is only to be shown."""
-    asked = declared(arguments.overrides, arguments.multirun)
-    if not arguments.multirun:
-        refuse_several(asked)
     requests = []
-    for overrides in grid(asked) if arguments.multirun else [asked]:
+    for overrides in grid(declared(arguments.overrides, arguments.multirun), arguments.multirun):
         composed = compose(arguments.door, overrides, arguments.config_dir)
         config = check(composed.values, schema)
         if arguments.show:
             print(OmegaConf.to_yaml(OmegaConf.create(composed.values)), end="")
             return []
-        request = request_of(arguments, overrides, composed, config)
-        requests.append(_of_one_run(request, arguments) if isinstance(config, TrainConfig) else request)
+        folder, named = Path(composed.whole.hydra.run.dir), tuple(written(overrides))
+        if isinstance(config, TrainConfig):
+            folder = _folder_of(folder, config, arguments)
+        requests.append(Request(config, folder, arguments.command(named), named))
     return requests
 
 
-def request_of(arguments: Arguments, overrides: Sequence[str], composed: Composed, config: Checked) -> Request[Checked]:
-    """The request to do a job with these declared overrides, which came to `config`."""
-    named = written(overrides)
-    folder = Path(composed.whole.hydra.run.dir)
-    return Request(config, folder, arguments.command(named), tuple(named))
-
-
-def _of_one_run(request: Request[Checked], arguments: Arguments) -> Request[Checked]:
-    """The same with the folder that the run's other processes have, or that it goes on in.
-
-    Raises:
-        UserError: something of it can't be served.
-    """
-    config = request.config
-    assert isinstance(config, TrainConfig)
-    if unnamed() and not any(text.startswith("hydra.run.dir=") for text in arguments.overrides):
+def _folder_of(folder: Path, config: TrainConfig, arguments: Arguments) -> Path:
+    """That of the run's other processes, of the run that goes on, or this one; UserError if it can't be had."""
+    if launch_name() == "torchrun-none" and not any(text.startswith("hydra.run.dir=") for text in arguments.overrides):
         raise UserError(
             "torchrun: its processes share a folder. Name it with hydra.run.dir=FOLDER, or the run with --rdzv-id=NAME."
         )
-    check_writable(request.folder)
-    folder = folder_to_resume(config.resume) if config.resume and not is_child() else request.folder
-    return replace(request, folder=common_folder(folder))
+    check_writable(folder)
+    return common_folder(folder_to_resume(config.resume) if config.resume and not is_child() else folder)
 
 
 def end(error: BaseException, code: int) -> NoReturn:
@@ -186,14 +167,9 @@ def importing() -> Iterator[None]:
 
 
 def need(package: str, extra: str, what: str) -> None:
-    """Go on only if `package`, named as it is imported, is there; nothing is imported.
+    """Raises UserError if `package` is not installed, which `what` needs and the `extra` of pyproject.toml brings.
 
-    Args:
-        extra: of pyproject.toml, that installs it.
-        what: needs it, as the user wrote it: "logger=wandb".
-
-    Raises:
-        UserError: it is not installed.
+    It is named as it is imported, and is not imported.
     """
     spec = find_spec(package)
     if spec is None or spec.origin is None:  # a folder of that name, as W&B leaves one, is no package

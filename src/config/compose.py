@@ -63,8 +63,7 @@ class Composed:
 def compose(name: str, overrides: Sequence[str], config_dir: str | None = None) -> Composed:
     """The config `name` of configs/ and of `config_dir` with these overrides, as `declared` gives them.
 
-    Raises:
-        UserError: there is no such option, a value is missing, or a file is no YAML.
+    Raises UserError if there is no such option, a value is missing, or a file is no YAML.
     """
     _register()
     if config_dir:
@@ -149,33 +148,23 @@ def _quote_path(text: str, several: bool) -> str:
     return f"{key}='{escaped}'"
 
 
-def grid(overrides: Sequence[str]) -> list[list[str]]:
-    """The overrides of each job of a sweep, the last key's values changing first.
+def grid(overrides: Sequence[str], several: bool = True) -> list[list[str]]:
+    """The overrides of each job, the last key's values changing first; of one job, if not `several`.
 
-    Raises:
-        UserError: a key has an interval of values, or several values without end.
+    Raises UserError if a key has several values and may not, or an interval of them.
     """
     values: dict[str, list[str]] = {}
     for override in parse(overrides):
-        key = override.get_key_element()
+        key, given = override.get_key_element(), str(override.input_line).removeprefix("++")
         if not override.is_sweep_override():
             values[key] = [f"{key}={override.get_value_element_as_str()}"]
+        elif not several:
+            raise UserError(f"{given}: several values are a sweep; add -m to run one job for each.")
         elif override.is_discrete_sweep():
             values[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
         else:
-            raise UserError(f"{_as_given(override)}: A sweep takes KEY=A,B or range(...).")
-    return [list(job) for job in itertools.product(*values.values())]
-
-
-def refuse_several(overrides: Sequence[str]) -> None:
-    """Raises UserError if one of them has several values."""
-    for override in parse(overrides):
-        if override.is_sweep_override():
-            raise UserError(f"{_as_given(override)}: several values are a sweep; add -m to run one job for each.")
-
-
-def _as_given(override: Override) -> str:
-    return str(override.input_line).removeprefix("++")
+            raise UserError(f"{given}: A sweep takes KEY=A,B or range(...).")
+    return [list(job) for job in itertools.product(*values.values())] if several else [list(overrides)]
 
 
 def _no_such_option(error: MissingConfigException) -> str:

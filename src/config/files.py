@@ -50,25 +50,20 @@ def _finite(value: Any) -> Any:
 
 
 def check_target(key: str, path: Path, suffixes: tuple[str, ...]) -> None:
-    """Refuse, before any work is done, a file that could not be written.
-
-    Raises:
-        UserError: it is of another kind, a folder, or its folder is not there or read-only.
-    """
-    if path.suffix.lower() not in suffixes:
-        raise UserError(f"{key}={path}: expected a file that ends in {' or '.join(suffixes)}.")
-    if path.is_dir():
-        raise UserError(f"{key}={path}: that is a folder. Name a file in it.")
-    if not path.parent.is_dir():
-        raise UserError(f"{key}={path}: there is no folder {path.parent}. Make it first.")
-    if not os.access(path.parent, os.W_OK):
-        raise UserError(f"{key}={path}: the folder {path.parent} is read-only.")
+    """Raises UserError, before any work is done, if such a file could not be written."""
+    problems = {
+        f"expected a file that ends in {' or '.join(suffixes)}": path.suffix.lower() not in suffixes,
+        "that is a folder. Name a file in it": path.is_dir(),
+        f"there is no folder {path.parent}. Make it first": not path.parent.is_dir(),
+        f"the folder {path.parent} is read-only": not os.access(path.parent, os.W_OK),
+    }
+    if problem := next((words for words, holds in problems.items() if holds), None):
+        raise UserError(f"{key}={path}: {problem}.")
 
 
 def check_writable(folder: Path) -> None:
     """Raises UserError if no run can be written there."""
     existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    if not existing.is_dir():
-        raise UserError(f"{folder}: can't write a run there, for {existing} is a file. Set hydra.run.dir.")
-    if not os.access(existing, os.W_OK):
-        raise UserError(f"{folder}: can't write a run there, for {existing} is read-only. Set hydra.run.dir.")
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        what = "read-only" if existing.is_dir() else "a file"
+        raise UserError(f"{folder}: can't write a run there, for {existing} is {what}. Set hydra.run.dir.")

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
+from omegaconf import OmegaConf
 from yaml import AliasEvent, YAMLError
 
 from src.config.check import check, flat, plain
@@ -81,13 +82,10 @@ def is_alive(folder: Path) -> bool:
 
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a run's folder; the kernel lets them in again when this one ends.
+    """Keep other processes out of a run's folder, until this one ends; UserError if another one works there.
 
     The folder is made, and goes again if nothing was written there. A search that holds a trial's folder takes it once
     more for the run.
-
-    Raises:
-        UserError: another process works there.
     """
     if is_child():
         yield
@@ -113,11 +111,7 @@ def lock(folder: Path) -> Iterator[None]:
 
 
 def folder_to_resume(resume: str) -> Path:
-    """The run folder that `resume=` means.
-
-    Raises:
-        UserError: there is none.
-    """
+    """The run folder that `resume=` means; UserError if there is none."""
     if resume == "last":
         # a search takes up its own trials, and a pruned one is not to go on
         own = [folder for folder in _runs(RUNS) if not folder.is_relative_to(SEARCHES)]
@@ -136,11 +130,7 @@ def folder_to_resume(resume: str) -> Path:
 
 
 def newest_checkpoint() -> Path:
-    """The one that the run which was finished last was scored with.
-
-    Raises:
-        UserError: there is none.
-    """
+    """The one that the run which was finished last was scored with; UserError if there is none."""
     finished = [folder for folder in _runs(RUNS) if is_finished(folder)]
     for folder in sorted(finished, key=lambda folder: (folder / RESULTS).stat().st_mtime, reverse=True):
         for name in ("best.ckpt", "last.ckpt"):  # the first where anything was validated
@@ -152,12 +142,9 @@ def newest_checkpoint() -> Path:
 def settle(folder: Path, config: TrainConfig, named: Sequence[str]) -> Run:
     """What a command comes to in `folder`.
 
-    Args:
-        named: the overrides that the user wrote. With `resume=`, only what they name is compared with the saved config
-            and taken over from `config`; without, `config` is the whole of what is asked for.
-
-    Raises:
-        UserError: a run with other options lies there, or something that is no run.
+    With `resume=`, only what the user's overrides, `named`, say is compared with the saved config and taken over from
+    `config`; without, `config` is the whole of what is asked for. Raises UserError if another run lies there, or what is
+    none.
     """
     if not (folder / CONFIG).exists():
         for name in ("checkpoints", "tensorboard", "metrics.csv", RESULTS):
@@ -186,21 +173,18 @@ def _continued(
         free = {name for name in values["callbacks"] if is_free(f"callbacks.{name}", before, now)}
         gone = free - plain(config)["callbacks"].keys()
         values["callbacks"] = {name: value for name, value in values["callbacks"].items() if name not in gone}
+    whole = OmegaConf.create(values)
     for key, value in now.items():
         # a group or a recipe that is named again, as trainer=debug, changes nothing that was said since
         by_group = key.startswith(("logger.", "callbacks.")) and is_named(key)
         if is_free(key, before, now) and (not config.resume or key in by_itself or by_group):
-            _put(values, key, value)
-    values["resume"] = None
-    return check(values, TrainConfig)
+            OmegaConf.update(whole, key, value, merge=False)
+    whole.resume = None
+    return check(OmegaConf.to_container(whole), TrainConfig)
 
 
 def read_config(folder: Path) -> TrainConfig:
-    """The config that a run was begun with.
-
-    Raises:
-        UserError: it is damaged, or of another version of this project.
-    """
+    """The config that a run was begun with; UserError if it is damaged, or of another version of this project."""
     path = folder / CONFIG
     try:
         text = path.read_text(encoding="utf-8")
@@ -250,12 +234,3 @@ def _names(overrides: Sequence[str]) -> Callable[[str], bool]:
     if "experiment" in names:
         return lambda key: True
     return lambda key: any(key == name or key.startswith(f"{name}.") for name in names)
-
-
-def _put(values: Any, key: str, value: Any) -> None:
-    *path, leaf = key.split(".")
-    for part in path:
-        if not isinstance(values.get(part), dict):
-            values[part] = {}
-        values = values[part]
-    values[leaf] = value

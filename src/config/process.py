@@ -27,9 +27,9 @@ def slot() -> int | None:
 
 
 def job() -> str | None:
-    """The SLURM job's number, with that of its task in an array; None outside SLURM, and in a shell that it has opened.
+    """The SLURM job's number, with that of its task in an array; None outside SLURM.
 
-    There, the same command given again is another run; a job that returns from the queue is the same one.
+    None in a shell that it has opened, too: there, the same command given again is another run.
     """
     if _is_interactive():
         return None
@@ -39,22 +39,13 @@ def job() -> str | None:
 
 
 def launch_name() -> str | None:
-    """A name that all processes of one launch share, and that it keeps when it is started again; None if there is none.
-
-    A job of SLURM returns from the queue under its number, and torchrun starts its processes anew after a failure.
-    """
-    if (number := job()) is not None:
+    """What all processes of a launch share: that of a SLURM job, also when it returns from the queue, or torchrun's."""
+    if number := job():
         return f"job{number}"
-    run = os.environ.get("TORCHELASTIC_RUN_ID")
-    if run is None:
-        return None
-    short = run if len(run) <= 20 else f"{run[:12]}-{hashlib.md5(run.encode()).hexdigest()[:6]}"
-    return f"torchrun-{short}"
-
-
-def unnamed() -> bool:
-    """Whether torchrun has started this process without a name of its own."""
-    return launch_name() == "torchrun-none"
+    name = os.environ.get("TORCHELASTIC_RUN_ID")
+    if name and len(name) > 20:
+        name = f"{name[:12]}-{hashlib.md5(name.encode()).hexdigest()[:6]}"
+    return name and f"torchrun-{name}"
 
 
 def world_size() -> int | None:
@@ -92,8 +83,7 @@ def _is_interactive() -> bool:
 
 
 def _is_srun() -> bool:
-    """As Lightning sees it: a shell that SLURM has opened starts no processes of a run."""
-    return "SLURM_NTASKS" in os.environ and not _is_interactive()
+    return "SLURM_NTASKS" in os.environ and not _is_interactive()  # as Lightning sees it
 
 
 def check_processes(config: TrainConfig) -> None:
@@ -107,13 +97,9 @@ def check_processes(config: TrainConfig) -> None:
 
 
 def requeue(received: int | None) -> None:
-    """Put this job back into SLURM's queue under its own number, if Lightning's environment takes the signal for that.
+    """Put this job back into SLURM's queue, if Lightning takes the signal for that; RunError if SLURM refuses.
 
-    Lightning's own handler does so in the middle of a step, with a checkpoint of that instant; this is called when
-    the step has ended and its checkpoint is on the disk.
-
-    Raises:
-        RunError: SLURM refuses; the checkpoint stands.
+    Lightning's own handler does so in the middle of a step; this is called when its checkpoint is on the disk.
     """
     if received is None or job() is None:
         return
@@ -157,11 +143,7 @@ class Interrupts:
             signal.signal(number, handler)
 
     def hand_on(self, number: int | None) -> None:
-        """Give a launcher its signal, now that the checkpoint is on the disk; submitit returns the job to its queue.
-
-        Raises:
-            SystemExit: the launcher has done so.
-        """
+        """Give a launcher its signal, now that the checkpoint is on the disk; submitit requeues the job and exits."""
         if number in LAUNCHERS and number in self._earlier:
             self._earlier[number](number, None)
 
@@ -185,9 +167,6 @@ class Interrupts:
         self.received = number
         if not self.deferred:
             raise Stopped(number)
-        name = signal.Signals(number).name
-        # print() is not safe in a handler: it may have interrupted a print
-        if not self.training:
-            return
-        beginning = "\n" if os.isatty(2) else ""  # of a line of its own, below the bar
-        os.write(2, f"{beginning}{name}: saving after this step. A second signal stops at once.\n".encode())
+        if self.training:  # print() is not safe in a handler: it may have interrupted a print
+            line = f"{signal.Signals(number).name}: saving after this step. A second signal stops at once.\n"
+            os.write(2, f"{chr(10) if os.isatty(2) else ''}{line}".encode())  # below the bar

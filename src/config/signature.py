@@ -7,35 +7,30 @@ a network's, an optimizer's or a scheduler's options.
 from __future__ import annotations
 
 import ast
+from contextlib import suppress
 from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 Parameters = dict[str, tuple[ast.expr | None, Any]]  # name -> (annotation, default or ...)
+_NONE = ast.arguments([], [], None, [], [], None, [])
 
 
 def parameters(target: str) -> Parameters:
-    """The named parameters of `target`, a dotted path such as ``torch.optim.SGD``.
+    """The named parameters of `target`, a dotted path such as ``torch.optim.SGD``; LookupError if there is no such.
 
     One whose default is an expression is left out: its value can't be read, so it is no option.
-
-    Raises:
-        LookupError: no such module, or no such class or function in it.
     """
-    module, _, name = target.rpartition(".")
-    arguments = _constructor(module, name).args
+    arguments = _arguments(*target.rpartition(".")[::2])
     named = [*arguments.posonlyargs, *arguments.args]
     defaults = [None] * (len(named) - len(arguments.defaults)) + list(arguments.defaults)
-    pairs = [
-        *zip(named, defaults, strict=True),
-        *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
-    ]
     found: Parameters = {}
-    for argument, default in pairs:
+    for argument, default in zip([*named, *arguments.kwonlyargs], [*defaults, *arguments.kw_defaults], strict=True):
         if default is None:
             found[argument.arg] = (argument.annotation, ...)
-        elif _is_literal(default):
+            continue
+        with suppress(ValueError):  # an expression
             value = ast.literal_eval(default)
             found[argument.arg] = (argument.annotation, list(value) if isinstance(value, tuple) else value)
     found.pop("self", None)
@@ -49,41 +44,31 @@ def networks(folder: Path) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for file in sorted(folder.glob("*.py")):
-        module = f"src.model.{file.stem}"
         for node in _parse(file).body:
-            if isinstance(node, ast.ClassDef) and any(_is_init(item) for item in node.body):
-                target = f"{module}.{node.name}"
-                if {"in_channels", "num_classes"} <= parameters(target).keys():
-                    found.setdefault(file.stem, target)
+            target = f"src.model.{file.stem}.{getattr(node, 'name', '')}"
+            own = isinstance(node, ast.ClassDef) and any(map(_is_init, node.body))
+            if own and {"in_channels", "num_classes"} <= parameters(target).keys():
+                found.setdefault(file.stem, target)
     return found
 
 
-def _constructor(module: str, name: str) -> ast.FunctionDef:
+def _arguments(module: str, name: str) -> ast.arguments:
+    """Those of a function, of a class's constructor, or of what a module has imported under this name."""
     for node in _parse(_source(module)).body:
         if isinstance(node, ast.FunctionDef) and node.name == name:
-            return node
+            return node.args
         if isinstance(node, ast.ClassDef) and node.name == name:
-            return _init(node, module)
-        if isinstance(node, ast.ImportFrom) and node.module:
+            own = next((item.args for item in node.body if isinstance(item, ast.FunctionDef) and _is_init(item)), None)
+            return own or (_arguments(module, ast.unparse(node.bases[0])) if node.bases else _NONE)
+        if isinstance(node, ast.ImportFrom | ast.Import):
+            prefix, _, leaf = name.rpartition(".")  # a base class may be written as L.Callback
             for alias in node.names:
-                if (alias.asname or alias.name) == name:
+                if isinstance(node, ast.Import) and (alias.asname or alias.name) == prefix:
+                    return _arguments(alias.name, leaf)
+                if isinstance(node, ast.ImportFrom) and node.module and (alias.asname or alias.name) == name:
                     package = ".".join(module.split(".")[: -node.level or None]) if node.level else ""
-                    return _constructor(f"{package}.{node.module}".lstrip("."), alias.name)
-        if isinstance(node, ast.Import) and "." in name:  # a base class, written as L.Callback
-            for alias in node.names:
-                if (alias.asname or alias.name) == name.rpartition(".")[0]:
-                    return _constructor(alias.name, name.rpartition(".")[2])
+                    return _arguments(f"{package}.{node.module}".lstrip("."), alias.name)
     raise LookupError(f"{module} has no class or function {name}")
-
-
-def _init(node: ast.ClassDef, module: str) -> ast.FunctionDef:
-    """That of the class, or of the first of its bases; one without parameters where none has any."""
-    for item in node.body:
-        if isinstance(item, ast.FunctionDef) and _is_init(item):
-            return item
-    if node.bases:
-        return _constructor(module, ast.unparse(node.bases[0]))
-    return cast(ast.FunctionDef, ast.parse("def __init__(self): ...").body[0])
 
 
 def _is_init(item: ast.stmt) -> bool:
@@ -110,19 +95,9 @@ def _parse(file: Path) -> ast.Module:
         raise LookupError(f"{file}, line {error.lineno}: {error.msg}.") from error
 
 
-def _is_literal(node: ast.expr) -> bool:
-    try:
-        ast.literal_eval(node)
-    except ValueError:
-        return False
-    return True
-
-
 def evaluate(annotation: ast.expr | None, words: dict[str, Any]) -> Any:
-    """The type that an annotation means, in the given words; Any where it uses others."""
-    if annotation is None:
-        return Any
-    try:
-        return eval(compile(ast.Expression(annotation), "<annotation>", "eval"), {"__builtins__": {}, **words})
-    except (NameError, TypeError, AttributeError):
-        return Any
+    """The type that an annotation means, in the given words; Any where it uses others, or where there is none."""
+    with suppress(NameError, TypeError, AttributeError):
+        if annotation is not None:
+            return eval(compile(ast.Expression(annotation), "<annotation>", "eval"), {"__builtins__": {}, **words})
+    return Any
