@@ -143,8 +143,8 @@ def settle(folder: Path, config: TrainConfig, named: Sequence[str]) -> Run:
     """What a command comes to in `folder`.
 
     With `resume=`, only what the user's overrides, `named`, say is compared with the saved config and taken over from
-    `config`; without, `config` is the whole of what is asked for. Raises UserError if another run lies there, or what is
-    none.
+    `config`; without, `config` is the whole of what is asked for. Raises UserError if another run lies there, or
+    something that is none.
     """
     if not (folder / CONFIG).exists():
         for name in ("checkpoints", "tensorboard", "metrics.csv", RESULTS):

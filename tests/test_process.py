@@ -1,0 +1,131 @@
+"""Which run a command means, asked by its process: the folder that it works in, who else does, how often it is read."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+from filelock import FileLock
+
+from src.config import cli
+from src.config.errors import UserError
+from src.config.folder import CONFIG, LOCK, folder_to_resume, is_alive, lock
+from src.config.process import FOLDER, common_folder, launch_name
+from src.sweeps import grid
+from tests.conftest import SHORT, Outcome, only_run
+
+Door = Callable[..., Outcome]
+
+
+@pytest.fixture
+def job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch job of SLURM."""
+    for name, value in {"JOB_ID": "77", "JOB_NAME": "train", "NTASKS": "1", "PROCID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+
+
+class TestSlurm:
+    def test_a_job_has_a_name_that_it_keeps(self, job: None) -> None:
+        assert launch_name() == "job77"
+
+    @pytest.mark.parametrize("name", ["bash", "interactive"])
+    def test_each_command_in_a_shell_of_srun_is_a_run_of_its_own(
+        self, door: Door, images_folder: Path, in_tmp: Path, job: None, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        monkeypatch.setenv("SLURM_JOB_NAME", name)
+        assert launch_name() is None
+        command = ["dataset=image_folder", f"data_dir={images_folder}", *SHORT, "trainer.max_steps=1", "test=false"]
+        for count in (1, 2):
+            outcome = door("train", *command)
+            assert outcome.code == 0, outcome.err
+            assert "This run is finished" not in outcome.out
+            assert len(list((in_tmp / "logs").iterdir())) == count
+
+    def test_so_is_each_in_a_shell_of_salloc(self, job: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("SLURM_PROCID")  # only processes that srun or sbatch has started have it
+        assert launch_name() is None
+
+
+class TestFolder:
+    def test_processes_that_lightning_starts_work_in_the_folder_of_their_leader(
+        self, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv(FOLDER, raising=False)
+        leaders = common_folder(Path("logs/one"))
+        assert leaders == in_tmp / "logs/one"
+        monkeypatch.setenv("LOCAL_RANK", "1")
+        assert common_folder(Path("logs/another")) == leaders
+
+    def test_a_run_that_is_looked_at_can_start(self, in_tmp: Path) -> None:
+        """Who looks whether a run is alive holds its lock for an instant; here for as long as the run waits for it."""
+        (in_tmp / "run").mkdir()
+        looking, waiting = FileLock(in_tmp / "run" / LOCK, thread_local=False), threading.Event()
+        looking.acquire()
+
+        class Lock(FileLock):
+            def _acquire(self) -> None:
+                super()._acquire()
+                if not self.is_locked:
+                    waiting.set()
+
+        def look() -> None:
+            assert waiting.wait(60)
+            looking.release()
+
+        looker = threading.Thread(target=look)
+        looker.start()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("src.config.folder.FileLock", Lock)
+            with lock(in_tmp / "run"):
+                assert waiting.is_set()
+        looker.join()
+
+    def test_a_run_that_is_worked_on_cannot(self, in_tmp: Path) -> None:
+        (in_tmp / "run").mkdir()
+        with FileLock(in_tmp / "run" / LOCK):
+            assert is_alive(in_tmp / "run")
+            with pytest.raises(UserError, match="another process works on this run"), lock(in_tmp / "run"):
+                raise AssertionError("two processes in one folder")
+        assert not is_alive(in_tmp / "run")
+
+    def test_the_last_run_is_no_trial_of_a_search(self, in_tmp: Path) -> None:
+        for name in ("logs/mine", "logs/tune/search/trial-003"):  # the second is newer, and was pruned
+            (in_tmp / name).mkdir(parents=True)
+            (in_tmp / name / CONFIG).touch()
+        assert folder_to_resume("last") == Path("logs/mine")
+        (in_tmp / "logs/mine" / CONFIG).unlink()
+        with pytest.raises(UserError, match="no unfinished run"):
+            folder_to_resume("last")
+
+
+@pytest.mark.parametrize(("words", "jobs"), [([], 1), (["-m", "seed=1,2,3"], 3)])
+def test_each_job_is_composed_and_checked_once(
+    door: Door, images_folder: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], jobs: int
+) -> None:
+    calls = {"compose": 0, "check": 0}
+
+    def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            calls[name] += 1
+            return function(*arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(hydra, "compose", counted("compose", hydra.compose))
+    for module in (cli, grid):
+        monkeypatch.setattr(module, "check", counted("check", module.check))
+    in_train: list[int] = []
+    monkeypatch.setattr("src.train.train", lambda *_, **__: in_train.append(calls["compose"]))
+    outcome = door("train", *words, "dataset=image_folder", f"data_dir={images_folder}", *SHORT, "hydra.run.dir=r")
+    assert calls == {"compose": jobs, "check": jobs}
+    assert in_train == [jobs] * jobs, "all of them before the first one starts"
+    assert outcome.code in (0, 1), outcome.err
+
+
+def test_a_run_is_named_by_its_command(door: Door, images_folder: Path, in_tmp: Path) -> None:
+    assert door("train", "dataset=image_folder", f"data_dir={images_folder}", *SHORT, "trainer.max_steps=1").code == 0
+    assert "image_folder_alexnet_adamw" in only_run(in_tmp).name
