@@ -21,6 +21,7 @@ from src.config.schema import (
     PathBelow,
     PositiveInt,
     Section,
+    Values,
 )
 
 Checked = TypeVar("Checked", bound=Section)
@@ -64,7 +65,7 @@ def check(values: Any, base: type[Checked]) -> Checked:
     if key := next((key for key, text in flat(values).items() if "${" in str(text)), ""):
         # composed values have none left; to expand a stranger's may never end, or tell him of this machine
         raise UserError(f"{key}: expected a value, not an interpolation.")
-    sections: dict[str, Any] = {
+    sections: Any = {
         name: (_section(name, group, values[name]), ...)
         for name, group in GROUPS.items()
         if name in base.model_fields and isinstance(values.get(name), dict)
@@ -80,7 +81,7 @@ def _section(name: str, group: Group, values: dict[Any, Any]) -> type[Section]:
     """The schema of a group's option: what the group declares, and what the signature of its target does."""
     if not group.several:
         return _component(name, group, group.base, values)
-    fields: dict[str, Any] = {}
+    fields: Any = {}
     for key, value in values.items():
         if key in group.base.model_fields:
             continue
@@ -106,24 +107,24 @@ def _component(key: str, group: Group, base: type[Section], values: dict[Any, An
         raise UserError(f"{wrong}: {error}.") from error
     if not group.required <= declared.keys():
         raise refused
-    fields: dict[str, Any] = {}
+    fields: Any = {}
     for parameter, (annotation, default) in declared.items():
         if parameter not in group.given and parameter not in base.model_fields:
             fields[parameter] = (signature.evaluate(annotation, _TYPES), default)
     return create_model(target.rpartition(".")[2] + "Config", __base__=base, **fields)
 
 
-def plain(config: Section) -> dict[str, Any]:
+def plain(config: Section) -> Values:
     """The config as dicts, lists, strings and numbers, which weights_only=True loads."""
     return config.model_dump(by_alias=True)
 
 
-def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(values: Values, prefix: str = "") -> Values:
     """Nested dicts as one, with dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in content.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + str(key): value}
-    return found
+    dotted: Values = {}
+    for key, value in values.items():
+        dotted |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + str(key): value}
+    return dotted
 
 
 def as_yaml(config: Section) -> str:

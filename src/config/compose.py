@@ -30,13 +30,13 @@ from src.config.check import nearest
 from src.config.errors import UserError
 from src.config.groups import is_group, networks, options
 from src.config.process import launch_name
-from src.config.schema import CONFIGS
+from src.config.schema import CONFIGS, Values
 
 PATHS = ("data_dir", "checkpoint", "resume", "input", "output", "sheet", "hydra.run.dir", "hydra.sweep.dir")
 
 # what Hydra's launchers, which start the jobs of a sweep, are told here. No YAML: Hydra has a deprecation warning for a
 # file that is named as a launcher is, in every job
-LAUNCHERS: dict[str, Any] = {
+LAUNCHERS: dict[str, Values] = {
     "joblib": {"n_jobs": "${devices_here:}"},
     "submitit_local": {"timeout_min": 1440, "tasks_per_node": 1},
     "submitit_slurm": {
@@ -56,7 +56,7 @@ LAUNCHERS: dict[str, Any] = {
 class Composed:
     """A config's plain `values`, all interpolations resolved; `whole` has Hydra's own part besides."""
 
-    values: dict[str, Any]
+    values: Values
     whole: DictConfig
 
 

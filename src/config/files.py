@@ -12,10 +12,10 @@ from typing import Any
 
 from src.config.check import as_yaml
 from src.config.errors import UserError
-from src.config.schema import Section
+from src.config.schema import Section, Values
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: Values) -> None:
     """Write `content` whole or not at all; a number that is none (NaN, infinity) becomes null, as JSON has it."""
     write_text(path, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
 

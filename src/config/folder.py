@@ -16,7 +16,7 @@ from yaml import AliasEvent, YAMLError
 from src.config.check import check, flat, plain
 from src.config.errors import UserError
 from src.config.process import is_child
-from src.config.schema import TrainConfig
+from src.config.schema import TrainConfig, Values
 
 RUNS = Path("logs")
 SEARCHES = RUNS / "tune"
@@ -214,7 +214,7 @@ def differences(config: TrainConfig, saved: TrainConfig, named: Callable[[str], 
     ]
 
 
-def is_free(key: str, *configs: dict[str, Any]) -> bool:
+def is_free(key: str, *configs: Values) -> bool:
     """Whether a run may go on with another value; of callbacks, those of this project only look at it."""
     if key in FREE or key.startswith("logger."):
         return True

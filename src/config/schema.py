@@ -27,6 +27,9 @@ def _below(path: str) -> str:
 PathBelow = Annotated[str, Strict(), Field(min_length=1), AfterValidator(_below)]  # a config may be a stranger's
 
 
+Values = dict[str, Any]  # of a config, plain as YAML has them
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -36,7 +39,7 @@ class Component(Section):
 
     target: str = Field(alias="_target_")
 
-    def arguments(self) -> dict[str, Any]:
+    def arguments(self) -> Values:
         """The keys that the target's signature declares, with their values."""
         return {key: getattr(self, key) for key in type(self).model_fields if key not in ("name", "target")}
 
@@ -64,7 +67,7 @@ class DatasetConfig(NamedComponent):
     std: list[Annotated[float, Strict(), Field(gt=0)]] | None = Field(description="likewise")
     augmentation: AugmentationConfig
 
-    def arguments(self) -> dict[str, Any]:
+    def arguments(self) -> Values:
         return {k: v for k, v in super().arguments().items() if k not in DatasetConfig.model_fields}
 
 
@@ -142,7 +145,7 @@ class TrainConfig(Section):
 
 
 class TuneConfig(Section):
-    search: dict[str, Any] = Field({}, description="key: choice(a, b), range(1, 9), interval(0.0, 1.0) ...")
+    search: Values = Field({}, description="key: choice(a, b), range(1, 9), interval(0.0, 1.0) ...")
     sampler: NamedComponent
     pruner: NamedComponent | None = None
     name: str | None = Field(pattern=r"^\w[\w.-]*$", description="its folder; null: data set, network and search")

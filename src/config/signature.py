@@ -7,6 +7,7 @@ a network's, an optimizer's or a scheduler's options.
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from importlib.machinery import PathFinder
@@ -95,7 +96,7 @@ def _parse(file: Path) -> ast.Module:
         raise LookupError(f"{file}, line {error.lineno}: {error.msg}.") from error
 
 
-def evaluate(annotation: ast.expr | None, words: dict[str, Any]) -> Any:
+def evaluate(annotation: ast.expr | None, words: Mapping[str, Any]) -> Any:
     """The type that an annotation means, in the given words; Any where it uses others, or where there is none."""
     with suppress(NameError, TypeError, AttributeError):
         if annotation is not None:
