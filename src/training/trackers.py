@@ -84,16 +84,16 @@ class Trackers(ExitStack):
                     with TemporaryDirectory(ignore_cleanup_errors=True) as folder, whole(STORE) as temporary:
                         mlflow.MlflowClient(f"sqlite:///{folder}/{STORE.name}")
                         shutil.copyfile(f"{folder}/{STORE.name}", temporary)  # Windows moves no file that is open
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or self.config.dataset.name
         mlflow.set_tracking_uri(uri)
-        experiment = mlflow.set_experiment(name)  # makes it, also when another job of the sweep does so now
+        # makes it, also when another job of the sweep does so now
+        experiment = mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME") or self.config.dataset.name)
         client = mlflow.MlflowClient(uri)
-        goes_on = client.search_runs([experiment.experiment_id], f"attributes.run_id = '{known}'")  # it may be deleted
-        logger = MLFlowLogger(name, self.folder.name, uri, run_id=known if goes_on else None)
-        run = str(logger.run_id)
-        self.push(lambda *raised: client.set_terminated(run, _ending(raised[1])[0]))
-        if goes_on:  # with the parameters that it has: they can't be changed
-            client.update_run(run, "RUNNING")
+        if not client.search_runs([experiment.experiment_id], f"attributes.run_id = '{known}'"):
+            known = None  # it was deleted, or is another server's
+        logger = MLFlowLogger(experiment.name, self.folder.name, uri, run_id=known)
+        self.push(lambda *raised: logger.finalize(_ending(raised[1])[0]))
+        if known:  # with the parameters that it has: they can't be changed
+            client.update_run(known, "RUNNING")
         else:
             logger.log_hyperparams(hyperparameters(self.config))
         return logger
