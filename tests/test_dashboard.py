@@ -20,7 +20,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from src.config.folder import read_config
 from src.training.callbacks.answers import RecordAnswers
-from src.training.callbacks.embeddings import principal_components
 from tests.browser import free_port, opened
 from tests.conftest import NARROW, ROOT, Outcome, only_run
 
@@ -205,8 +204,8 @@ def test_a_wrong_callback_is_refused_in_a_sentence(door: Door, in_tmp: Path, opt
 
 
 def test_what_is_no_callback_is_refused_before_anything_is_written(door: Door, in_tmp: Path) -> None:
-    target = "src.training.callbacks.embeddings.principal_components"
-    outcome = door("train", *QUICK, f"+callbacks.mine={{_target_: {target}, features: 1, count: 1}}", "hydra.run.dir=r")
+    target = "src.training.callbacks.pictures.square"
+    outcome = door("train", *QUICK, f"+callbacks.mine={{_target_: {target}, images: 1, side: 1}}", "hydra.run.dir=r")
     assert outcome.code == 2
     assert f"callbacks.mine._target_={target}: that is no callback" in outcome.err
     assert not (in_tmp / "r").exists()
@@ -219,18 +218,6 @@ def test_options_are_combined_and_changed_by_name(door: Door, in_tmp: Path) -> N
     assert (found["early_stopping"].arguments()["patience"], found["early_stopping"].arguments()["mode"]) == (3, "max")
     assert found["weight_averaging"].arguments()["decay"] == 0.999
     assert "confusion_matrix" in found
-
-
-def test_principal_components_keep_the_distances() -> None:
-    points = torch.randn(30, 200, generator=torch.Generator().manual_seed(0))
-    found = principal_components(points, 30)
-    before, after = (torch.nn.functional.pdist(each) for each in (points, found))
-    assert after == pytest.approx(before, abs=1e-3)
-    assert principal_components(points, 5).shape == (30, 5)
-    tall = points.T.contiguous()
-    assert torch.nn.functional.pdist(principal_components(tall, 30)) == pytest.approx(
-        torch.nn.functional.pdist(tall), abs=1e-3
-    )
 
 
 @pytest.fixture

@@ -56,12 +56,12 @@ class TestNotANumber:
 
         monkeypatch.setattr(Classifier, "forward", forward)
 
-    def test_the_run_stops_with_step_rate_and_the_last_good_checkpoint(
+    def test_the_run_stops_with_step_and_the_last_good_checkpoint(
         self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         self.spoil(monkeypatch, 9)
         words = failed(door("train", *options, "optimizer.lr=0.125", "scheduler=constant"))
-        assert "the loss is NaN or infinite in step 9, at learning rate 0.125." in words
+        assert "the loss is NaN or infinite in step 9." in words
         assert f"The last good checkpoint is {in_tmp}/r/checkpoints/last.ckpt." in words
         assert "a smaller optimizer.lr" in words
         assert content(in_tmp / "r")["position"]["steps"] == 8
@@ -72,11 +72,11 @@ class TestNotANumber:
     ) -> None:
         self.spoil(monkeypatch, 3)  # the first of the two batches of step 2
         words = failed(door("train", *options, "trainer.accumulate_grad_batches=2", "scheduler=step"))
-        assert "the loss is NaN or infinite in step 2, at learning rate 0.0003." in words
+        assert "the loss is NaN or infinite in step 2." in words
 
     def test_a_rate_that_is_too_high_ends_so_too(self, door: Door, options: list[str]) -> None:
         words = failed(door("train", *options, "optimizer=sgd", "optimizer.lr=1e20", "scheduler=constant"))
-        assert "at learning rate 1e+20. " in words
+        assert "the loss is NaN or infinite in step " in words
 
     def test_no_checkpoint_is_written_after_it_however_seldom_the_loss_is_read(
         self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch

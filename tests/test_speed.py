@@ -286,12 +286,12 @@ def test_bar_draws_no_more_than_five_times_a_second(monkeypatch: pytest.MonkeyPa
     from src.training.callbacks.progress import ProgressBar
     from src.training.callbacks.throughput import Throughput
 
-    bar, looks = ProgressBar(Throughput()), []
-    monkeypatch.setattr(ProgressBar, "_look", lambda self, outputs, labels: looks.append(1))
-    monkeypatch.setattr(L.pytorch.callbacks.RichProgressBar, "on_train_batch_end", lambda *_: None)
+    bar, drawn = ProgressBar(Throughput()), []
+    monkeypatch.setattr(L.pytorch.callbacks.RichProgressBar, "on_train_batch_end", lambda *_: drawn.append(1))
     clock = iter(x / 100 for x in range(100, 300))
     monkeypatch.setattr("src.training.callbacks.progress.time.perf_counter", lambda: next(clock))
     run = type("Run", (), {"is_last_batch": False})()
+    outputs, batch = {"logits": torch.zeros(2, 3), "loss": torch.tensor(1.0)}, (None, torch.zeros(2))
     for step in range(200):
-        bar.on_train_batch_end(run, None, {}, (None, None), step)  # type: ignore[arg-type]
-    assert len(looks) == 10
+        bar.on_train_batch_end(run, None, outputs, batch, step)  # type: ignore[arg-type]
+    assert len(drawn) == 10

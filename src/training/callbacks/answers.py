@@ -6,9 +6,9 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from src.data.batches import DataModule
 from src.model.answers import Answers
 
 SPLITS = {"test": "test", "val": "validation", "train": "training"}  # in words
@@ -17,47 +17,37 @@ SPLITS = {"test": "test", "val": "validation", "train": "training"}  # in words
 class RecordAnswers(L.Callback):
     """Keeps, in `answers`, those of the last test, of all processes, in the order of the images.
 
-    Also those of the last validation, if any callback has a method `wants_validation_answers(trainer)` that says so.
+    Also those of the last validation, if TensorBoard is to show a callback with `shows_validation = True`.
     """
 
     def __init__(self) -> None:
         self.answers: Answers | None = None
-        self._validation = False
+        self._wanted = False
         self._logits: list[Tensor] = []
 
-    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        asked = [getattr(callback, "wants_validation_answers", None) for callback in trainer.callbacks]  # type: ignore[attr-defined]
-        self._validation = any(ask(trainer) for ask in asked if ask)
+    def on_validation_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
         self._logits = []
+        self._wanted = trainer.testing or (
+            any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers)
+            and any(getattr(callback, "shows_validation", False) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+        )
 
-    def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        if self._validation:
+    def on_validation_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, *_: Any) -> None:
+        if self._wanted:
             self._logits.append(outputs["logits"].clone())  # the next replay of a CUDA graph writes there
 
-    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._validation:
+    def on_validation_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        if self._wanted:
             self.answers = self._gather(trainer)
 
-    def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._validation, self._logits = True, []
-
-    on_test_batch_end = on_validation_batch_end
-    on_test_epoch_end = on_validation_epoch_end
+    on_test_epoch_start = on_validation_epoch_start  # type: ignore[assignment]
+    on_test_batch_end = on_validation_batch_end  # type: ignore[assignment]
+    on_test_epoch_end = on_validation_epoch_end  # type: ignore[assignment]
 
     def _gather(self, trainer: L.Trainer) -> Answers:
-        datamodule = trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(datamodule, DataModule)
-        classes, split = datamodule.splits.classes, datamodule.scored if trainer.testing else "val"
-        images = datamodule.scored_images if trainer.testing else datamodule.splits.valid
-        none = torch.empty(0, len(classes))  # a process of many may have no image
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        split = data.scored if trainer.testing else "val"
+        none = torch.empty(0, len(data.splits.classes))  # a process of many may have no image
         logits = torch.cat([none, *(logits.float().cpu() for logits in self._logits)])
         self._logits = []
         indices = torch.cat([torch.empty(0, dtype=torch.int64), *batch_indices(trainer)])[: len(logits)]
@@ -66,8 +56,7 @@ class RecordAnswers(L.Callback):
             torch.distributed.all_gather_object(gathered, (indices, logits))
             indices, logits = (torch.cat(tensors) for tensors in zip(*gathered, strict=True))
             logits, indices = logits[indices.argsort()], indices.sort().values
-        images = images if len(indices) == len(images) else images[indices]
-        return Answers(images, logits, classes, SPLITS[split])
+        return Answers(data.splits.named(split)[indices], logits, data.splits.classes, SPLITS[split])
 
 
 def batch_indices(trainer: L.Trainer) -> list[Tensor]:

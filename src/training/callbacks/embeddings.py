@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from src.config.schema import PositiveInt
 from src.training.callbacks.answers import batch_indices
-from src.training.callbacks.pictures import shrunk, tensorboard, viewable
+from src.training.callbacks.pictures import square, tensorboard, viewable
 
 
 class Embeddings(L.Callback):
@@ -21,12 +21,12 @@ class Embeddings(L.Callback):
     def __init__(self, count: PositiveInt = 1000) -> None:
         self._count = count
         self._inputs: list[Tensor] = []  # of the last linear layer, of the batch at hand
-        self._kept: list[tuple[Tensor, ...]] = []  # of each batch: indices, features, classes answered
         self._hook: Any = None
+        self._kept: list[tuple[Tensor, ...]] = []  # of each batch: indices, features, classes answered
 
-    def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        last = [layer for layer in pl_module.modules() if isinstance(layer, nn.Linear)][-1:]
-        compiled = getattr(pl_module.network, "_compiled_call_impl", None) is not None  # calls no hook that came later
+    def on_test_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        last = [layer for layer in module.modules() if isinstance(layer, nn.Linear)][-1:]
+        compiled = getattr(module.network, "_compiled_call_impl", None) is not None  # calls no hook that came later
         if tensorboard(trainer) and last and not compiled:
             total = len(trainer.datamodule.scored_images)  # type: ignore[attr-defined]
             count = min(self._count, total)
@@ -34,7 +34,7 @@ class Embeddings(L.Callback):
             self._hook = last[0].register_forward_pre_hook(lambda layer, inputs: self._inputs.append(inputs[0]))
 
     def on_test_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
         if self._inputs and len(features := self._inputs[-1]) == len(batch[1]):  # it may see parts of images
             chosen = torch.isin(indices := self._batches[batch_idx], self._wanted)
@@ -42,24 +42,17 @@ class Embeddings(L.Callback):
             self._kept.append((indices[chosen], features.flatten(1)[chosen].float().cpu(), answered))
         self._inputs.clear()
 
-    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_test_end(self, trainer: L.Trainer, *_: Any) -> None:
         if self._hook:
             self._hook.remove()
         if self._kept and (writer := tensorboard(trainer)):
             folder = Path(writer.log_dir)  # of a run that goes on, it has those of its first end
             (folder / "projector_config.pbtxt").unlink(missing_ok=True)
             shutil.rmtree(folder / "embeddings", ignore_errors=True)
-            datamodule = trainer.datamodule  # type: ignore[attr-defined]
+            data = trainer.datamodule  # type: ignore[attr-defined]
             indices, features, answered = (torch.cat(tensors) for tensors in zip(*self._kept, strict=True))
-            images, names = datamodule.scored_images[indices], datamodule.splits.classes
+            images, names = data.scored_images[indices], data.splits.classes
             words = [[names[label], names[answer]] for label, answer in zip(images.labels, answered, strict=True)]
-            pictures = viewable(shrunk(images.images / 255, 48, square=True))
-            vectors, header = principal_components(features, 50), ["true", "answered"]
-            writer.add_embedding(vectors, words, pictures, "embeddings", "test images", header)
-
-
-def principal_components(features: Tensor, count: int) -> Tensor:
-    """float (N, D) in the `count` directions in which they vary most, float (N, count); N if that is fewer."""
-    centred = features.double() - features.double().mean(0)
-    values, vectors = torch.linalg.eigh(centred @ centred.T)  # smallest first
-    return (vectors * values.clamp(min=0).sqrt()).flip(1)[:, :count].float()
+            left, sizes, _directions = torch.pca_lowrank(features, min(50, *features.shape))
+            pictures, header = viewable(square(images.images / 255, 48)), ["true", "answered"]
+            writer.add_embedding(left * sizes, words, pictures, "embeddings", "test images", header)

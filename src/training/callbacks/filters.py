@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from src.config.schema import PositiveInt
 from src.model.predictor import first_filters
-from src.training.callbacks.pictures import last_step, tensorboard, viewable
+from src.training.callbacks.pictures import tensorboard, viewable
 
 
 class Filters(L.Callback):
@@ -17,11 +17,11 @@ class Filters(L.Callback):
     def __init__(self, count: PositiveInt = 96) -> None:
         self._count = count
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        writer, filters = tensorboard(trainer), first_filters(pl_module)
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        writer, filters = tensorboard(trainer), first_filters(module)
         if writer and filters is not None:
             from src.results.figures.images import to_unit  # not before the first picture: matplotlib takes a second
 
             pictures = torch.stack([viewable(to_unit(kernel)) for kernel in filters[: self._count]])
             framed = F.pad(F.interpolate(pictures, scale_factor=4.0), (2, 2, 2, 2), value=1.0)
-            writer.add_images("filters of the first convolution", framed, last_step(trainer))
+            writer.add_images("filters of the first convolution", framed, trainer.global_step - 1)

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import lightning as L
 
 from src.config.schema import PositiveInt
 from src.training.callbacks.answers import recorded
-from src.training.callbacks.pictures import has_tensorboard, last_step, tensorboard
+from src.training.callbacks.pictures import tensorboard
 
 
 class Mistakes(L.Callback):
     """Draws `count` of them for TensorBoard when a validation ends, each with its answer and the true class."""
 
+    shows_validation = True
+
     def __init__(self, count: PositiveInt = 16) -> None:
         self._count = count
 
-    def wants_validation_answers(self, trainer: L.Trainer) -> bool:
-        return has_tensorboard(trainer)
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_end(self, trainer: L.Trainer, *_: Any) -> None:
         writer, answers = tensorboard(trainer), recorded(trainer)
         if writer and answers and len(worst := answers.mistakes(self._count)):
             from src.results.figures import canvas, images  # not before the first picture: matplotlib takes a second
 
             figure = canvas.blank(6, 1.35 * -(-len(worst) // 6), dpi=90)
             images.draw_answers(figure, answers, worst, columns=6, sure=True)
-            pixels = canvas.pixels(figure)
-            writer.add_image("most confident mistakes in validation", pixels, last_step(trainer), dataformats="HWC")
+            pixels, step = canvas.pixels(figure), trainer.global_step - 1
+            writer.add_image("most confident mistakes in validation", pixels, step, dataformats="HWC")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import lightning as L
 
 from src.config.schema import PositiveInt
 from src.training.callbacks.answers import recorded
-from src.training.callbacks.pictures import last_step, tensorboard
+from src.training.callbacks.pictures import tensorboard
 
 
 class PrecisionRecall(L.Callback):
@@ -15,9 +17,8 @@ class PrecisionRecall(L.Callback):
     def __init__(self, classes: PositiveInt = 20) -> None:
         self._classes = classes
 
-    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        writer, answers = tensorboard(trainer), recorded(trainer)
-        if writer and answers:
+    def on_test_end(self, trainer: L.Trainer, *_: Any) -> None:
+        if (writer := tensorboard(trainer)) and (answers := recorded(trainer)):
             for number, name in enumerate(answers.classes[: self._classes]):
                 true, held = answers.labels == number, answers.probabilities[:, number]
-                writer.add_pr_curve(f"precision and recall/{name}", true, held, last_step(trainer))
+                writer.add_pr_curve(f"precision and recall/{name}", true, held, trainer.global_step - 1)
