@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import queue
 import shutil
 import threading
 import time
@@ -20,26 +19,17 @@ from src.config.errors import UserError
 
 PATIENCE = 14.0  # seconds without a byte, for all addresses together, so that a blocked network costs little
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+Fill = Callable[[str, Path], object]  # downloads from an address into an empty folder
 
 
 class Unreachable(UserError):
     """No address gave the files; the message says which were tried and why each failed."""
 
 
-def fetch(
-    data_dir: Path,
-    name: str,
-    missing: Callable[[], list[str]],
-    addresses: list[str],
-    fill: Callable[[str, Path], object],
-) -> None:
+def fetch(data_dir: Path, name: str, missing: Callable[[], list[str]], addresses: list[str], fill: Fill) -> None:
     """Have the files of the data set `name` that are `missing` below `data_dir` downloaded there.
 
-    Args:
-        fill: downloads from one of the `addresses`, which are tried in turn, into an empty folder.
-
-    Raises:
-        Unreachable: each address failed, or gave nothing for PATIENCE seconds.
+    Raises Unreachable if each address, tried in turn, failed or gave nothing for its part of PATIENCE.
     """
     with _alone(data_dir, name) as folder:
         failures = []
@@ -84,30 +74,24 @@ def _watch(work: Callable[[], object], folder: Path, seconds: float) -> None:
 
     It is left to a thread then: nothing else ends a name look-up that hangs.
     """
-    answers: queue.Queue[Exception | None] = queue.Queue()
+    errors: list[Exception] = []
 
-    def answer() -> None:
+    def run() -> None:
         try:
             work()
-            answers.put(None)
-        except Exception as error:  # handed to the caller, who raises it
-            answers.put(error)
+        except Exception as error:
+            errors.append(error)
 
-    threading.Thread(target=answer, daemon=True).start()
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
     size, deadline = 0, time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        with suppress(queue.Empty):
-            if error := answers.get(timeout=0.1):
-                raise error
-            return
-        if (now := _size(folder)) != size:
-            size, deadline = now, time.monotonic() + seconds
-    raise TimeoutError(f"no byte in {seconds:.0f} s")
-
-
-def _size(folder: Path) -> int:
-    """Bytes of all files below; -1 where one vanishes meanwhile."""
-    try:
-        return sum(path.stat().st_size for path in folder.rglob("*"))
-    except FileNotFoundError:
-        return -1
+    while thread.is_alive():
+        thread.join(0.1)
+        with suppress(FileNotFoundError):  # of a file that vanishes meanwhile
+            before, size = size, sum(path.stat().st_size for path in folder.rglob("*"))
+            if size != before:
+                deadline = time.monotonic() + seconds
+        if thread.is_alive() and time.monotonic() > deadline:
+            raise TimeoutError(f"no byte in {seconds:.0f} s")
+    if errors:
+        raise errors[0]

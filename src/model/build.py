@@ -6,7 +6,7 @@ import importlib
 import inspect
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
@@ -63,33 +63,12 @@ def resolved(dataset: DatasetConfig, splits: Splits) -> DatasetConfig:
     return dataset.model_copy(update={"source": splits.origin, "mean": mean, "std": std})
 
 
-def build_datamodule(
-    config: TrainConfig,
-    splits: Splits,
-    scored: Literal["test", "val", "train"] = "test",
-    start: tuple[int, int] = (0, 0),
-) -> DataModule:
-    dataset = config.dataset
-    assert dataset.mean is not None
-    assert dataset.std is not None
-    side = min(splits.train.shape[-2:])
-    if dataset.augmentation.crop >= side:
-        raise UserError(
-            f"dataset.augmentation.crop={dataset.augmentation.crop}: the images are only {side} pixels wide. "
-            "Take a smaller crop."
-        )
-    return DataModule(
-        splits,
-        batch_size=config.batch_size,
-        num_workers=config.num_workers,
-        seed=config.seed,
-        mean=dataset.mean,
-        std=dataset.std,
-        image_size=dataset.image_size,
-        augmentation=dataset.augmentation,
-        scored=scored,
-        start=start,
-    )
+def build_datamodule(config: TrainConfig, splits: Splits, start: tuple[int, int] = (0, 0)) -> DataModule:
+    crop, side = config.dataset.augmentation.crop, min(splits.train.shape[-2:])
+    if crop >= side:
+        taken = f"dataset.augmentation.crop={crop}"
+        raise UserError(f"{taken}: the images are only {side} pixels wide. Take a smaller crop.")
+    return DataModule(splits, config, start)
 
 
 def build_network(model: Component, in_channels: int, num_classes: int) -> nn.Module:

@@ -26,14 +26,11 @@ class Predictor:
     """A network in evaluation mode on its device, for uint8 images (B, C, H, W) of any size."""
 
     def __init__(self, network: nn.Module, config: TrainConfig, about: About, hardware: Hardware) -> None:
-        dataset = config.dataset
-        assert dataset.mean is not None
-        assert dataset.std is not None
         self.config, self.hardware = config, hardware
         self.classes, self.channels, self.dark_background = about.classes, about.channels, about.dark_background
         self.height, self.width = about.size
         self.network = network.to(hardware.torch_device).eval()
-        self.preparation = Preparation(dataset.mean, dataset.std, dataset.image_size).to(hardware.torch_device)
+        self.preparation = Preparation.of(config.dataset).to(hardware.torch_device)
 
     @classmethod
     def load(cls, path: str | Path, device: Device = "auto", precision: Precision | None = None) -> Predictor:
