@@ -154,8 +154,9 @@ def build(seed: int = 1, augment: bool = False, dropout: float = 0.0) -> tuple[C
     )
     torch.manual_seed(0)
     network = AlexNet(1, 3, widths=[8] * 5, hidden=32, dropout=dropout)
+    about = ABOUT.model_copy(update={"classes": list("abc")})
     classifier = Classifier(
-        network, 3, lambda weights: torch.optim.Adam(weights, lr=2e-3), schedules.constant, ABOUT, seed=seed
+        network, lambda weights: torch.optim.Adam(weights, lr=2e-3), schedules.constant, about, seed=seed
     )
     return classifier, data
 

@@ -173,8 +173,7 @@ def _cut(labels: Tensor, fraction: float, total: int, seed: int) -> tuple[Tensor
     missing = round(fraction * total) - int(take.sum())
     take[(share - take).argsort(descending=True, stable=True)[: max(missing, 0)]] += 1
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    order = order[labels[order].argsort(stable=True)]  # shuffled within each class
-    first = counts.cumsum(0) - counts  # where each class starts
-    rank = torch.arange(len(labels)) - first[labels[order]]
-    chosen = rank < take[labels[order]]
-    return order[~chosen].sort().values, order[chosen].sort().values
+    classes = order[labels[order].argsort(stable=True)].split(counts.tolist())  # each shuffled
+    pairs = [indices.tensor_split([count]) for indices, count in zip(classes, take.tolist(), strict=True)]
+    chosen, rest = (torch.cat(parts).sort().values for parts in zip(*pairs, strict=True))
+    return rest, chosen

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -15,15 +17,9 @@ class AlexNet(nn.Module):
     convolutional neural networks" (Krizhevsky 2014); 96-256-384-384-256 without padding are the first
     paper's, where batch normalization (Ioffe, Szegedy 2015) stands in for local response normalization.
 
-    Args:
-        widths: channels of the five convolutions.
-        hidden: units of the two hidden linear layers.
-        batch_norm: normalize after each convolution.
-        padding: of the first convolution.
-        dropout: probability before each of the hidden linear layers.
-
-    Raises:
-        ValueError: `widths` are not five, or (when called) the images don't end as a 6x6 map.
+    `widths` are the channels of the convolutions, `hidden` the units of the two hidden linear layers, before each of
+    which is `dropout`; `batch_norm` follows each convolution, and `padding` is the first one's. Raises ValueError if
+    there are not five widths, or (when called) if the images don't end as a 6x6 map.
     """
 
     def __init__(
@@ -66,7 +62,13 @@ class AlexNet(nn.Module):
             nn.Linear(hidden, num_classes),
         )
 
-        self.convolutions.apply(_initialize)
+        # Weights that keep the variance of rectified activations (He et al. 2015, section 2.2). With torch's own, which
+        # the linear layers keep, five convolutions shrink the signal until training starts on a plateau; with these in
+        # the linear layers too, SGD at usual rates overshoots.
+        for layer in self.convolutions:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(cast(Tensor, layer.bias))
 
     def features(self, images: Tensor) -> Tensor:
         """(B, in_channels, S, S) -> (B, widths[4], 6, 6)"""
@@ -83,22 +85,7 @@ class AlexNet(nn.Module):
         return self.classifier(torch.flatten(self.features(images), 1))
 
 
-def _initialize(layer: nn.Module) -> None:
-    """Weights that keep the variance of rectified activations (He et al. 2015, section 2.2), biases zero.
-
-    With torch's own choice, which the linear layers keep, five convolutions shrink the signal until training
-    starts on a plateau; with this one in the linear layers too, SGD at usual rates overshoots.
-    """
-    if isinstance(layer, nn.Conv2d):
-        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-        assert layer.bias is not None
-        nn.init.zeros_(layer.bias)
-
-
 def fitting_sizes(padding: int) -> range:
-    """The image sizes that end as a 6x6 map: the strides 4, 2, 2 and 2 lead 32 of them to each side."""
-    smallest = 6
-    for _ in range(3):
-        smallest = (smallest - 1) * 2 + 3
-    smallest = (smallest - 1) * 4 + 11 - 2 * padding
-    return range(smallest, smallest + 4 * 2 * 2 * 2)
+    """The image sizes that end as a 6x6 map: from the least, 227 without padding, each stride leaves some over."""
+    least = 227 - 2 * padding
+    return range(least, least + 4 * 2 * 2 * 2)

@@ -6,6 +6,7 @@ import ctypes
 import sys
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -48,8 +49,7 @@ class Hardware:
 def pick_hardware(device: str, precision: str, slot: int | None = None) -> Hardware:
     """What `device` and `precision` come to on this machine, for the job in its `slot` if others run beside it.
 
-    Raises:
-        UserError: a GPU is asked for and there is none.
+    Raises UserError if a GPU is asked for and there is none.
     """
     gpu = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else None
     if device == "gpu" and gpu is None:
@@ -110,16 +110,11 @@ def matmul_rate(device: torch.device, precision: str, patience: float = 0.5) -> 
     size = 2048 if device.type == "cpu" else 8192
     left, right = torch.randn(2, size, size, device=device, dtype=_DTYPES[precision])
     seconds: list[float] = []
+    wait = partial(torch.accelerator.synchronize, device) if device.type != "cpu" else bool
     while len(seconds) < 5 or sum(seconds) < patience:  # the first product chooses the kernel and fetches memory
-        wait(device)
+        wait()
         started = time.perf_counter()
         left @ right
-        wait(device)
+        wait()
         seconds.append(time.perf_counter() - started)
     return 2 * size**3 / min(seconds)
-
-
-def wait(device: torch.device) -> None:
-    """Until the device has done what it was told."""
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)

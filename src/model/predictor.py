@@ -34,7 +34,7 @@ class Predictor:
 
     @classmethod
     def load(cls, path: str | Path, device: Device = "auto", precision: Precision | None = None) -> Predictor:
-        """From a checkpoint; in the precision that it was trained in, unless another is asked for.
+        """From a checkpoint, in the precision that it was trained in unless another is asked for.
 
         Raises UserError if it can't be read, or there is no such device.
         """
