@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import lightning as L
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from src.config.schema import AugmentationConfig, TrainConfig
+from src.config.schema import TrainConfig
 from src.data.augmentation import batch_affine, batch_crop, batch_flip
 from src.data.images import ImageSet, Splits
 from src.data.preparation import Preparation
@@ -48,8 +49,7 @@ class BatchOrder(Sampler[Tensor]):
         whole = length if seed is None else length - length % replicas
         self._share = range(rank, whole, replicas)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this at the start of each epoch."""
+    def set_epoch(self, epoch: int) -> None:  # Lightning calls it at the start of each
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -65,11 +65,11 @@ class BatchOrder(Sampler[Tensor]):
         yield from share.to(self.device).split(self.batch_size)[done:]  # one transfer an epoch
 
 
+@dataclass(frozen=True)
 class Batches(Dataset[Batch]):
     """A data set whose index is a whole batch: the loader calls once for all its images."""
 
-    def __init__(self, images: ImageSet) -> None:
-        self.images = images
+    images: ImageSet
 
     def __len__(self) -> int:
         return len(self.images)
@@ -130,29 +130,24 @@ class DataModule(L.LightningDataModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """uint8 (B, C, H, W) -> float32 (B, C, image_size, image_size), augmented in training."""
         images, labels = batch
-        generator = None
-        if self.trainer is not None and self.trainer.training:
-            seed = step_seed(self.config.seed, self.step, self.trainer.global_rank, "augmentation")
-            self.step += 1
-            generator = torch.Generator(images.device).manual_seed(seed)
-        return self.prepare(images, generator), labels
+        if self.trainer is None or not self.trainer.training:
+            return self.prepare(images), labels
+        seed = step_seed(self.config.seed, self.step, self.trainer.global_rank, "augmentation")
+        self.step += 1
+        return self.prepare(images, torch.Generator(images.device).manual_seed(seed)), labels
 
     def prepare(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Images as the network sees them; with a generator, augmented by its draws."""
-        if generator is not None:
-            images = self._augmented(images, self.config.dataset.augmentation, generator)
+        by = self.config.dataset.augmentation
+        if generator and by.flip:
+            images = batch_flip(images, generator)
+        if generator and by.crop:
+            images = batch_crop(images, by.crop, generator)
+        if generator and (by.degrees or by.translate or by.scale):
+            images = batch_affine(images.float().contiguous(), by.degrees, by.translate, by.scale, generator)
         if self.preparation.mean.device != images.device:
             self.preparation.to(images.device)
         return self.preparation(images).contiguous(memory_format=torch.channels_last)
-
-    def _augmented(self, images: Tensor, by: AugmentationConfig, generator: torch.Generator) -> Tensor:
-        if by.flip:
-            images = batch_flip(images, generator)
-        if by.crop:
-            images = batch_crop(images, by.crop, generator)
-        if by.degrees or by.translate or by.scale:
-            images = batch_affine(images.float().contiguous(), by.degrees, by.translate, by.scale, generator)
-        return images
 
 
 def fits(nbytes: int, device: torch.device) -> bool:

@@ -12,8 +12,7 @@ from torch import Tensor
 from src.config.errors import UserError
 
 TEST_FRACTION = 0.1  # of images that come without a test set of their own
-TEST_SEED = 0  # so that runs with other seeds are tested on the same images
-LIMIT_SEED = 0  # and so that they have the same few to learn from
+FIXED_SEED = 0  # so that runs with other seeds are tested on the same images, and have the same few to learn from
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ def stratified(labels: Tensor, count: int) -> Tensor:
     """
     if not 0 < count <= len(labels):
         raise UserError(f"{count} training images: expected a number from 1 to {len(labels)}, which there are.")
-    return _cut(labels, count / len(labels), len(labels), LIMIT_SEED)[1]
+    return _cut(labels, count / len(labels), len(labels), FIXED_SEED)[1]
 
 
 def split(source: Source, valid_fraction: float, seed: int) -> Splits:
@@ -147,10 +146,8 @@ def split(source: Source, valid_fraction: float, seed: int) -> Splits:
     present = torch.bincount(train.labels, minlength=len(source.classes))
     if not valid or not test or int(present.min()) == 0:
         few = source.classes[int(present.argmin())]
-        raise UserError(
-            f"dataset.valid_fraction={valid_fraction}: {total} images are too few for three sets; "
-            f"class {few} keeps {int(present.min())} for training. Add images or change it."
-        )
+        kept = f"{total} images are too few for three sets; class {few} keeps {int(present.min())} for training"
+        raise UserError(f"dataset.valid_fraction={valid_fraction}: {kept}. Add images or change it.")
     return Splits(train, valid, test, source.classes, source.origin)
 
 
@@ -158,7 +155,7 @@ def _with_test(source: Source) -> Source:
     """The same with a test set: its own, or a tenth of all images, the same for every seed."""
     if source.test is not None:
         return source
-    rest, chosen = _cut(source.train.labels, TEST_FRACTION, len(source.train), TEST_SEED)
+    rest, chosen = _cut(source.train.labels, TEST_FRACTION, len(source.train), FIXED_SEED)
     return replace(source, train=source.train[rest], test=source.train[chosen])
 
 

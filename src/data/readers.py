@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -57,11 +57,11 @@ def read_torchvision(
         raise UserError(f"dataset.source=sample: {dataset} has no packaged sample. Use auto or full.")
     if source == "sample":
         return read_mnist_sample()
-    published = _published(dataset)
+    published = _Published(dataset)
     if not verify and not published.is_idx:
         raise UserError(f"dataset.verify=false: {dataset} is read only if its checksums fit. Leave it out.")
     try:
-        _provide(published, data_dir, download)
+        published.provide(data_dir, download)
     except Unreachable as error:
         if source == "auto" and dataset == "MNIST":
             return read_mnist_sample()
@@ -97,71 +97,61 @@ def read_mnist_sample() -> Source:
     return Source(train, DIGITS, "sample", valid, test)
 
 
-class _Published(NamedTuple):
-    """What torchvision knows of a data set: its class with the options of each part, its files, where they come from.
+class _Published:
+    """What torchvision knows of a data set: its class with the options of both parts, its files, where they come from.
 
     `files` and `archive` map paths below data_dir to their MD5, None where nobody has published it.
     """
 
-    cls: Any
-    options: list[dict[str, Any]]
     files: dict[str, str | None]
-    archive: dict[str, str]
-    addresses: list[str]
 
-    @property
-    def is_idx(self) -> bool:
-        return issubclass(self.cls, datasets.MNIST)
-
-    @property
-    def folder(self) -> Path:
-        return Path(next(iter(self.files))).parent
+    def __init__(self, dataset: str) -> None:
+        cls: Any = getattr(datasets, dataset)
+        self.cls, self.is_idx = cls, issubclass(cls, datasets.MNIST)
+        self.options: list[dict[str, object]] = [{"train": True}, {"train": False}]
+        self.archive: dict[str, str] = {}
+        if dataset == "SVHN":
+            self.options = [{"split": "train"}, {"split": "test"}]
+            self.files = {name: md5 for _, name, md5 in (cls.split_list["train"], cls.split_list["test"])}
+            self.addresses = [cls.split_list["train"][0]]
+        elif dataset.startswith("CIFAR"):
+            rows = [*cls.train_list, *cls.test_list, (cls.meta["filename"], cls.meta["md5"])]
+            self.files = {f"{cls.base_folder}/{name}": md5 for name, md5 in rows}
+            self.archive, self.addresses = {cls.filename: cls.tgz_md5}, [cls.url]
+        else:
+            paths = [f"{dataset}/raw/{name.removesuffix('.gz')}" for name, _ in cls.resources]
+            self.addresses = cls.mirrors
+            if dataset == "EMNIST":
+                paths = [path.replace("raw/", "raw/emnist-balanced-").replace("t10k", "test") for path in paths]
+                self.options = [{"split": "balanced", **part} for part in self.options]
+                self.archive, self.addresses = {"EMNIST/raw/gzip.zip": cls.md5}, [cls.url]
+            self.files = {path: PLAIN_MD5.get(path) for path in paths}
+        self.folder = Path(next(iter(self.files))).parent
 
     def missing(self, data_dir: Path) -> list[str]:
         endings = ("", ".gz") if self.is_idx else ("",)
         return [file for file in self.files if not any((data_dir / (file + ending)).exists() for ending in endings)]
 
+    def provide(self, data_dir: Path, download: bool) -> None:
+        """Have the files lie below `data_dir`, from an archive that lies there, else from the network."""
+        if not self.missing(data_dir):
+            return
+        archives = [file for file in self.archive if (data_dir / file).exists()]
+        for file in archives:
+            if not check_integrity(data_dir / file, self.archive[file]):
+                raise UserError(f"{data_dir / file} has the wrong checksum. {_AGAIN}")
+        if not archives and not download:
+            raise Unreachable("its files are not there, and dataset.download=false.")
 
-def _published(dataset: str) -> _Published:
-    cls: Any = getattr(datasets, dataset)
-    options: list[dict[str, Any]] = [{"train": True}, {"train": False}]
-    if dataset == "SVHN":
-        options = [{"split": "train"}, {"split": "test"}]
-        rows = [cls.split_list[part["split"]] for part in options]
-        return _Published(cls, options, {name: md5 for _, name, md5 in rows}, {}, [rows[0][0]])
-    if dataset.startswith("CIFAR"):
-        rows = [*cls.train_list, *cls.test_list, (cls.meta["filename"], cls.meta["md5"])]
-        files = {f"{cls.base_folder}/{name}": md5 for name, md5 in rows}
-        return _Published(cls, options, files, {cls.filename: cls.tgz_md5}, [cls.url])
-    names = [name.removesuffix(".gz") for name, _ in cls.resources]
-    if dataset == "EMNIST":
-        names = ["emnist-balanced-" + name.replace("t10k", "test") for name in names]
-        options = [{"split": "balanced", **part} for part in options]
-    files = {path: PLAIN_MD5.get(path) for path in (f"{dataset}/raw/{name}" for name in names)}
-    archive, addresses = ({"EMNIST/raw/gzip.zip": cls.md5}, [cls.url]) if dataset == "EMNIST" else ({}, cls.mirrors)
-    return _Published(cls, options, files, archive, addresses)
+        def fill(address: str, root: Path) -> None:
+            for file in archives:  # torchvision finds it, and downloads nothing
+                (root / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(data_dir / file, root / file)
+            cls = type(self.cls.__name__, (self.cls,), {"mirrors": [address]})
+            for options in self.options:
+                cls(root, download=True, **options)
 
-
-def _provide(published: _Published, data_dir: Path, download: bool) -> None:
-    """Have the files lie below `data_dir`, from an archive that lies there, else from the network."""
-    if not published.missing(data_dir):
-        return
-    archives = [file for file in published.archive if (data_dir / file).exists()]
-    for file in archives:
-        if not check_integrity(data_dir / file, published.archive[file]):
-            raise UserError(f"{data_dir / file} has the wrong checksum. {_AGAIN}")
-    if not archives and not download:
-        raise Unreachable("its files are not there, and dataset.download=false.")
-
-    def fill(address: str, root: Path) -> None:
-        for file in archives:  # torchvision finds it, and downloads nothing
-            (root / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(data_dir / file, root / file)
-        cls = type(published.cls.__name__, (published.cls,), {"mirrors": [address]})
-        for options in published.options:
-            cls(root, download=True, **options)
-
-    fetch(data_dir, published.cls.__name__, lambda: published.missing(data_dir), published.addresses, fill)
+        fetch(data_dir, self.cls.__name__, lambda: self.missing(data_dir), self.addresses, fill)
 
 
 @contextmanager

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
@@ -61,23 +59,14 @@ class AlexNet(nn.Module):
             nn.ReLU(inplace=True),
             nn.Linear(hidden, num_classes),
         )
-
-        # Weights that keep the variance of rectified activations (He et al. 2015, section 2.2). With torch's own, which
-        # the linear layers keep, five convolutions shrink the signal until training starts on a plateau; with these in
-        # the linear layers too, SGD at usual rates overshoots.
-        for layer in self.convolutions:
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(cast(Tensor, layer.bias))
+        self.convolutions.apply(_initialize)
 
     def features(self, images: Tensor) -> Tensor:
         """(B, in_channels, S, S) -> (B, widths[4], 6, 6)"""
         sizes = fitting_sizes(self.padding)
         if images.shape[-1] not in sizes or images.shape[-2] not in sizes:
-            raise ValueError(
-                f"dataset.image_size={images.shape[-1]}: with model.padding={self.padding}, "
-                f"AlexNet takes images of {sizes.start} to {sizes.stop - 1} pixels a side"
-            )
+            taken = f"AlexNet takes images of {sizes.start} to {sizes.stop - 1} pixels a side"
+            raise ValueError(f"dataset.image_size={images.shape[-1]}: with model.padding={self.padding}, {taken}")
         return self.convolutions(images)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -85,7 +74,18 @@ class AlexNet(nn.Module):
         return self.classifier(torch.flatten(self.features(images), 1))
 
 
+def _initialize(layer: nn.Module) -> None:
+    """Weights that keep the variance of rectified activations (He et al. 2015, section 2.2), biases zero.
+
+    With torch's own choice, which the linear layers keep, five convolutions shrink the signal until training
+    starts on a plateau; with this one in the linear layers too, SGD at usual rates overshoots.
+    """
+    if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        nn.init.zeros_(layer.bias)
+
+
 def fitting_sizes(padding: int) -> range:
-    """The image sizes that end as a 6x6 map: from the least, 227 without padding, each stride leaves some over."""
-    least = 227 - 2 * padding
-    return range(least, least + 4 * 2 * 2 * 2)
+    """The image sizes that end as a 6x6 map: the strides 4, 2, 2 and 2 lead 32 of them to each side."""
+    smallest = 227 - 2 * padding
+    return range(smallest, smallest + 4 * 2 * 2 * 2)

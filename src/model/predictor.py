@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from src.config.errors import UserError
 from src.config.schema import Device, Precision, TrainConfig
@@ -96,14 +97,13 @@ def last_feature_maps(network: nn.Module, images: Tensor) -> nn.Module | None:
     Where layers that keep their shape come next, as normalization and activation do, it is the last of these.
     """
     passed: list[tuple[nn.Module, torch.Size]] = []
-    layers = [layer for layer in network.modules() if not list(layer.children())]
-    hooks = [layer.register_forward_hook(lambda layer, _, out: passed.append((layer, out.shape))) for layer in layers]
-    try:
-        with torch.inference_mode():
-            network.forward(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
+
+    def record(layer: nn.Module, _: object, output: Tensor) -> None:
+        if not list(layer.children()):
+            passed.append((layer, output.shape))
+
+    with torch.inference_mode(), register_module_forward_hook(record):
+        network.forward(images)
     last = max((index for index, (layer, _) in enumerate(passed) if isinstance(layer, nn.Conv2d)), default=None)
     if last is None:
         return None

@@ -90,7 +90,7 @@ class Checkpoint(NamedTuple):
 def load(path: str | Path) -> Checkpoint:
     """Read a checkpoint with torch's ``weights_only=True``, which runs no code from the file.
 
-    Raises UserError if there is no such file, or it is truncated, not ours, or holds more than plain values and tensors.
+    Raises UserError if there is no such file, or it is damaged, not ours, or holds more than plain values and tensors.
     """
     content, about = read(Path(path))
     try:
