@@ -42,10 +42,8 @@ def batch_affine(images: Tensor, degrees: float, translate: float, scale: float,
     cosine, sine = angle.cos() / size, angle.sin() / size
     # affine_grid measures from -1 to 1, so a shift by the whole side is 2
     shift_x, shift_y = draws[2] * 2 * translate, draws[3] * 2 * translate
-    matrix = torch.stack(
-        [torch.stack([cosine, -sine, shift_x], dim=1), torch.stack([sine, cosine, shift_y], dim=1)], dim=1
-    )  # (B, 2, 3)
-    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    matrix = torch.stack([cosine, -sine, shift_x, sine, cosine, shift_y], dim=1)
+    grid = F.affine_grid(matrix.view(-1, 2, 3), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 

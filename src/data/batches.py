@@ -152,9 +152,7 @@ class DataModule(L.LightningDataModule):
 
 def fits(nbytes: int, device: torch.device) -> bool:
     """Whether data of this size may lie on `device` for good: half of what is free there is left to the network."""
-    if device.type == "cpu":
-        return True
-    return device.type == "cuda" and nbytes < torch.cuda.mem_get_info(device)[0] / 2
+    return device.type == "cpu" or (device.type == "cuda" and nbytes < torch.cuda.mem_get_info(device)[0] / 2)
 
 
 def measure(images: ImageSet) -> tuple[list[float], list[float]]:

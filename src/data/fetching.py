@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from urllib.parse import urlsplit
@@ -36,7 +35,7 @@ def fetch(data_dir: Path, name: str, missing: Callable[[], list[str]], addresses
         for address in addresses if missing() else ():  # another process may have been first
             root = Path(mkdtemp(dir=folder))  # what was given up may still write into its own
             try:
-                _watch(partial(fill, address, root), root, PATIENCE / len(addresses))
+                _watch(fill, address, root, PATIENCE / len(addresses))
             except Exception as error:  # of the network, of torchvision, of an archive
                 if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
                     raise
@@ -69,8 +68,8 @@ def _alone(data_dir: Path, name: str) -> Iterator[Path]:
         lock.release()
 
 
-def _watch(work: Callable[[], object], folder: Path, seconds: float) -> None:
-    """Do `work`, and raise TimeoutError once nothing has been written below `folder` for `seconds`.
+def _watch(fill: Fill, address: str, folder: Path, seconds: float) -> None:
+    """Fill the `folder`, and raise TimeoutError once nothing has been written below it for `seconds`.
 
     It is left to a thread then: nothing else ends a name look-up that hangs.
     """
@@ -78,7 +77,7 @@ def _watch(work: Callable[[], object], folder: Path, seconds: float) -> None:
 
     def run() -> None:
         try:
-            work()
+            fill(address, folder)
         except Exception as error:
             errors.append(error)
 

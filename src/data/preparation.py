@@ -24,8 +24,8 @@ class Preparation(nn.Module):
     @classmethod
     def of(cls, dataset: DatasetConfig) -> Preparation:
         """That of a resolved config, which names mean and std."""
-        assert dataset.mean is not None
-        assert dataset.std is not None
+        assert dataset.mean
+        assert dataset.std
         return cls(dataset.mean, dataset.std, dataset.image_size)
 
     def forward(self, images: Tensor) -> Tensor:

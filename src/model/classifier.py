@@ -90,7 +90,7 @@ class Classifier(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["loops"] = {}  # Lightning's depend on the hook in which they are saved
-        checkpoint[ABOUT] = self.about.as_dict()
+        checkpoint[ABOUT] = self.about.model_dump()  # plain values, which weights_only=True loads
         if "optimizer_states" in checkpoint:
             states = {name: metric.metric_state for name, metric in self._metrics("train").items()}
             gathered: Any = self.all_gather(states)

@@ -72,10 +72,6 @@ class About(Section, extra="ignore"):
             git=git_revision(),
         )
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, which ``weights_only=True`` loads."""
-        return self.model_dump()
-
 
 class Checkpoint(NamedTuple):
     """`state_dict` is the network's; `resumable` says whether the optimizer's state is there."""
