@@ -15,7 +15,7 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from src.data.batches import Batch, step_seed
-from src.model.saved import ABOUT, About
+from src.model.saved import ABOUT, About, Content
 
 PHASES = ("train", "val", "test")
 
@@ -88,7 +88,7 @@ class Classifier(L.LightningModule):
                 self.log(f"train/{name}", metric.compute())
             metric.reset()
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, checkpoint: Content) -> None:
         checkpoint["loops"] = {}  # Lightning's depend on the hook in which they are saved
         checkpoint[ABOUT] = self.about.model_dump()  # plain values, which weights_only=True loads
         if "optimizer_states" in checkpoint:
@@ -100,7 +100,7 @@ class Classifier(L.LightningModule):
                 for name, state in gathered.items()
             }
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, checkpoint: Content) -> None:
         for name, metric in self._metrics("train").items():
             for key, values in checkpoint["epoch_so_far"][name].items():
                 setattr(metric, key, values[self.global_rank].clone())

@@ -19,6 +19,7 @@ from src.model.provenance import Revision, git_revision, versions
 
 FORMAT = 4  # counts up where an older checkpoint no longer loads
 ABOUT = "about"  # the key under which Classifier saves it
+Content = dict[str, Any]  # of a whole checkpoint, as Lightning writes it
 _STATE = TypeAdapter(dict[str, Tensor], config={"arbitrary_types_allowed": True, "strict": True})
 
 
@@ -98,7 +99,7 @@ def load(path: str | Path) -> Checkpoint:
     return Checkpoint(Path(path), config, about, weights, "optimizer_states" in content)
 
 
-def read(path: Path) -> tuple[dict[str, Any], About]:
+def read(path: Path) -> tuple[Content, About]:
     """The whole content of a checkpoint of ours, and what it says about itself; raises UserError as `load` does."""
     wrong = f"checkpoint={path}: it"
     if path.is_dir() or not path.exists():
