@@ -9,7 +9,7 @@ import torch
 import torchvision.transforms.v2.functional as reference
 from torch import Generator
 
-from src.config.schema import AugmentationConfig
+from src.config.schema import AugmentationConfig, DatasetConfig, TrainConfig
 from src.data.augmentation import batch_affine, batch_crop, batch_flip, batch_normalize, batch_resize
 from src.data.batches import BatchOrder, DataModule, measure, step_seed
 from src.data.images import ImageSet, Splits
@@ -133,20 +133,21 @@ class TestOrder:
 
 
 def module(**changes: Any) -> DataModule:
+    """Six images a batch of 20, of three channels, or what `changes` say of the config or the splits."""
     part = ImageSet(bytes_(20, side=28), torch.arange(20) % 4)
-    splits = Splits(part, part, part, list("abcd"), "full")
-    augmentation = AugmentationConfig(**(NONE | {"flip": True, "crop": 4}))
     options: dict[str, Any] = {
-        "splits": splits,
+        "splits": Splits(part, part, part, list("abcd"), "full"),
         "batch_size": 6,
         "num_workers": 0,
         "seed": 1,
         "mean": [0.5, 0.4, 0.3],
         "std": [0.2, 0.3, 0.4],
         "image_size": 227,
-        "augmentation": augmentation,
+        "augmentation": AugmentationConfig(**(NONE | {"flip": True, "crop": 4})),
     }
-    return DataModule(**(options | changes))
+    options |= changes
+    options["dataset"] = DatasetConfig.model_construct(**options)
+    return DataModule(options["splits"], TrainConfig.model_construct(**options))
 
 
 def test_batches_are_bytes_fetched_by_one_indexing_call() -> None:

@@ -23,6 +23,7 @@ from src.model.classifier import Classifier
 from src.model.hardware import Hardware
 from src.model.saved import About, ImageCounts
 from src.training.callbacks.metrics import LogMetrics
+from tests.test_batches import NONE, module
 
 ABOUT = About(
     config={},
@@ -142,25 +143,20 @@ def build(seed: int = 1, augment: bool = False, dropout: float = 0.0) -> tuple[C
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (24, 1, 12, 12), generator=generator, dtype=torch.uint8)
     part = ImageSet(pixels, labels)
-    amounts = (
-        {"degrees": 10.0, "translate": 0.1, "scale": 0.1}
-        if augment
-        else {"degrees": 0.0, "translate": 0.0, "scale": 0.0}
-    )
-    data = DataModule(
-        Splits(part, part, part, list("abc"), "full"),
+    amounts = {"flip": True, "crop": 2, "degrees": 10.0, "translate": 0.1, "scale": 0.1} if augment else {}
+    data = module(
+        splits=Splits(part, part, part, list("abc"), "full"),
         batch_size=8,
-        num_workers=0,
         seed=seed,
         mean=[0.5],
         std=[0.3],
-        image_size=227,
-        augmentation=AugmentationConfig(flip=augment, crop=2 if augment else 0, **amounts),
+        augmentation=AugmentationConfig(**(NONE | amounts)),
     )
     torch.manual_seed(0)
     network = AlexNet(1, 3, widths=[8] * 5, hidden=32, dropout=dropout)
+    about = ABOUT.model_copy(update={"classes": list("abc")})
     classifier = Classifier(
-        network, 3, lambda weights: torch.optim.Adam(weights, lr=2e-3), schedules.constant, ABOUT, seed=seed
+        network, lambda weights: torch.optim.Adam(weights, lr=2e-3), schedules.constant, about, seed=seed
     )
     return classifier, data
 

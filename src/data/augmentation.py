@@ -18,8 +18,7 @@ def batch_flip(images: Tensor, generator: Generator) -> Tensor:
 def batch_crop(images: Tensor, padding: int, generator: Generator) -> Tensor:
     """Cut a window of the same size out of each image, reflected by `padding` pixels at each edge; any dtype.
 
-    Raises:
-        ValueError: `padding` reaches over the opposite edge.
+    Raises ValueError if `padding` reaches over the opposite edge.
     """
     height, width = images.shape[-2:]
     if padding >= min(height, width):
@@ -35,10 +34,7 @@ def batch_crop(images: Tensor, padding: int, generator: Generator) -> Tensor:
 def batch_affine(images: Tensor, degrees: float, translate: float, scale: float, generator: Generator) -> Tensor:
     """Rotate, shift and scale each float image by its own random amounts; what comes in from outside is 0.
 
-    Args:
-        degrees: the largest angle, either way.
-        translate: the largest shift, as a part of the side.
-        scale: the largest change of size, as a part of it.
+    The largest are an angle of `degrees`, a shift by `translate` of the side, a change of size by `scale` of it.
     """
     draws = torch.rand((4, len(images)), generator=generator, device=images.device) * 2 - 1
     angle = draws[0] * math.radians(degrees)
@@ -46,10 +42,8 @@ def batch_affine(images: Tensor, degrees: float, translate: float, scale: float,
     cosine, sine = angle.cos() / size, angle.sin() / size
     # affine_grid measures from -1 to 1, so a shift by the whole side is 2
     shift_x, shift_y = draws[2] * 2 * translate, draws[3] * 2 * translate
-    matrix = torch.stack(
-        [torch.stack([cosine, -sine, shift_x], dim=1), torch.stack([sine, cosine, shift_y], dim=1)], dim=1
-    )  # (B, 2, 3)
-    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    matrix = torch.stack([cosine, -sine, shift_x, sine, cosine, shift_y], dim=1)
+    grid = F.affine_grid(matrix.view(-1, 2, 3), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import Literal
+from dataclasses import dataclass
 
 import lightning as L
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from src.config.schema import AugmentationConfig
+from src.config.schema import TrainConfig
 from src.data.augmentation import batch_affine, batch_crop, batch_flip
 from src.data.images import ImageSet, Splits
 from src.data.preparation import Preparation
@@ -30,9 +31,7 @@ class BatchOrder(Sampler[Tensor]):
 
     Each of `replicas` processes takes every `replicas`-th image, and none is taken twice. For
     training, each gets equally many batches: the few images left over wait for another epoch.
-
-    Args:
-        start: (epoch, batch) that a resumed run goes on at: of that epoch, the batches before it are left out.
+    A resumed run goes on at `start`, (epoch, batch): of that epoch, the batches before it are left out.
     """
 
     def __init__(
@@ -46,36 +45,31 @@ class BatchOrder(Sampler[Tensor]):
         start: tuple[int, int] = (0, 0),
     ) -> None:
         self.length, self.batch_size, self.seed = length, batch_size, seed
-        self.rank, self.replicas, self.device = rank, replicas, device
-        self.epoch, self._start = start[0], start
+        self.device, self.epoch, self._start = device, start[0], start
+        whole = length if seed is None else length - length % replicas
+        self._share = range(rank, whole, replicas)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this at the start of each epoch."""
+    def set_epoch(self, epoch: int) -> None:  # Lightning calls it at the start of each
         self.epoch = epoch
 
-    def _share(self) -> range:
-        whole = self.length - self.length % self.replicas if self.seed is not None else self.length
-        return range(self.rank, whole, self.replicas)
-
     def __len__(self) -> int:
-        return -(-len(self._share()) // self.batch_size)
+        return math.ceil(len(self._share) / self.batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:
-        if self.seed is None:
-            order = torch.arange(self.length)
-        else:
+        order, done = torch.arange(self.length), 0
+        if self.seed is not None:
             generator = torch.Generator().manual_seed(step_seed(self.seed, self.epoch, 0, "order"))
             order = torch.randperm(self.length, generator=generator)
-        share = order[self._share().start : self._share().stop : self.replicas]
-        done = self._start[1] if self.seed is not None and self.epoch == self._start[0] else 0
+            done = self._start[1] if self.epoch == self._start[0] else 0
+        share = order[self._share.start : self._share.stop : self._share.step]
         yield from share.to(self.device).split(self.batch_size)[done:]  # one transfer an epoch
 
 
+@dataclass(frozen=True)
 class Batches(Dataset[Batch]):
     """A data set whose index is a whole batch: the loader calls once for all its images."""
 
-    def __init__(self, images: ImageSet) -> None:
-        self.images = images
+    images: ImageSet
 
     def __len__(self) -> int:
         return len(self.images)
@@ -88,39 +82,18 @@ class DataModule(L.LightningDataModule):
     """Batches of uint8 images, each fetched by one indexing call; all else is done to them on the device.
 
     Images that leave most of a GPU's memory free lie there as a whole, so that nothing is transferred in a step.
-
-    Args:
-        mean, std: per channel, of pixels in 0..1.
-        image_size: side in pixels of what the network sees.
-        scored: the images that a test runs on; a training run leaves it alone.
-        start: (epoch, batch) that a resumed run goes on at. Lightning asks for the batches before it knows that.
+    `config` is what build.resolved gave; `start` is where a resumed run goes on, (epoch, batch), for Lightning asks for
+    the batches before it knows that.
     """
 
     step = 0  # of the training batch that comes next, counted over the run; a resumed run sets it
+    scored = "test"  # what Lightning's test runs on
 
-    def __init__(
-        self,
-        splits: Splits,
-        *,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-        mean: list[float],
-        std: list[float],
-        image_size: int,
-        augmentation: AugmentationConfig,
-        scored: Literal["test", "val", "train"] = "test",
-        start: tuple[int, int] = (0, 0),
-    ) -> None:
+    def __init__(self, splits: Splits, config: TrainConfig, start: tuple[int, int] = (0, 0)) -> None:
         super().__init__()
-        self.splits = splits
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.seed = seed
-        self.preparation = Preparation(mean, std, image_size)
-        self.augmentation = augmentation
+        self.splits, self.config, self._start = splits, config, start
         self._placed = splits  # where batches are fetched from
-        self.scored, self._start = scored, start
+        self.preparation = Preparation.of(config.dataset)
 
     def setup(self, stage: str) -> None:
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
@@ -128,27 +101,26 @@ class DataModule(L.LightningDataModule):
             self._placed = self.splits.to(device)
 
     def train_dataloader(self) -> DataLoader:
-        return self._loader(self._placed.train, self.seed)
+        return self._loader(self._placed.train, self.config.seed)
 
     def val_dataloader(self) -> DataLoader:
         return self._loader(self._placed.valid, None)
 
     def test_dataloader(self) -> DataLoader:
-        return self._loader(self._placed.named(self.scored), None)
+        return self._loader(self._placed.test, None)
 
     @property
     def scored_images(self) -> ImageSet:
-        """Those that a test runs on."""
-        return self.splits.named(self.scored)
+        return self.splits.test
 
     def _loader(self, images: ImageSet, seed: int | None) -> DataLoader:
         rank, replicas = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         device = images.store.device
         onto_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        workers = self.num_workers if device.type == "cpu" else 0  # what lies on the device needs no fetching
+        workers = self.config.num_workers if device.type == "cpu" else 0  # what lies on the device needs no fetching
         return DataLoader(
             Batches(images),
-            sampler=BatchOrder(len(images), self.batch_size, seed, rank, replicas, device, self._start),
+            sampler=BatchOrder(len(images), self.config.batch_size, seed, rank, replicas, device, self._start),
             batch_size=None,
             num_workers=workers,
             persistent_workers=workers > 0,
@@ -158,23 +130,21 @@ class DataModule(L.LightningDataModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """uint8 (B, C, H, W) -> float32 (B, C, image_size, image_size), augmented in training."""
         images, labels = batch
-        generator = None
-        if self.trainer is not None and self.trainer.training:
-            seed = step_seed(self.seed, self.step, self.trainer.global_rank, "augmentation")
-            self.step += 1
-            generator = torch.Generator(images.device).manual_seed(seed)
-        return self.prepare(images, generator), labels
+        if self.trainer is None or not self.trainer.training:
+            return self.prepare(images), labels
+        seed = step_seed(self.config.seed, self.step, self.trainer.global_rank, "augmentation")
+        self.step += 1
+        return self.prepare(images, torch.Generator(images.device).manual_seed(seed)), labels
 
     def prepare(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Images as the network sees them; with a generator, augmented by its draws."""
-        augmentation = self.augmentation
-        if generator is not None and augmentation.flip:
+        by = self.config.dataset.augmentation
+        if generator and by.flip:
             images = batch_flip(images, generator)
-        if generator is not None and augmentation.crop:
-            images = batch_crop(images, augmentation.crop, generator)
-        if generator is not None and (augmentation.degrees or augmentation.translate or augmentation.scale):
-            amounts = augmentation.degrees, augmentation.translate, augmentation.scale
-            images = batch_affine(images.float().contiguous(), *amounts, generator)
+        if generator and by.crop:
+            images = batch_crop(images, by.crop, generator)
+        if generator and (by.degrees or by.translate or by.scale):
+            images = batch_affine(images.float().contiguous(), by.degrees, by.translate, by.scale, generator)
         if self.preparation.mean.device != images.device:
             self.preparation.to(images.device)
         return self.preparation(images).contiguous(memory_format=torch.channels_last)
@@ -182,9 +152,7 @@ class DataModule(L.LightningDataModule):
 
 def fits(nbytes: int, device: torch.device) -> bool:
     """Whether data of this size may lie on `device` for good: half of what is free there is left to the network."""
-    if device.type == "cpu":
-        return True
-    return device.type == "cuda" and nbytes < torch.cuda.mem_get_info(device)[0] / 2
+    return device.type == "cpu" or (device.type == "cuda" and nbytes < torch.cuda.mem_get_info(device)[0] / 2)
 
 
 def measure(images: ImageSet) -> tuple[list[float], list[float]]:

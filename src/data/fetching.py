@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import errno
-import queue
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from urllib.parse import urlsplit
@@ -20,33 +18,24 @@ from src.config.errors import UserError
 
 PATIENCE = 14.0  # seconds without a byte, for all addresses together, so that a blocked network costs little
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+Fill = Callable[[str, Path], object]  # downloads from an address into an empty folder
 
 
 class Unreachable(UserError):
     """No address gave the files; the message says which were tried and why each failed."""
 
 
-def fetch(
-    data_dir: Path,
-    name: str,
-    missing: Callable[[], list[str]],
-    addresses: list[str],
-    fill: Callable[[str, Path], object],
-) -> None:
+def fetch(data_dir: Path, name: str, missing: Callable[[], list[str]], addresses: list[str], fill: Fill) -> None:
     """Have the files of the data set `name` that are `missing` below `data_dir` downloaded there.
 
-    Args:
-        fill: downloads from one of the `addresses`, which are tried in turn, into an empty folder.
-
-    Raises:
-        Unreachable: each address failed, or gave nothing for PATIENCE seconds.
+    Raises Unreachable if each address, tried in turn, failed or gave nothing for its part of PATIENCE.
     """
     with _alone(data_dir, name) as folder:
         failures = []
         for address in addresses if missing() else ():  # another process may have been first
             root = Path(mkdtemp(dir=folder))  # what was given up may still write into its own
             try:
-                _watch(partial(fill, address, root), root, PATIENCE / len(addresses))
+                _watch(fill, address, root, PATIENCE / len(addresses))
             except Exception as error:  # of the network, of torchvision, of an archive
                 if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
                     raise
@@ -79,35 +68,29 @@ def _alone(data_dir: Path, name: str) -> Iterator[Path]:
         lock.release()
 
 
-def _watch(work: Callable[[], object], folder: Path, seconds: float) -> None:
-    """Do `work`, and raise TimeoutError once nothing has been written below `folder` for `seconds`.
+def _watch(fill: Fill, address: str, folder: Path, seconds: float) -> None:
+    """Fill the `folder`, and raise TimeoutError once nothing has been written below it for `seconds`.
 
     It is left to a thread then: nothing else ends a name look-up that hangs.
     """
-    answers: queue.Queue[Exception | None] = queue.Queue()
+    errors: list[Exception] = []
 
-    def answer() -> None:
+    def run() -> None:
         try:
-            work()
-            answers.put(None)
-        except Exception as error:  # handed to the caller, who raises it
-            answers.put(error)
+            fill(address, folder)
+        except Exception as error:
+            errors.append(error)
 
-    threading.Thread(target=answer, daemon=True).start()
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
     size, deadline = 0, time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        with suppress(queue.Empty):
-            if error := answers.get(timeout=0.1):
-                raise error
-            return
-        if (now := _size(folder)) != size:
-            size, deadline = now, time.monotonic() + seconds
-    raise TimeoutError(f"no byte in {seconds:.0f} s")
-
-
-def _size(folder: Path) -> int:
-    """Bytes of all files below; -1 where one vanishes meanwhile."""
-    try:
-        return sum(path.stat().st_size for path in folder.rglob("*"))
-    except FileNotFoundError:
-        return -1
+    while thread.is_alive():
+        thread.join(0.1)
+        with suppress(FileNotFoundError):  # of a file that vanishes meanwhile
+            before, size = size, sum(path.stat().st_size for path in folder.rglob("*"))
+            if size != before:
+                deadline = time.monotonic() + seconds
+        if thread.is_alive() and time.monotonic() > deadline:
+            raise TimeoutError(f"no byte in {seconds:.0f} s")
+    if errors:
+        raise errors[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,21 +14,17 @@ from src.config.schema import PathBelow, PositiveInt
 from src.data.images import ImageSet, Source
 
 MODES = {1: "L", 3: "RGB"}  # by channels
-_SPLITS = {"train": ("train",), "valid": ("val", "valid", "validation"), "test": ("test",)}
 LARGEST_SIDE = 256  # pixels; the network sees 227, and all images are held in memory
+_SPLITS = {"train": "train", "validation": "valid", "valid": "valid", "val": "valid", "test": "test"}  # by folder
+_BROKEN = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 
 
 def read_folder(data_dir: Path, source: str, folder: PathBelow = ".", channels: PositiveInt = 3) -> Source:
     """Read `data_dir`/`folder`: either CLASS/IMAGE, or train/CLASS/IMAGE with test and val beside it.
 
     Images of one size keep it, up to LARGEST_SIDE. Others are cut to the largest square in their middle and
-    brought to the side that half of those squares reach.
-
-    Args:
-        channels: 1 reads grey images, 3 colour.
-
-    Raises:
-        UserError: the folder is missing, empty, has one class, or holds something that is no image.
+    brought to the side that half of those squares reach. `channels` are 1 for grey images, 3 for colour. Raises
+    UserError if the folder is missing, is empty, has one class, or holds something that is no image.
     """
     root = data_dir / folder
     if source == "sample":
@@ -38,17 +33,16 @@ def read_folder(data_dir: Path, source: str, folder: PathBelow = ".", channels: 
         raise UserError(f"dataset.channels={channels}: expected 1 (grey) or 3 (colour).")
     if not root.is_dir():
         raise UserError(f"{root}: there is no such folder. Set data_dir to a folder with one sub-folder a class.")
-    below = {item.name: item for item in _visible(root) if item.is_dir()}
-    splits = {
-        split: below[name] for split, names in _SPLITS.items() for name in names if name in below and "train" in below
-    } or {"train": root}
+    splits = {_SPLITS[item.name]: item for item in _visible(root) if item.is_dir() and item.name in _SPLITS}
+    if "train" not in splits:
+        splits = {"train": root}
     classes = [item.name for item in _visible(splits["train"]) if item.is_dir()]
     if len(classes) < 2:
         found = f"only the class {classes[0]}" if classes else "no sub-folder"
         raise UserError(f"{splits['train']} holds {found}. Images are expected in one sub-folder a class, two or more.")
     files = {split: _files(place, classes) for split, place in splits.items()}
-    side = _side([path for part in files.values() for path, _ in part])
-    sets = {split: _load(part, channels, side) for split, part in files.items()}
+    size = _common_size([path for part in files.values() for path, _ in part])
+    sets = {split: _load(part, channels, size) for split, part in files.items()}
     return Source(sets["train"], classes, "full", sets.get("valid"), sets.get("test"))
 
 
@@ -56,16 +50,12 @@ def read_image(path: Path, channels: int, size: tuple[int, int]) -> np.ndarray:
     """Read an image of any size, mode and orientation as uint8 (C, H, W) of the `size` (width, height).
 
     An image of another size is cut to the largest part in its middle that has this shape, and resized. What is
-    transparent becomes white.
-
-    Raises:
-        UserError: it is no image, or a broken one.
+    transparent becomes white. Raises UserError if it is no image, or a broken one.
     """
-    with open_image(path) as image:
+    with _open(path) as image:
         try:
-            whole = ImageOps.exif_transpose(image)
-            return as_pixels(whole, channels, size, str(path))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            return as_pixels(ImageOps.exif_transpose(image), channels, size, str(path))
+        except _BROKEN as error:
             raise UserError(f"{path} is a broken image: {error}. Replace or remove it.") from error
 
 
@@ -73,44 +63,29 @@ def as_pixels(image: Image.Image, channels: int, size: tuple[int, int], name: st
     """The same of an image in memory; `name` is what an error calls it."""
     if channels not in MODES:
         raise UserError(f"{name}: files are read as 1 channel (grey) or 3 (colour), and this network takes {channels}.")
-    whole = _opaque(_eight_bits(image, name)).convert(MODES[channels])
-    if whole.size != size:
-        whole = _cut(whole, size)
-    return np.asarray(whole).reshape(size[1], size[0], channels).transpose(2, 0, 1)
+    if image.mode == "F":
+        raise UserError(f"{name}: its pixels are decimal numbers, whose range nobody knows. Save it with 8 or 16 bits.")
+    if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
+        image = Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
+    if image.has_transparency_data:  # what lies below transparent pixels is often black
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    image = image.convert(MODES[channels])
+    if image.size != size:  # ImageOps.fit would begin between two pixels
+        width = min(image.width, image.height * size[0] / size[1])
+        height = min(image.height, image.width * size[1] / size[0])
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        image = image.resize(size, Image.Resampling.BILINEAR, (left, top, left + width, top + height))
+    return np.asarray(image).reshape(size[1], size[0], channels).transpose(2, 0, 1)
 
 
-def open_image(path: Path) -> Image.Image:
+def _open(path: Path) -> Image.Image:
     """The image, its pixels not yet read; raises UserError if it is none."""
     try:
         return Image.open(path)
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except _BROKEN as error:
         reason = "no image that can be read" if isinstance(error, UnidentifiedImageError) else error
         raise UserError(f"{path}: {reason}. Replace or remove it.") from error
-
-
-def _eight_bits(image: Image.Image, name: str) -> Image.Image:
-    """Pillow cuts deeper pixels off at 255; these are brought to 8 bits by their scale."""
-    if image.mode == "F":
-        raise UserError(f"{name}: its pixels are decimal numbers, whose range nobody knows. Save it with 8 or 16 bits.")
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
-    return image
-
-
-def _opaque(image: Image.Image) -> Image.Image:
-    """On white paper; what lies below transparent pixels is often black."""
-    if not image.has_transparency_data:
-        return image
-    layer = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-
-
-def _cut(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The largest part in the middle that has the shape of `size`, resized to it."""
-    width = min(image.width, image.height * size[0] / size[1])
-    height = min(image.height, image.width * size[1] / size[0])
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    return image.resize(size, Image.Resampling.BILINEAR, (left, top, left + width, top + height))
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -121,12 +96,12 @@ def _visible(folder: Path) -> list[Path]:
 
 def _files(place: Path, classes: list[str]) -> list[tuple[Path, int]]:
     """Each image's path and label."""
-    found = []
     for item in _visible(place):
         if not item.is_dir():
             raise UserError(f"{item} lies beside the class folders. Move it into one of them, or away.")
         if item.name not in classes:
             raise UserError(f"{item}: this class has no training images. The classes are {', '.join(classes)}.")
+    found = []
     for label, name in enumerate(classes):
         images = _visible(place / name) if (place / name).is_dir() else []
         if not images:
@@ -135,19 +110,19 @@ def _files(place: Path, classes: list[str]) -> list[tuple[Path, int]]:
     return found
 
 
-def _side(paths: list[Path]) -> tuple[int, int]:
+def _common_size(paths: list[Path]) -> tuple[int, int]:
     """The width and height that all images are brought to."""
+
+    def size_of(path: Path) -> tuple[int, int]:
+        with _open(path) as image:
+            return image.size
+
     with ThreadPoolExecutor() as pool:
-        sizes = Counter(pool.map(_size, paths))
-    if len(sizes) == 1 and max(next(iter(sizes))) <= LARGEST_SIDE:
-        return next(iter(sizes))
-    sides = sorted(min(size) for size in sizes.elements())
-    return (min(sides[len(sides) // 2], LARGEST_SIDE),) * 2
-
-
-def _size(path: Path) -> tuple[int, int]:
-    with open_image(path) as image:
-        return image.size
+        sizes = list(pool.map(size_of, paths))
+    if len(set(sizes)) == 1 and max(sizes[0]) <= LARGEST_SIDE:
+        return sizes[0]
+    side = min(sorted(map(min, sizes))[len(sizes) // 2], LARGEST_SIDE)
+    return side, side
 
 
 def _load(files: list[tuple[Path, int]], channels: int, size: tuple[int, int]) -> ImageSet:

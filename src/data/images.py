@@ -12,8 +12,7 @@ from torch import Tensor
 from src.config.errors import UserError
 
 TEST_FRACTION = 0.1  # of images that come without a test set of their own
-TEST_SEED = 0  # so that runs with other seeds are tested on the same images
-LIMIT_SEED = 0  # and so that they have the same few to learn from
+FIXED_SEED = 0  # so that runs with other seeds are tested on the same images, and have the same few to learn from
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,9 @@ class ImageSet:
         return ImageSet(self.store, self.labels[indices], self._stored(torch.arange(len(self)))[indices])
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
+    def shape(self) -> torch.Size:
         """(N, C, H, W)"""
-        return len(self), self.store.shape[1], self.store.shape[2], self.store.shape[3]
+        return torch.Size([len(self), *self.store.shape[1:]])
 
     @property
     def images(self) -> Tensor:
@@ -54,11 +53,7 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Source:
-    """What a reader found: `train`, and `valid` and `test` where the data set has them.
-
-    `origin` is "full" for the genuine data set or "sample" for a part of it, whose score is no score of
-    the data set.
-    """
+    """What a reader found; `origin` is "full", or "sample" for a part whose score is no score of the data set."""
 
     train: ImageSet
     classes: list[str]
@@ -79,6 +74,11 @@ class Splits:
         return {"train": self.train, "val": self.valid, "test": self.test}[split]
 
     @property
+    def stores(self) -> dict[int, Tensor]:
+        """Each once, by its address."""
+        return {part.store.data_ptr(): part.store for part in (self.train, self.valid, self.test)}
+
+    @property
     def nbytes(self) -> int:
         return sum(store.nbytes for store in self.stores.values())
 
@@ -92,11 +92,6 @@ class Splits:
 
         return replace(self, train=move(self.train), valid=move(self.valid), test=move(self.test))
 
-    @property
-    def stores(self) -> dict[int, Tensor]:
-        """Each once."""
-        return {part.store.data_ptr(): part.store for part in (self.train, self.valid, self.test)}
-
 
 def has_dark_background(images: ImageSet) -> bool:
     """Whether nearly all images are grey with an edge that is black, as MNIST's and Fashion-MNIST's are."""
@@ -109,10 +104,9 @@ def has_dark_background(images: ImageSet) -> bool:
 
 def checksum(splits: Splits) -> str:
     """SHA-256 of all pixels and labels and of the way in which they are cut, in hexadecimal."""
-    digest, tensors = hashlib.sha256(), list(splits.stores.values())
-    for part in (splits.train, splits.valid, splits.test):
-        tensors += [part.labels] if part.indices is None else [part.labels, part.indices]
-    for tensor in tensors:
+    digest, parts = hashlib.sha256(), (splits.train, splits.valid, splits.test)
+    cuts = [tensor for part in parts for tensor in (part.labels, part.indices) if tensor is not None]
+    for tensor in [*splits.stores.values(), *cuts]:
         digest.update(repr(tuple(tensor.shape)).encode())
         digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()
@@ -121,54 +115,48 @@ def checksum(splits: Splits) -> str:
 def limited(source: Source, count: int) -> Source:
     """The same with `count` of its training images, the same ones for every seed, and with the same test images.
 
-    Raises:
-        UserError: there are not so many.
+    Raises UserError if there are not so many.
     """
-    train, test = _without_test(source)
-    return replace(source, train=train[stratified(train.labels, count)], test=test)
+    source = _with_test(source)
+    return replace(source, train=source.train[stratified(source.train.labels, count)])
 
 
 def stratified(labels: Tensor, count: int) -> Tensor:
     """Indices of `count` images in their order, each class by its share; always the same ones.
 
-    Raises:
-        UserError: there are not so many.
+    Raises UserError if there are not so many.
     """
     if not 0 < count <= len(labels):
         raise UserError(f"{count} training images: expected a number from 1 to {len(labels)}, which there are.")
-    return _cut(labels, count / len(labels), len(labels), LIMIT_SEED)[1]
+    return _cut(labels, count / len(labels), len(labels), FIXED_SEED)[1]
 
 
 def split(source: Source, valid_fraction: float, seed: int) -> Splits:
     """Cut the validation set from the training images by `seed`, each class by its share.
 
     An official test set stays whole. Where there is none, a tenth of all images is cut off first, the same
-    ones for every seed; `valid_fraction` is then a part of all images as well.
-
-    Raises:
-        UserError: a class has too few images to stand in each set.
+    ones for every seed; `valid_fraction` is then a part of all images as well. Raises UserError if a class has too
+    few images to stand in each set.
     """
-    train, test = _without_test(source)
-    valid, total = source.valid, len(source.train)
+    total, source = len(source.train), _with_test(source)
+    train, valid, test = source.train, source.valid, source.test
     if valid is None:
         rest, chosen = _cut(train.labels, valid_fraction, total, seed)
         train, valid = train[rest], train[chosen]
     present = torch.bincount(train.labels, minlength=len(source.classes))
-    if not len(valid) or not len(test) or int(present.min()) == 0:
+    if not valid or not test or int(present.min()) == 0:
         few = source.classes[int(present.argmin())]
-        raise UserError(
-            f"dataset.valid_fraction={valid_fraction}: {total} images are too few for three sets; "
-            f"class {few} keeps {int(present.min())} for training. Add images or change it."
-        )
+        kept = f"{total} images are too few for three sets; class {few} keeps {int(present.min())} for training"
+        raise UserError(f"dataset.valid_fraction={valid_fraction}: {kept}. Add images or change it.")
     return Splits(train, valid, test, source.classes, source.origin)
 
 
-def _without_test(source: Source) -> tuple[ImageSet, ImageSet]:
-    """What may be learned from, and the test images: the source's own, or a tenth of all, the same for every seed."""
+def _with_test(source: Source) -> Source:
+    """The same with a test set: its own, or a tenth of all images, the same for every seed."""
     if source.test is not None:
-        return source.train, source.test
-    rest, chosen = _cut(source.train.labels, TEST_FRACTION, len(source.train), TEST_SEED)
-    return source.train[rest], source.train[chosen]
+        return source
+    rest, chosen = _cut(source.train.labels, TEST_FRACTION, len(source.train), FIXED_SEED)
+    return replace(source, train=source.train[rest], test=source.train[chosen])
 
 
 def _cut(labels: Tensor, fraction: float, total: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -181,11 +169,8 @@ def _cut(labels: Tensor, fraction: float, total: int, seed: int) -> tuple[Tensor
     take = share.floor().long()
     missing = round(fraction * total) - int(take.sum())
     take[(share - take).argsort(descending=True, stable=True)[: max(missing, 0)]] += 1
-
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(labels), generator=generator)
-    order = order[labels[order].argsort(stable=True)]  # shuffled within each class
-    first = counts.cumsum(0) - counts  # where each class starts
-    rank = torch.arange(len(labels)) - first[labels[order]]
-    chosen = rank < take[labels[order]]
-    return order[~chosen].sort().values, order[chosen].sort().values
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    classes = order[labels[order].argsort(stable=True)].split(counts.tolist())  # each shuffled
+    pairs = [indices.tensor_split([count]) for indices, count in zip(classes, take.tolist(), strict=True)]
+    chosen, rest = (torch.cat(parts).sort().values for parts in zip(*pairs, strict=True))
+    return rest, chosen

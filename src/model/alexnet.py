@@ -15,15 +15,9 @@ class AlexNet(nn.Module):
     convolutional neural networks" (Krizhevsky 2014); 96-256-384-384-256 without padding are the first
     paper's, where batch normalization (Ioffe, Szegedy 2015) stands in for local response normalization.
 
-    Args:
-        widths: channels of the five convolutions.
-        hidden: units of the two hidden linear layers.
-        batch_norm: normalize after each convolution.
-        padding: of the first convolution.
-        dropout: probability before each of the hidden linear layers.
-
-    Raises:
-        ValueError: `widths` are not five, or (when called) the images don't end as a 6x6 map.
+    `widths` are the channels of the convolutions, `hidden` the units of the two hidden linear layers, before each of
+    which is `dropout`; `batch_norm` follows each convolution, and `padding` is the first one's. Raises ValueError if
+    there are not five widths, or (when called) if the images don't end as a 6x6 map.
     """
 
     def __init__(
@@ -65,17 +59,14 @@ class AlexNet(nn.Module):
             nn.ReLU(inplace=True),
             nn.Linear(hidden, num_classes),
         )
-
         self.convolutions.apply(_initialize)
 
     def features(self, images: Tensor) -> Tensor:
         """(B, in_channels, S, S) -> (B, widths[4], 6, 6)"""
         sizes = fitting_sizes(self.padding)
         if images.shape[-1] not in sizes or images.shape[-2] not in sizes:
-            raise ValueError(
-                f"dataset.image_size={images.shape[-1]}: with model.padding={self.padding}, "
-                f"AlexNet takes images of {sizes.start} to {sizes.stop - 1} pixels a side"
-            )
+            taken = f"AlexNet takes images of {sizes.start} to {sizes.stop - 1} pixels a side"
+            raise ValueError(f"dataset.image_size={images.shape[-1]}: with model.padding={self.padding}, {taken}")
         return self.convolutions(images)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -89,16 +80,12 @@ def _initialize(layer: nn.Module) -> None:
     With torch's own choice, which the linear layers keep, five convolutions shrink the signal until training
     starts on a plateau; with this one in the linear layers too, SGD at usual rates overshoots.
     """
-    if isinstance(layer, nn.Conv2d):
+    if isinstance(layer, nn.Conv2d) and layer.bias is not None:
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-        assert layer.bias is not None
         nn.init.zeros_(layer.bias)
 
 
 def fitting_sizes(padding: int) -> range:
     """The image sizes that end as a 6x6 map: the strides 4, 2, 2 and 2 lead 32 of them to each side."""
-    smallest = 6
-    for _ in range(3):
-        smallest = (smallest - 1) * 2 + 3
-    smallest = (smallest - 1) * 4 + 11 - 2 * padding
+    smallest = 227 - 2 * padding
     return range(smallest, smallest + 4 * 2 * 2 * 2)

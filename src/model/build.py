@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
 from torch import nn
 
 from src.config.errors import UserError
-from src.config.schema import Component, DatasetConfig, OptimizerConfig, TrainConfig
+from src.config.schema import Component, DatasetConfig, TrainConfig
 from src.data.batches import DataModule, measure
 from src.data.images import Source, Splits, checksum, limited, split
 from src.model.classifier import Classifier
@@ -21,32 +23,35 @@ from src.model.hardware import Hardware
 from src.model.saved import About, Checkpoint
 
 
+@contextmanager
+def _told(words: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Errors of these `kinds` as a UserError, which begins with `words`."""
+    try:
+        yield
+    except kinds as error:
+        first_line = str(error).partition("\n")[0]
+        raise UserError(f"{words}{first_line.removesuffix('.')}.") from error
+
+
 def read_images(dataset: DatasetConfig, data_dir: str) -> Source:
     """The labelled images that a dataset config names, read into memory."""
-    try:
+    with _told(f"data_dir={data_dir}: ", OSError):
         source = resolve(dataset)(Path(data_dir), dataset.source, **dataset.arguments())
-    except OSError as error:
-        raise UserError(f"data_dir={data_dir}: {error}.") from error
-    try:
+    with _told(f"dataset.limit={dataset.limit}: ", UserError):
         return limited(source, dataset.limit) if dataset.limit else source
-    except UserError as error:
-        raise UserError(f"dataset.limit={dataset.limit}: {error}") from error
 
 
 def images_of(saved: Checkpoint, data_dir: str | None = None) -> Splits:
     """The images that a checkpoint was trained on, cut as they were then; `data_dir` says where they lie now.
 
-    Raises:
-        UserError: they are not there, or others than then.
+    Raises UserError if they are not there, or others than then.
     """
     config, about = saved.config, saved.about
     dataset, data_dir = config.dataset, data_dir or config.data_dir
     splits = split(read_images(dataset, data_dir), dataset.valid_fraction, config.seed)
     if checksum(splits) != about.images.sha256:
-        raise UserError(
-            f"data_dir={data_dir}: these are not the images of {about.dataset} that {saved.path} was trained on. "
-            "Set data_dir to where they lie."
-        )
+        others = f"these are not the images of {about.dataset} that {saved.path} was trained on"
+        raise UserError(f"data_dir={data_dir}: {others}. Set data_dir to where they lie.")
     return splits
 
 
@@ -63,33 +68,12 @@ def resolved(dataset: DatasetConfig, splits: Splits) -> DatasetConfig:
     return dataset.model_copy(update={"source": splits.origin, "mean": mean, "std": std})
 
 
-def build_datamodule(
-    config: TrainConfig,
-    splits: Splits,
-    scored: Literal["test", "val", "train"] = "test",
-    start: tuple[int, int] = (0, 0),
-) -> DataModule:
-    dataset = config.dataset
-    assert dataset.mean is not None
-    assert dataset.std is not None
-    side = min(splits.train.shape[-2:])
-    if dataset.augmentation.crop >= side:
-        raise UserError(
-            f"dataset.augmentation.crop={dataset.augmentation.crop}: the images are only {side} pixels wide. "
-            "Take a smaller crop."
-        )
-    return DataModule(
-        splits,
-        batch_size=config.batch_size,
-        num_workers=config.num_workers,
-        seed=config.seed,
-        mean=dataset.mean,
-        std=dataset.std,
-        image_size=dataset.image_size,
-        augmentation=dataset.augmentation,
-        scored=scored,
-        start=start,
-    )
+def build_datamodule(config: TrainConfig, splits: Splits, start: tuple[int, int] = (0, 0)) -> DataModule:
+    crop, side = config.dataset.augmentation.crop, min(splits.train.shape[-2:])
+    if crop >= side:
+        taken = f"dataset.augmentation.crop={crop}"
+        raise UserError(f"{taken}: the images are only {side} pixels wide. Take a smaller crop.")
+    return DataModule(splits, config, start)
 
 
 def build_network(model: Component, in_channels: int, num_classes: int) -> nn.Module:
@@ -97,10 +81,8 @@ def build_network(model: Component, in_channels: int, num_classes: int) -> nn.Mo
     cls = resolve(model)
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         raise UserError(f"model._target_={model.target}: that is no network (torch.nn.Module).")
-    try:
+    with _told("", ValueError, TypeError):
         network = cls(in_channels, num_classes, **model.arguments())
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{error}.") from error
     return network.to(memory_format=torch.channels_last)
 
 
@@ -112,37 +94,25 @@ def compile_network(classifier: Classifier, hardware: Hardware) -> None:
 
 def build_classifier(config: TrainConfig, hardware: Hardware, about: About) -> Classifier:
     """The classifier of a run; raises UserError if its network refuses the arguments."""
-    in_channels, num_classes = about.channels, len(about.classes)
     optimizer = _optimizer(config, hardware)
     scheduler = partial(resolve(config.scheduler), **config.scheduler.arguments())
-    try:  # on nothing, so that wrong arguments are found before anything is written
+    # on nothing, so that wrong arguments are found before anything is written
+    with _told("optimizer or scheduler: ", ValueError, TypeError, RuntimeError):
         scheduler(optimizer([nn.Parameter(torch.zeros(1))]), 10)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise UserError(f"optimizer or scheduler: {error}.") from error
-    classifier = Classifier(
-        build_network(config.model, in_channels, num_classes),
-        num_classes,
-        optimizer,
-        scheduler,
-        about,
-        config.label_smoothing,
-        config.seed,
-    )
+    network = build_network(config.model, about.channels, len(about.classes))
+    classifier = Classifier(network, optimizer, scheduler, about, config.label_smoothing, config.seed)
     size = config.dataset.image_size
-    classifier.example_input_array = torch.zeros(1, in_channels, size, size)
+    classifier.example_input_array = torch.zeros(1, about.channels, size, size)
     return classifier
 
 
 def summarize(classifier: Classifier, num_classes: int) -> ModelSummary:
     """Every layer with its output shape, from a pass of one image of the size that the run will see.
 
-    Raises:
-        UserError: that size does not fit the network, or its answer is not one logit a class.
+    Raises UserError if that size does not fit the network, or its answer is not one logit a class.
     """
-    try:
+    with _told("", ValueError, RuntimeError):
         summary = ModelSummary(classifier, max_depth=-1)
-    except (ValueError, RuntimeError) as error:
-        raise UserError(f"{str(error).splitlines()[0]}.") from error
     shape = summary.out_sizes[summary.layer_names.index("network")]
     if shape != [1, num_classes]:
         raise UserError(f"the network answers with shape {shape}; expected {[1, num_classes]}, one logit a class.")
@@ -154,17 +124,15 @@ def load_weights(network: nn.Module, saved: Checkpoint) -> None:
     try:
         network.load_state_dict(saved.state_dict)
     except RuntimeError as error:
-        raise UserError(
-            f"checkpoint={saved.path}: its weights are not those of {saved.config.model.target} as it is now. "
-            "Take the revision that it was trained with, which it names."
-        ) from error
+        theirs = f"its weights are not those of {saved.config.model.target} as it is now"
+        advice = "Take the revision that it was trained with, which it names."
+        raise UserError(f"checkpoint={saved.path}: {theirs}. {advice}") from error
 
 
 def _optimizer(config: TrainConfig, hardware: Hardware) -> Any:
-    optimizer: OptimizerConfig = config.optimizer
-    cls = resolve(optimizer)
+    cls = resolve(config.optimizer)
     known = inspect.signature(cls).parameters
-    options = {key: value for key, value in optimizer.arguments().items() if key in known}
+    options = {key: value for key, value in config.optimizer.arguments().items() if key in known}
     fusable = "fused" in known and hardware.accelerator in ("cuda", "cpu")
     # Lightning can't clip the gradients of a fused optimizer that unscales them itself
     if fusable and not (hardware.precision == "16-mixed" and config.trainer.gradient_clip_val):
@@ -173,8 +141,7 @@ def _optimizer(config: TrainConfig, hardware: Hardware) -> Any:
 
 
 def resolve(component: Component) -> Any:
+    """The class or function that it names."""
     module, _, name = component.target.rpartition(".")
-    try:
+    with _told(f"_target_={component.target}: ", ImportError, AttributeError):
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"_target_={component.target}: {error}.") from error

@@ -15,7 +15,7 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from src.data.batches import Batch, step_seed
-from src.model.saved import ABOUT, About
+from src.model.saved import ABOUT, About, Content
 
 PHASES = ("train", "val", "test")
 
@@ -23,17 +23,13 @@ PHASES = ("train", "val", "test")
 class Classifier(L.LightningModule):
     """Cross-entropy on the logits of `network`, with loss and top-1 accuracy over each epoch.
 
-    Args:
-        network: float images (B, C, S, S) -> logits (B, num_classes).
-        label_smoothing: of the training loss only, so that the scored losses of all runs compare.
-        about: what each checkpoint says about itself.
-        seed: dropout in step k is a function of this, k and the process.
+    `label_smoothing` is of the training loss only, so that the scored losses of all runs compare; dropout in step k is
+    a function of `seed`, k and the process; `about` is what each checkpoint says about itself.
     """
 
     def __init__(
         self,
         network: nn.Module,
-        num_classes: int,
         optimizer: Callable[[Iterator[nn.Parameter]], Optimizer],
         scheduler: Callable[[Optimizer, int], LRScheduler],
         about: About,
@@ -46,27 +42,27 @@ class Classifier(L.LightningModule):
         self._optimizer, self._scheduler = optimizer, scheduler
         for phase in PHASES:  # with their own checks, each would wait for the device in each step
             self.add_module(f"{phase}_loss", MeanMetric(nan_strategy="disable"))
-            self.add_module(f"{phase}_acc", MulticlassAccuracy(num_classes, average="micro", validate_args=False))
+            accuracy = MulticlassAccuracy(len(about.classes), average="micro", validate_args=False)
+            self.add_module(f"{phase}_acc", accuracy)
 
     def forward(self, images: Tensor) -> Tensor:
-        """float (B, C, S, S) -> logits (B, num_classes)"""
+        """float (B, C, S, S) -> logits (B, number of classes)"""
         return self.network(images)
 
     def _step(self, batch: Batch, phase: str) -> dict[str, Tensor]:
         images, labels = batch
-        logits = self(images)  # (B, num_classes)
+        logits = self(images)
         smoothing = self.label_smoothing if phase == "train" else 0.0
         loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
-        result = {"loss": loss, "logits": logits.detach()}
-        metrics = self._of(phase)
+        metrics = self._metrics(phase)
         metrics["loss"].update(loss.detach().expand(len(labels)))  # nan_strategy="disable" would drop a weight
         metrics["acc"].update(logits.detach(), labels)
         if phase != "train":
             for name, metric in metrics.items():
                 self.log(f"{phase}/{name}", metric, on_step=False, on_epoch=True, prog_bar=phase == "val")
-        return result
+        return {"loss": loss, "logits": logits.detach()}
 
-    def _of(self, phase: str) -> dict[str, Metric]:
+    def _metrics(self, phase: str) -> dict[str, Metric]:
         return {name: getattr(self, f"{phase}_{name}") for name in ("loss", "acc")}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -87,16 +83,16 @@ class Classifier(L.LightningModule):
 
         Not in each step: a run that is resumed before its last validation takes no step any more.
         """
-        for name, metric in self._of("train").items():
+        for name, metric in self._metrics("train").items():
             if metric.update_called:
                 self.log(f"train/{name}", metric.compute())
             metric.reset()
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, checkpoint: Content) -> None:
         checkpoint["loops"] = {}  # Lightning's depend on the hook in which they are saved
-        checkpoint[ABOUT] = self.about.as_dict()
+        checkpoint[ABOUT] = self.about.model_dump()  # plain values, which weights_only=True loads
         if "optimizer_states" in checkpoint:
-            states = {name: metric.metric_state for name, metric in self._of("train").items()}
+            states = {name: metric.metric_state for name, metric in self._metrics("train").items()}
             gathered: Any = self.all_gather(states)
             alone = self.trainer.world_size == 1
             checkpoint["epoch_so_far"] = {  # each tensor (processes, ...)
@@ -104,8 +100,8 @@ class Classifier(L.LightningModule):
                 for name, state in gathered.items()
             }
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        for name, metric in self._of("train").items():
+    def on_load_checkpoint(self, checkpoint: Content) -> None:
+        for name, metric in self._metrics("train").items():
             for key, values in checkpoint["epoch_so_far"][name].items():
                 setattr(metric, key, values[self.global_rank].clone())
             metric._update_count = 1  # else it warns that nothing was counted

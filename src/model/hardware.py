@@ -6,6 +6,7 @@ import ctypes
 import sys
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -48,14 +49,16 @@ class Hardware:
 def pick_hardware(device: str, precision: str, slot: int | None = None) -> Hardware:
     """What `device` and `precision` come to on this machine, for the job in its `slot` if others run beside it.
 
-    Raises:
-        UserError: a GPU is asked for and there is none.
+    Raises UserError if a GPU is asked for and there is none.
     """
     gpu = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else None
     if device == "gpu" and gpu is None:
         raise UserError("device=gpu: this machine has no GPU that torch can use. There is: cpu.")
     accelerator = "cpu" if device == "cpu" or gpu is None else gpu
-    half = {"cuda": "16-mixed", "mps": "32-true", "cpu": "bf16-mixed" if cpu_has_bf16() else "32-true"}[accelerator]
+    # emulated, bfloat16 is slower than float32; torch has no public probes for what a CPU does in hardware
+    probes = (getattr(torch.cpu, name, bool) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    cpu = "bf16-mixed" if any(probe() for probe in probes) else "32-true"
+    half = {"cuda": "16-mixed", "mps": "32-true", "cpu": cpu}[accelerator]
     note = None
     if precision == "16-mixed" and accelerator != "cuda":
         note = f"precision=16-mixed needs a CUDA GPU; this run uses {half} instead."
@@ -76,17 +79,11 @@ def keep_freed_memory() -> None:
     library.mallopt(trim_threshold, -1)  # never
 
 
-def cpu_has_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware; emulated, it is slower than float32."""
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch has no public ones
-    return any(getattr(torch.cpu, probe, bool)() for probe in probes)
-
-
 def flops_per_image(network: nn.Module, image: Tensor, training: bool = True) -> int | None:
     """Floating-point operations of one pass of `image` (1, C, S, S), forward and for training also back.
 
     By torch's counter: only products (convolutions and linear layers), a multiplication with its addition as two.
-    Nothing is computed: the pass runs on tensors without data. None for a network that can't run without data.
+    The pass runs on tensors without data; None for a network that can't.
     """
     state = {name: value.to("meta") for name, value in network.named_buffers()}
     for name, weight in network.named_parameters():
@@ -110,16 +107,11 @@ def matmul_rate(device: torch.device, precision: str, patience: float = 0.5) -> 
     size = 2048 if device.type == "cpu" else 8192
     left, right = torch.randn(2, size, size, device=device, dtype=_DTYPES[precision])
     seconds: list[float] = []
+    wait = partial(torch.accelerator.synchronize, device) if device.type != "cpu" else bool
     while len(seconds) < 5 or sum(seconds) < patience:  # the first product chooses the kernel and fetches memory
-        wait(device)
+        wait()
         started = time.perf_counter()
         left @ right
-        wait(device)
+        wait()
         seconds.append(time.perf_counter() - started)
     return 2 * size**3 / min(seconds)
-
-
-def wait(device: torch.device) -> None:
-    """Until the device has done what it was told."""
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)

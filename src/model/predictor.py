@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from src.config.errors import UserError
 from src.config.schema import Device, Precision, TrainConfig
@@ -26,18 +27,15 @@ class Predictor:
     """A network in evaluation mode on its device, for uint8 images (B, C, H, W) of any size."""
 
     def __init__(self, network: nn.Module, config: TrainConfig, about: About, hardware: Hardware) -> None:
-        dataset = config.dataset
-        assert dataset.mean is not None
-        assert dataset.std is not None
         self.config, self.hardware = config, hardware
         self.classes, self.channels, self.dark_background = about.classes, about.channels, about.dark_background
         self.height, self.width = about.size
         self.network = network.to(hardware.torch_device).eval()
-        self.preparation = Preparation(dataset.mean, dataset.std, dataset.image_size).to(hardware.torch_device)
+        self.preparation = Preparation.of(config.dataset).to(hardware.torch_device)
 
     @classmethod
     def load(cls, path: str | Path, device: Device = "auto", precision: Precision | None = None) -> Predictor:
-        """From a checkpoint; in the precision that it was trained in, unless another is asked for.
+        """From a checkpoint, in the precision that it was trained in unless another is asked for.
 
         Raises UserError if it can't be read, or there is no such device.
         """
@@ -99,14 +97,13 @@ def last_feature_maps(network: nn.Module, images: Tensor) -> nn.Module | None:
     Where layers that keep their shape come next, as normalization and activation do, it is the last of these.
     """
     passed: list[tuple[nn.Module, torch.Size]] = []
-    layers = [layer for layer in network.modules() if not list(layer.children())]
-    hooks = [layer.register_forward_hook(lambda layer, _, out: passed.append((layer, out.shape))) for layer in layers]
-    try:
-        with torch.inference_mode():
-            network.forward(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
+
+    def record(layer: nn.Module, _: object, output: Tensor) -> None:
+        if not list(layer.children()):
+            passed.append((layer, output.shape))
+
+    with torch.inference_mode(), register_module_forward_hook(record):
+        network.forward(images)
     last = max((index for index, (layer, _) in enumerate(passed) if isinstance(layer, nn.Conv2d)), default=None)
     if last is None:
         return None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from src.config.check import check, plain
@@ -19,6 +19,8 @@ from src.model.provenance import Revision, git_revision, versions
 
 FORMAT = 4  # counts up where an older checkpoint no longer loads
 ABOUT = "about"  # the key under which Classifier saves it
+Content = dict[str, Any]  # of a whole checkpoint, as Lightning writes it
+_STATE = TypeAdapter(dict[str, Tensor], config={"arbitrary_types_allowed": True, "strict": True})
 
 
 class ImageCounts(Section):
@@ -30,13 +32,11 @@ class ImageCounts(Section):
     sha256: str
 
 
-class About(Section):
+class About(Section, extra="ignore"):
     """What a checkpoint says about itself. A field that came later has a default, for checkpoints without it.
 
     `config` is the run's, with what `auto` and `null` came to; `size` is (height, width), `source` full or sample.
     """
-
-    model_config = ConfigDict(extra="ignore")
 
     format: int = FORMAT
     config: dict[str, Any]
@@ -55,7 +55,7 @@ class About(Section):
 
     @classmethod
     def of(cls, config: TrainConfig, splits: Splits, precision: Any, command: str) -> About:
-        name, train, sample = config.dataset.name, splits.train, splits.origin == "sample"
+        name, train = config.dataset.name, splits.train
         counts = {"train": len(train), "val": len(splits.valid), "test": len(splits.test)}
         return cls(
             config=plain(config),
@@ -67,15 +67,11 @@ class About(Section):
             precision=precision,
             dataset=name,
             source=splits.origin,
-            test_set=f"{name} sample" if sample else name,
+            test_set=f"{name} sample" if splits.origin == "sample" else name,
             command=command,
             versions=versions(),
             git=git_revision(),
         )
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, which ``weights_only=True`` loads."""
-        return self.model_dump()
 
 
 class Checkpoint(NamedTuple):
@@ -91,25 +87,24 @@ class Checkpoint(NamedTuple):
 def load(path: str | Path) -> Checkpoint:
     """Read a checkpoint with torch's ``weights_only=True``, which runs no code from the file.
 
-    Raises:
-        UserError: no such file, or it is truncated, not ours, or holds more than plain values and tensors.
+    Raises UserError if there is no such file, or it is damaged, not ours, or holds more than plain values and tensors.
     """
     content, about = read(Path(path))
     try:
         config = check(about.config, TrainConfig)
     except UserError as error:
         raise UserError(f"checkpoint={path}: its config does not fit this version: {error}") from error
-    prefix = "network."
-    state = content["state_dict"]
+    state, prefix = content["state_dict"], "network."
     weights = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     return Checkpoint(Path(path), config, about, weights, "optimizer_states" in content)
 
 
-def read(path: Path) -> tuple[dict[str, Any], About]:
+def read(path: Path) -> tuple[Content, About]:
     """The whole content of a checkpoint of ours, and what it says about itself; raises UserError as `load` does."""
+    wrong = f"checkpoint={path}: it"
     if path.is_dir() or not path.exists():
         what = "is a folder" if path.is_dir() else "does not exist"
-        raise UserError(f"checkpoint={path}: it {what}. Name a .ckpt file, such as checkpoints/best.ckpt of a run.")
+        raise UserError(f"{wrong} {what}. Name a .ckpt file, such as checkpoints/best.ckpt of a run.")
     try:
         if zipfile.is_zipfile(path):  # torch itself does not look for a byte that has changed
             with zipfile.ZipFile(path) as file:
@@ -117,25 +112,18 @@ def read(path: Path) -> tuple[dict[str, Any], About]:
                     raise zipfile.BadZipFile(damaged)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        strange = "it holds more than tensors and plain values, which could run code, or is no checkpoint at all"
-        raise UserError(f"checkpoint={path}: {strange}. It was not loaded.") from error
+        strange = "holds more than tensors and plain values, which could run code, or is no checkpoint at all"
+        raise UserError(f"{wrong} {strange}. It was not loaded.") from error
     except Exception as error:  # damaged pickles and archives raise errors of every kind
-        raise UserError(f"checkpoint={path}: it is damaged or no checkpoint. Take another one.") from error
-    return content, _about(path, content)
-
-
-def _about(path: Path, content: Any) -> About:
+        raise UserError(f"{wrong} is damaged or no checkpoint. Take another one.") from error
     about = content.get(ABOUT) if isinstance(content, dict) else None
     if not isinstance(about, dict) or "format" not in about:
         raise UserError(f"checkpoint={path}: another program wrote it. Only checkpoints of this project are read.")
     if about["format"] != FORMAT:
-        theirs = f"it has format {about['format']!s:.20}, and this version reads format {FORMAT}"
-        raise UserError(f"checkpoint={path}: {theirs}. Take the revision that wrote it, or train anew.")
-    damaged = UserError(f"checkpoint={path}: it is damaged, for a part of it is missing or wrong. Take another one.")
+        theirs = f"has format {about['format']!s:.20}, and this version reads format {FORMAT}"
+        raise UserError(f"{wrong} {theirs}. Take the revision that wrote it, or train anew.")
     try:
-        whole = all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content["state_dict"].items())
-        if not whole:
-            raise damaged
-        return About.model_validate(about)
-    except (ValidationError, KeyError, TypeError, AttributeError) as error:
-        raise damaged from error
+        _STATE.validate_python(content["state_dict"])
+        return content, About.model_validate(about)
+    except (ValidationError, KeyError) as error:
+        raise UserError(f"{wrong} is damaged, for a part of it is missing or wrong. Take another one.") from error

@@ -20,7 +20,7 @@ def cosine(optimizer: Optimizer, total_steps: int, warmup: Fraction = 0.05, fina
 
     Loshchilov, Hutter 2017 (SGDR), section 3, without restarts.
     """
-    return _rise_and_fall(optimizer, total_steps, warmup, 0.0, final)
+    return one_cycle(optimizer, total_steps, warmup, 0.0, final)
 
 
 def one_cycle(
@@ -34,7 +34,15 @@ def one_cycle(
 
     Smith, Topin 2018 (Super-Convergence); the falling part is a cosine as in torch's OneCycleLR.
     """
-    return _rise_and_fall(optimizer, total_steps, warmup, initial, final)
+    rising = round(warmup * total_steps)
+
+    def factor(at: int) -> float:
+        if at < rising:
+            return initial + (1 - initial) * (at + 1) / (rising + 1)
+        done = min((at - rising) / max(total_steps - rising - 1, 1), 1.0)
+        return final + (1 - final) * (1 + math.cos(math.pi * done)) / 2
+
+    return LambdaLR(optimizer, factor)
 
 
 def step(
@@ -45,15 +53,3 @@ def step(
 ) -> LRScheduler:
     """Times `gamma` at each of `milestones`, fractions of the run."""
     return LambdaLR(optimizer, lambda at: gamma ** sum(at >= mark * total_steps for mark in milestones))
-
-
-def _rise_and_fall(optimizer: Optimizer, total_steps: int, warmup: float, initial: float, final: float) -> LRScheduler:
-    rising = round(warmup * total_steps)
-
-    def factor(at: int) -> float:
-        if at < rising:
-            return initial + (1 - initial) * (at + 1) / (rising + 1)
-        done = min((at - rising) / max(total_steps - rising - 1, 1), 1.0)
-        return final + (1 - final) * (1 + math.cos(math.pi * done)) / 2
-
-    return LambdaLR(optimizer, factor)

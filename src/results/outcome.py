@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from src.config.errors import UserError
 from src.config.files import write_json
@@ -19,10 +19,8 @@ if TYPE_CHECKING:
 NAME = "results.json"
 
 
-class Record(Section):
+class Record(Section, extra="ignore"):
     """A part of results.json; keys of a later version are passed over."""
-
-    model_config = ConfigDict(extra="ignore")
 
 
 class Dataset(Record):
@@ -33,10 +31,7 @@ class Dataset(Record):
 
 
 class Training(Record):
-    """What was measured of training, in all sessions of the run but for `checkpoint_seconds`.
-
-    Those are the last session's wait for checkpoints. `share_of_peak` is the part of the machine's matrix rate.
-    """
+    """Of all sessions, but for `checkpoint_seconds`, the last one's wait; `share_of_peak` is of the matrix rate."""
 
     seconds: float
     epochs: int
