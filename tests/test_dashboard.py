@@ -19,7 +19,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from src.config.folder import read_config
-from src.training.callbacks.answers import RecordAnswers
+from src.training.callbacks.recorder import RecordAnswers
 from tests.browser import free_port, opened
 from tests.conftest import NARROW, ROOT, Outcome, only_run
 

@@ -19,10 +19,10 @@ from src.model.answers import Answers
 from src.model.classifier import Classifier
 from src.model.hardware import Hardware, flops_per_image, matmul_rate
 from src.results.outcome import Outcome, Score, Training, Validation
-from src.training.callbacks.answers import RecordAnswers
 from src.training.callbacks.finite import FiniteLoss
 from src.training.callbacks.metrics import LogMetrics
 from src.training.callbacks.progress import ProgressBar, progress_callback
+from src.training.callbacks.recorder import RecordAnswers
 from src.training.callbacks.throughput import Throughput
 from src.training.logs import RunLogs
 from src.training.position import START

@@ -6,8 +6,8 @@ from typing import Any
 
 import lightning as L
 
-from src.training.callbacks.answers import recorded
 from src.training.callbacks.pictures import tensorboard
+from src.training.callbacks.recorder import recorded
 
 
 class ConfusionMatrix(L.Callback):

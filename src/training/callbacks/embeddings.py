@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from src.config.schema import PositiveInt
-from src.training.callbacks.answers import batch_indices
 from src.training.callbacks.pictures import square, tensorboard, viewable
+from src.training.callbacks.recorder import batch_indices
 
 
 class Embeddings(L.Callback):

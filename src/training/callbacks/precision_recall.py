@@ -7,8 +7,8 @@ from typing import Any
 import lightning as L
 
 from src.config.schema import PositiveInt
-from src.training.callbacks.answers import recorded
 from src.training.callbacks.pictures import tensorboard
+from src.training.callbacks.recorder import recorded
 
 
 class PrecisionRecall(L.Callback):
