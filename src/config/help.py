@@ -46,12 +46,11 @@ def help_text(door: str, schema: type[Section]) -> str:
     if door == "train":
         lines += ["", "Options of a dataset:", *_described(DatasetConfig, {}, "dataset.")]
         lines += _described(AugmentationConfig, {}, "dataset.augmentation.")
+        lines += ["", "Options of networks, optimizers and schedules, such as optimizer.lr:"]
         for group in ("model", "optimizer", "scheduler"):
-            for name in options(group):
-                keys = [f"{group}.{key}" for key in _keys(group, name)]
-                lines += ["", *_wrapped(f"Options of {group}={name}:", keys)]
-        keys = [f"trainer.{key}" for key in TrainerConfig.model_fields]
-        lines += ["", *_wrapped("Options of the trainer, all Lightning's own:", keys)]
+            lines += [f"  {f'{group}={name}':<22} {_keys(group, name)}" for name in options(group)]
+        lines += ["", "Options of the trainer, all Lightning's own, such as trainer.max_epochs:"]
+        lines += textwrap.wrap(", ".join(TrainerConfig.model_fields), 78, initial_indent="  ", subsequent_indent="  ")
     if door == "tune":
         lines += ["", "All options of src.train stay fixed if they are named so, and vary if they are named"]
         lines += ["with several values. Each trial is a run with its own folder."]
@@ -72,14 +71,8 @@ def _described(schema: type[Section], values: Any, prefix: str = "") -> list[str
     return lines
 
 
-def _keys(group: str, name: str) -> list[str]:
+def _keys(group: str, name: str) -> str:
     file = CONFIGS / group / f"{name}.yaml"
     values = OmegaConf.load(file) if file.exists() else signature.parameters(networks()[name])
-    return [str(key) for key in values if key not in ("name", "_target_", "defaults", "in_channels", "num_classes")]
-
-
-def _wrapped(title: str, words: list[str]) -> list[str]:
-    text = ", ".join(words) or "none"
-    if len(title) + len(text) < 79:
-        return [f"{title} {text}"]
-    return [title, *textwrap.wrap(text, 78, initial_indent="  ", subsequent_indent="  ")]
+    given = ("name", "_target_", "defaults", "in_channels", "num_classes")
+    return ", ".join(str(key) for key in values if key not in given) or "none"
