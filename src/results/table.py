@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from rich import box
@@ -20,12 +19,10 @@ from src.config.files import write_text
 from src.config.folder import CONFIG, ERROR, PRUNED, is_alive, is_finished
 from src.results.outcome import Outcome
 
-TRIALS = "trials.csv"  # of a search
 SCORES = {"val_accuracy": float, "test_accuracy": float, "epochs": "Int64", "seconds": float}
-NUMBERS = ("runs", "val acc, %", "test acc, %", "training")  # columns of what is shown
+NUMBERS = ["runs", "val acc, %", "test acc, %", "training"]  # columns of what is shown
 SHOWN = 20  # rows on the screen
-
-Options = Mapping[str, Mapping[str, str]]
+NOTE = "Accuracy: mean ± standard deviation over runs that differ in their seed alone. Training: mean wall time."
 
 
 class Table:
@@ -34,125 +31,104 @@ class Table:
     Args:
         options: name of each run's folder -> its options as key: value.
         command: what began them.
-        search: the runs are trials, each of which is shown in a row of its own with all of its options. Without it,
-            runs that differ in their seed alone are shown in one row, and options of one value are left out.
+        search: the runs are trials of a search.
 
     Attributes:
         runs: a row a run: run, state, the `varied` options, scores, epochs, seconds, command, error.
+        best: the finished run of the best validation accuracy, of equal ones the first; None where none is finished.
     """
 
-    def __init__(self, folder: Path, options: Options, command: str = "", search: bool = False) -> None:
+    def __init__(self, folder: Path, options: Mapping[str, Mapping[str, str]], command: str, search: bool) -> None:
         self.folder, self._command, self._search = folder, command, search
-        every = dict.fromkeys(key for found in options.values() for key in found)  # in the order of the command
-        self.varied = [key for key in every if search or len({found.get(key) for found in options.values()}) > 1]
-        self.keys = ["run", *self.varied] if search else [key for key in self.varied if key != "seed"]
-        rows = [{"run": name, **found, **_read(folder / name)} for name, found in options.items()]
+        every = dict.fromkeys(key for texts in options.values() for key in texts)  # in the order of the command
+        self.varied = [key for key in every if search or len({texts.get(key) for texts in options.values()}) > 1]
+        rows = [{"run": name, **texts, **_read(folder / name)} for name, texts in options.items()]
         runs = pd.DataFrame(rows, columns=["run", "state", *self.varied, *SCORES, "command", "error"])
-        texts = dict.fromkeys(set(runs) - set(SCORES), "")
-        self.runs = runs.fillna(texts).astype(SCORES)
-
-    @classmethod
-    def of_search(cls, folder: Path) -> Table:
-        """The table of a search, from the options of its trials in trials.csv; their folders say the rest.
-
-        Raises:
-            UserError: that file is damaged.
-        """
-        try:
-            trials = pd.read_csv(folder / TRIALS, dtype=str, keep_default_na=False).set_index("run")
-            options = trials.loc[:, "state":"val_accuracy"].iloc[:, 1:-1].to_dict("index")
-        except (ValueError, KeyError) as error:
-            raise UserError(f"{folder / TRIALS} can't be read: {' '.join(str(error).split())}.") from error
-        return cls(folder, options, search=True)
-
-    @property
-    def unfinished(self) -> list[str]:
-        return list(self.runs.run[self.runs.state != "finished"])
-
-    @property
-    def best(self) -> pd.Series | None:
-        """The finished run of the best validation accuracy, of equal ones the first."""
+        self.runs = runs.fillna(dict.fromkeys(set(runs) - set(SCORES), "")).astype(SCORES)
         scores = self.runs.val_accuracy[self.runs.state == "finished"].dropna()
-        return None if scores.empty else self.runs.loc[scores.idxmax()]
+        self.best = None if scores.empty else self.runs.loc[scores.idxmax()]
 
     @property
-    def best_command(self) -> str:
-        """What trains with the best options; a search's trials leave out the test."""
-        words = ["python", "-m", "src.train", "--config-dir", str(self.folder), "experiment=best"]
-        return "" if self.best is None else shlex.join(words) if self._search else self.best.command
-
-    @property
-    def groups(self) -> pd.DataFrame:
-        """A row for each setting or trial, the best first: means and sample standard deviations."""
-        scored = self.runs[self.runs.state.isin(["finished", "pruned"])]
-        columns = {key: (key, "first") for key in ("state", *self.keys)}
-        columns |= {"runs": ("run", "size"), "seconds": ("seconds", "mean")}
-        for split in ("val", "test"):
-            columns |= {split: (f"{split}_accuracy", "mean"), f"{split}_std": (f"{split}_accuracy", "std")}
-        groups = scored.groupby(self.keys or scored.state, sort=False).agg(**columns).reset_index(drop=True)
-        return groups.sort_values("val", ascending=False, kind="stable")
+    def finished(self) -> bool:
+        return bool((self.runs.state == "finished").all())
 
     def save(self) -> None:
-        """Write the runs as CSV, the groups as Markdown, and the pictures into the folder."""
-        self.save_runs()
+        """Write the runs as CSV, the settings as Markdown, and the pictures into the folder."""
+        write_text(self.folder / ("trials.csv" if self._search else "summary.csv"), self.runs.to_csv(index=False))
         if (self.runs.state != "waiting").any():
             from src.results.figures.runs import save_curves, save_values  # draw with matplotlib
 
-            save_curves(self.folder, self.runs, self.keys[:1] if self._search else self.keys)
-            if self.varied and self.best is not None:
-                save_values(self.folder, self.runs, self.varied)
-        write_text(self.folder / "summary.md", self._document())
-
-    def save_runs(self) -> None:
-        write_text(self.folder / (TRIALS if self._search else "summary.csv"), self.runs.to_csv(index=False))
+            save_curves(self.folder, self.runs, self._keys)
+            save_values(self.folder, self.runs, self.varied)
+        label, command = self._advice()
+        unfinished = self.runs[~self.runs.state.isin(["finished", "pruned"])]
+        parts = [
+            f"# {self.folder.name}",
+            f"    {self._command}",
+            f"{self._counted()}.",
+            _markdown(self._settings()),
+            NOTE,
+            command and f"{label.capitalize()}:\n\n    {command}",
+            "" if unfinished.empty else _markdown(unfinished[["run", "state", "error"]]),
+            *(f"![{path.stem}]({path.name})" for path in sorted(self.folder.glob("*.png"))),
+        ]
+        write_text(self.folder / "summary.md", "\n\n".join(filter(None, parts)) + "\n")
 
     def show(self) -> None:
-        """Print the groups, what failed, and the command of the best."""
+        """Print the settings, what failed, and the command of the best."""
         out = Console(highlight=False)
         say = partial(out.print, markup=False, soft_wrap=True)
         say(f"\n{self._counted()}")
-        cells = self._cells()
+        cells = self._settings()
         if not cells.empty:
             out.print(_grid(cells.head(SHOWN)))
         if len(cells) > SHOWN:
             say(f"and {len(cells) - SHOWN} more in {self.folder / 'summary.md'}")
         for run in self.runs[self.runs.error != ""].itertuples():
             say(f"failed: {run.run}: {run.error}")
-        if self.best_command:
-            say(f"{'train with the best' if self._search else 'best run'}: {self.best_command}")
+        if self.best is not None:
+            say(": ".join(self._advice()))
         say(f"table and pictures: {shlex.quote(str(self.folder))}")
+
+    @property
+    def _keys(self) -> list[str]:
+        """What tells one setting from another."""
+        return [key for key in self.varied if key != "seed"]
+
+    def _advice(self) -> tuple[str, str]:
+        """What to do with the best, and the command for it; a search's own trials leave out the test."""
+        if (self.folder / "experiment/best.yaml").exists():
+            return "train with the best", experiment_command(self.folder)
+        return "best run", "" if self.best is None else self.best.command
 
     def _counted(self) -> str:
         words = ", ".join(f"{count} {state}" for state, count in self.runs.state.value_counts(sort=False).items())
         return f"{len(self.runs)} runs: {words}; {_time(self.runs.seconds.sum())} of training"
 
-    def _cells(self) -> pd.DataFrame:
-        """The groups as text."""
-        groups = self.groups
-        columns = {key: groups[key].map(_short) if self._search else groups[key] for key in self.keys}
-        columns |= {"state": groups.state} if self._search else {"runs": groups.runs.astype(str)}
-        for split in ["val"] if self._search else ["val", "test"]:
-            columns[f"{split} acc, %"] = list(map(_spread, groups[split], groups[f"{split}_std"]))
-        return pd.DataFrame(columns if self._search else columns | {"training": groups.seconds.map(_time)})
-
-    def _document(self) -> str:
-        lines = [f"# {self.folder.name}", "", *([f"    {self._command}", ""] if self._command else [])]
-        lines += [f"{self._counted()}.", "", *_markdown(self._cells())]
-        if not self._search:
-            words = "mean ± standard deviation over runs that differ in their seed alone. Training: mean wall time."
-            lines += ["", f"Accuracy: {words}"]
-        if self.best_command:
-            words = "Train with the best options, and test" if self._search else "The best run by validation accuracy"
-            lines += ["", f"{words}:", "", f"    {self.best_command}"]
-        rest = self.runs[~self.runs.state.isin(["finished", "pruned"])]
-        if not rest.empty:
-            lines += ["", *_markdown(rest[["run", "state", "error"]])]
-        for path in sorted(self.folder.glob("*.png")):
-            lines += ["", f"![{path.stem}]({path.name})"]
-        return "\n".join(lines) + "\n"
+    def _settings(self) -> pd.DataFrame:
+        """A row of text for each setting, the best first."""
+        scored = self.runs[self.runs.state.isin(["finished", "pruned"])]
+        groups = [group for _, group in scored.groupby(self._keys or scored.state, sort=False)]
+        groups.sort(key=lambda group: group.val_accuracy.fillna(0).mean(), reverse=True)
+        rows = [
+            {key: _short(group[key].iloc[0]) for key in self._keys}
+            | {
+                "runs": str(len(group)),
+                "val acc, %": _spread(group.val_accuracy),
+                "test acc, %": _spread(group.test_accuracy),
+                "training": _time(group.seconds.mean()),
+            }
+            for group in groups
+        ]
+        return pd.DataFrame(rows, columns=[*self._keys, *NUMBERS])
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def experiment_command(folder: Path) -> str:
+    """Trains with the best options of the search in `folder`."""
+    return shlex.join(["python", "-m", "src.train", "--config-dir", str(folder), "experiment=best"])
+
+
+def _read(folder: Path) -> dict[str, object]:
     """A run's state, and as much of its results as there is."""
     if is_alive(folder):
         return {"state": "running"}
@@ -190,17 +166,16 @@ def _grid(cells: pd.DataFrame) -> Grid:
     return grid
 
 
-def _markdown(cells: pd.DataFrame) -> list[str]:
-    """The lines of a table; pandas would need the package tabulate for it."""
+def _markdown(cells: pd.DataFrame) -> str:
+    """pandas would need the package tabulate for it."""
     rows = [list(cells), ["---:" if title in NUMBERS else "---" for title in cells], *cells.to_numpy().tolist()]
-    return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
 
 
-def _spread(mean: float, deviation: float) -> str:
-    """In per cent."""
-    if pd.isna(mean):
-        return "-"
-    return f"{100 * mean:.2f}" + ("" if pd.isna(deviation) else f" ± {100 * deviation:.2f}")
+def _spread(scores: pd.Series) -> str:
+    """Mean and sample standard deviation in per cent."""
+    texts = [f"{100 * number:.2f}" for number in (scores.mean(), scores.std()) if pd.notna(number)]
+    return " ± ".join(texts) or "-"
 
 
 def _time(seconds: float) -> str:

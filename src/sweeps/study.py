@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import optuna
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, RangeSweep
+from hydra.utils import get_class
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
@@ -31,61 +31,57 @@ COUNTABLE = 100_000  # points; in a larger space the sampler finds another one b
 def read_space(texts: Mapping[str, str]) -> dict[str, Distribution]:
     """What a search varies, from Hydra's notation: choice(a, b), range(1, 10), tag(log, interval(1e-4, 1e-2)) ...
 
-    Raises:
-        UserError: there is none, or it is none of these.
+    Raises UserError if there is nothing, or it is none of these.
     """
     if not texts:
         raise UserError("search: there is nothing to vary. Name a key with choice(...) or interval(...).")
-    space: dict[str, Distribution] = {}
+    space = {}
     for key, text in texts.items():
         try:
-            override = parse([f"{key}={text}"])[0]
-            value = override.value()
-            if isinstance(value, ChoiceSweep):
-                space[key] = CategoricalDistribution([str(choice) for choice in override.sweep_string_iterator()])
-            elif isinstance(value, RangeSweep):
-                items = list(value.range())
-                space[key] = _numbers(items[0], items[-1], step=value.step)
-            elif isinstance(value, IntervalSweep):
-                space[key] = _numbers(value.start or 0, value.end or 0, log="log" in value.tags)
-            else:
-                raise UserError("expected choice(...), range(...) or interval(...).")
+            space[key] = _distribution(text)
         except (UserError, ValueError, IndexError) as error:
             raise UserError(f"search.{key}={text}: {error}") from error
     return space
 
 
-def _numbers(low: Any, high: Any, **options: Any) -> Distribution:
-    whole = all(isinstance(number, int) for number in (low, high, options.get("step", 0)))
+def _distribution(text: str) -> Distribution:
+    override = parse([f"key={text}"])[0]
+    value: Any = override.value()
+    if isinstance(value, ChoiceSweep):
+        return CategoricalDistribution([str(choice) for choice in override.sweep_string_iterator()])
+    options: dict[str, Any]
+    if isinstance(value, RangeSweep):
+        points = list(value.range())
+        low, high, options = points[0], points[-1], {"step": value.step}
+    elif isinstance(value, IntervalSweep):
+        low, high, options = value.start, value.end, {"log": "log" in value.tags}
+    else:
+        raise UserError("expected choice(...), range(...) or interval(...).")
+    whole = all(isinstance(number, int) for number in (low, high, *options.values()))
     return IntDistribution(low, high, **options) if whole else FloatDistribution(low, high, **options)
 
 
 def ends(distribution: Distribution) -> list[Any]:
     """The values that tell whether a config takes all of them."""
-    choices = getattr(distribution, "choices", None)
-    return list(choices) if choices else [distribution.low, distribution.high]  # type: ignore[union-attr]
+    if isinstance(distribution, CategoricalDistribution):
+        return list(distribution.choices)
+    return sorted({distribution.low, distribution.high})
 
 
 def _values(distribution: Distribution) -> list[Any] | None:
     """All of them; None where they are not countable."""
-    if isinstance(distribution, CategoricalDistribution):
-        return list(distribution.choices)
+    if isinstance(distribution, CategoricalDistribution) or distribution.single():
+        return ends(distribution)
     low, high, step = distribution.low, distribution.high, distribution.step
-    if step is None:
-        return [low] if low == high else None
-    return [low + step * number for number in range(round((high - low) / step) + 1)]
+    return None if step is None else [low + step * number for number in range(round((high - low) / step) + 1)]
 
 
 def open_study(folder: Path, config: TuneConfig) -> optuna.Study:
-    """The study of this name, new or begun before.
-
-    Raises:
-        UserError: its storage can't be used.
-    """
+    """The study of this name, new or begun before; raises UserError if its storage can't be used."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     warnings.filterwarnings("ignore", message=".*is ignored because this `step`.*")  # seen before a kill
-    pruner = _build(config.pruner, config.pruner.arguments()) if config.pruner else optuna.pruners.NopPruner()
+    pruner = _build(config.pruner) if config.pruner else optuna.pruners.NopPruner()
     storage = open_storage(folder, config.storage)
     return optuna.create_study(
         storage=storage, pruner=pruner, study_name=config.name, direction="maximize", load_if_exists=True
@@ -130,19 +126,17 @@ def real_trials(study: optuna.Study) -> list[FrozenTrial]:
 def ask(study: optuna.Study, space: Mapping[str, Distribution], config: TuneConfig) -> Trial | None:
     """A trial at a point that no other one has; None where there are `n_trials`, or no more points."""
     values = [_values(distribution) for distribution in space.values()]
-    size = math.prod(math.inf if several is None else len(several) for several in values)
-    while len(real_trials(study)) < config.n_trials:
+    countable = math.prod(math.inf if several is None else len(several) for several in values) <= COUNTABLE
+    while len(others := real_trials(study)) < config.n_trials:
         count = len(study.get_trials(deepcopy=False))
         # a sampler that is seeded once would begin anew with its first points whenever a process starts
-        arguments = config.sampler.arguments()
-        seed = np.random.SeedSequence([arguments.get("seed") or 0, count]).generate_state(1)[0]
-        study.sampler = _build(config.sampler, arguments | {"seed": int(seed)})
+        seed = np.random.SeedSequence([config.sampler.arguments().get("seed") or 0, count]).generate_state(1)[0]
+        study.sampler = _build(config.sampler, seed=int(seed))
         trial = study.ask(dict(space))
-        others = [other for other in real_trials(study) if other.number != trial.number]
         if trial.params not in [other.params for other in others]:
             return trial
         leave_out(study, trial)
-        if size <= COUNTABLE:
+        if countable:
             taken = [tuple(other.params[key] for key in space) for other in others]
             points = [point for point in itertools.product(*map(list, filter(None, values))) if point not in taken]
             if not points:
@@ -157,10 +151,9 @@ def leave_out(study: optuna.Study, trial: Trial) -> None:
     study.tell(trial, state=TrialState.FAIL)
 
 
-def _build(config: NamedComponent, arguments: dict[str, Any]) -> Any:
-    module, _, name = config.target.rpartition(".")
+def _build(config: NamedComponent, **more: Any) -> Any:
     try:
-        return getattr(importlib.import_module(module), name)(**arguments)
+        return get_class(config.target)(**config.arguments() | more)
     except (ValueError, TypeError, ImportError) as error:
         raise UserError(f"{config.name}: {error}") from error
 
@@ -175,15 +168,15 @@ def save_pictures(study: optuna.Study, folder: Path) -> None:
     if len({trial.value for trial in study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])}) < 2:
         return
     pyplot.switch_backend("agg")
-    pictures = {
-        "history": "optimization_history",
-        "importances": "param_importances",
-        "parallel": "parallel_coordinate",
+    pictures: dict[str, Callable[..., Any]] = {
+        "history": plots.plot_optimization_history,
+        "importances": plots.plot_param_importances,
+        "parallel": plots.plot_parallel_coordinate,
     }
-    for name, function in pictures.items():
+    for name, draw in pictures.items():
         with warnings.catch_warnings(), pyplot.style.context("default"):
             warnings.simplefilter("ignore")
-            figure = getattr(plots, f"plot_{function}")(study).figure
+            figure = draw(study).figure
             figure.set_size_inches(9, 4.5)
             save(figure, folder / f"{name}.png")
             pyplot.close(figure)
