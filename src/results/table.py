@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections import Counter
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
+from shutil import get_terminal_size
 
 import pandas as pd
-from rich import box
-from rich.console import Console
-from rich.table import Table as Grid
-from rich.text import Text
 
 from src.config.errors import UserError
 from src.config.files import write_text
@@ -29,7 +25,7 @@ class Table:
     """What the runs in `folder` have come to so far.
 
     Args:
-        options: name of each run's folder -> its options as key: value.
+        overrides: of each run by the name of its folder.
         command: what began them.
         search: the runs are trials of a search.
 
@@ -38,11 +34,14 @@ class Table:
         best: the finished run of the best validation accuracy, of equal ones the first; None where none is finished.
     """
 
-    def __init__(self, folder: Path, options: Mapping[str, Mapping[str, str]], command: str, search: bool) -> None:
+    def __init__(self, folder: Path, overrides: Mapping[str, Sequence[str]], command: str, search: bool) -> None:
         self.folder, self._command, self._search = folder, command, search
-        every = dict.fromkeys(key for texts in options.values() for key in texts)  # in the order of the command
-        self.varied = [key for key in every if search or len({texts.get(key) for texts in options.values()}) > 1]
-        rows = [{"run": name, **texts, **_read(folder / name)} for name, texts in options.items()]
+        options = [dict(text.lstrip("+").partition("=")[::2] for text in texts) for texts in overrides.values()]
+        every = dict.fromkeys(chain.from_iterable(options))  # in the order of the command
+        self.varied = [key for key in every if search or len({texts.get(key) for texts in options}) > 1]
+        # what tells one setting from another
+        self._keys = ["run", *self.varied] if search else [key for key in self.varied if key != "seed"]
+        rows = [{"run": name, **texts, **_read(folder / name)} for name, texts in zip(overrides, options, strict=True)]
         runs = pd.DataFrame(rows, columns=["run", "state", *self.varied, *SCORES, "command", "error"])
         self.runs = runs.fillna(dict.fromkeys(set(runs) - set(SCORES), "")).astype(SCORES)
         scores = self.runs.val_accuracy[self.runs.state == "finished"].dropna()
@@ -68,7 +67,8 @@ class Table:
             f"{self._counted()}.",
             _markdown(self._settings()),
             NOTE,
-            command and f"{label.capitalize()}:\n\n    {command}",
+            command and f"{label.capitalize()}:",
+            command and f"    {command}",
             "" if unfinished.empty else _markdown(unfinished[["run", "state", "error"]]),
             *(f"![{path.stem}]({path.name})" for path in sorted(self.folder.glob("*.png"))),
         ]
@@ -76,24 +76,17 @@ class Table:
 
     def show(self) -> None:
         """Print the settings, what failed, and the command of the best."""
-        out = Console(highlight=False)
-        say = partial(out.print, markup=False, soft_wrap=True)
-        say(f"\n{self._counted()}")
-        cells = self._settings()
+        print(f"\n{self._counted()}")
+        cells, width = self._settings(), get_terminal_size().columns
         if not cells.empty:
-            out.print(_grid(cells.head(SHOWN)))
+            print(f"\n{cells.head(SHOWN).to_string(index=False, line_width=width)}\n")
         if len(cells) > SHOWN:
-            say(f"and {len(cells) - SHOWN} more in {self.folder / 'summary.md'}")
+            print(f"and {len(cells) - SHOWN} more in {self.folder / 'summary.md'}")
         for run in self.runs[self.runs.error != ""].itertuples():
-            say(f"failed: {run.run}: {run.error}")
+            print(f"failed: {run.run}: {run.error}")
         if self.best is not None:
-            say(": ".join(self._advice()))
-        say(f"table and pictures: {shlex.quote(str(self.folder))}")
-
-    @property
-    def _keys(self) -> list[str]:
-        """What tells one setting from another."""
-        return [key for key in self.varied if key != "seed"]
+            print(": ".join(self._advice()))
+        print(f"table and pictures: {shlex.quote(str(self.folder))}")
 
     def _advice(self) -> tuple[str, str]:
         """What to do with the best, and the command for it; a search's own trials leave out the test."""
@@ -147,23 +140,6 @@ def _read(folder: Path) -> dict[str, object]:
         name = "results.json" if is_finished(folder) else "metrics.csv"
         return {"state": "failed", "error": f"{name} can't be read: {error}"}
     return {"state": "interrupted" if (folder / CONFIG).exists() else "waiting"}
-
-
-def _grid(cells: pd.DataFrame) -> Grid:
-    """For the screen; text in square brackets is no markup."""
-    grid = Grid(box=box.SIMPLE)
-    leaves = Counter(title.rpartition(".")[2] for title in cells)
-    for title in cells:
-        leaf = title.rpartition(".")[2]
-        grid.add_column(
-            Text(leaf if leaves[leaf] == 1 else title),
-            justify="right" if title in NUMBERS else "left",
-            min_width=min(cells[title].str.len().max(), 30),  # where it is narrow, headings are folded before cells
-            overflow="fold",
-        )
-    for row in cells.itertuples(index=False):
-        grid.add_row(*map(Text, row))
-    return grid
 
 
 def _markdown(cells: pd.DataFrame) -> str:

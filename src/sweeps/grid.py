@@ -55,11 +55,7 @@ class Definition(Section):
     def table(self, folder: Path) -> Table:
         from src.results.table import Table  # needs pandas
 
-        options = {
-            name: dict(text.lstrip("+").partition("=")[::2] for text in overrides)
-            for name, overrides in self.runs.items()
-        }
-        return Table(folder, options, self.command, self.search)
+        return Table(folder, self.runs, self.command, self.search)
 
 
 def run(arguments: Arguments, task: Task) -> bool:
@@ -74,7 +70,7 @@ def run(arguments: Arguments, task: Task) -> bool:
     asked = declared(arguments.overrides)
     folder, jobs = _jobs(arguments, asked, folder)
     overrides = [text.removeprefix("++") for text in asked]
-    runs, notes = {job.request.folder.name: list(job.request.named) for job in jobs}, []
+    runs = {job.request.folder.name: list(job.request.named) for job in jobs}
     folder.mkdir(parents=True, exist_ok=True)
     try:
         lock = FileLock(folder / LOCK).acquire(timeout=0)
@@ -83,11 +79,11 @@ def run(arguments: Arguments, task: Task) -> bool:
     with lock:
         if (folder / DEFINITION).exists():
             earlier = Definition.read(folder)
-            notes, runs = _changes(folder, earlier.overrides, overrides), earlier.runs | runs
+            _compare(folder, earlier.overrides, overrides)
+            runs = earlier.runs | runs
         for job in jobs:
             if (job.request.folder / CONFIG).exists():
                 settle(folder / job.request.folder.name, job.request.config, [])
-        print("".join(notes), end="")
         command = arguments.command(["-m", *overrides])
         Definition(command=command, overrides=overrides, runs=runs, config_dir=arguments.config_dir).write(folder)
         start(jobs, task)
@@ -165,9 +161,9 @@ def _folder(folder: Path, asked: Sequence[str]) -> Path:
     return folder.with_name(f"{launch}_{hashlib.md5(' '.join(sorted(asked)).encode()).hexdigest()[:6]}")
 
 
-def _changes(folder: Path, begun: Sequence[str], asked: Sequence[str]) -> list[str]:
-    """A line for each key with more or fewer values than the sweep was begun with; raises UserError if it's another."""
-    before, now = values(begun), values(asked)
+def _compare(folder: Path, begun: Sequence[str], asked: Sequence[str]) -> None:
+    """Say which keys have more or fewer values than the sweep was begun with; raises UserError if it is another one."""
+    before, now = _values(begun), _values(asked)
     notes = []
     for key in sorted(before.keys() | now.keys()):
         old, new = before.get(key, []), now.get(key, [])
@@ -182,10 +178,10 @@ def _changes(folder: Path, begun: Sequence[str], asked: Sequence[str]) -> list[s
                 "Choose another hydra.sweep.dir for another sweep."
             )
         notes.append(f"This sweep was begun with {was}, and goes on with {says}.\n")
-    return notes
+    print("".join(notes), end="")
 
 
-def values(overrides: Sequence[str]) -> dict[str, list[str]]:
+def _values(overrides: Sequence[str]) -> dict[str, list[str]]:
     """Each key with its values as they are written; what Hydra alone reads is left out."""
     return {
         override.key_or_group: (

@@ -78,7 +78,11 @@ def _run(jobs: Sequence[Job], task: Task) -> float | None:
         print(f"{title}: {request.command}", flush=True)
     try:
         if request.config.devices > 1 and world_size() is None:
-            _in_a_process(request)
+            # a command of its own: the processes that Lightning starts for it repeat the command line that they find,
+            # which here is the sweep's, and a process group that one job has left is not there for the next
+            words = put(shlex.split(request.command)[1:], "hydra.run.dir", folder)
+            environment = {name: value for name, value in os.environ.items() if name not in _LEFT_BY_LIGHTNING}
+            follow([sys.executable, *words], environment)
             score = None
         else:
             if parallel:
@@ -86,8 +90,8 @@ def _run(jobs: Sequence[Job], task: Task) -> float | None:
             with printing_to_file(folder) if parallel else nullcontext():
                 score = task(request)
     except Stopped as stop:
-        words = f"The sweep goes on with its command and hydra.sweep.dir={shlex.quote(str(sweep))}"
-        print(f"{Stopped(stop.number)} {words}", file=sys.stderr)
+        again = f"hydra.sweep.dir={shlex.quote(str(sweep))}"
+        print(f"{Stopped(stop.number)} The sweep goes on with its command and {again}", file=sys.stderr)
         raise SystemExit(0 if is_child() else stop.code) from stop
     except Exception as error:  # a bug is no reason to lose the other runs
         message = tell(error)
@@ -130,17 +134,6 @@ def claim_slot(folder: Path) -> FileLock:
             break
     os.environ[SLOT] = str(number)
     return lock
-
-
-def _in_a_process(request: Request[TrainConfig]) -> None:
-    """Run a job of several devices by a command of its own.
-
-    The processes that Lightning starts for it repeat the command line that they find, which here is the sweep's; and
-    a process group that one job has left is not there for the next.
-    """
-    words = put(shlex.split(request.command)[1:], "hydra.run.dir", request.folder)
-    environment = {name: value for name, value in os.environ.items() if name not in _LEFT_BY_LIGHTNING}
-    follow([sys.executable, *words], environment)
 
 
 def follow(words: list[str], environment: Mapping[str, str]) -> None:

@@ -81,9 +81,6 @@ class Search:
 
         Raises UserError if another search has this name or the storage can't be used, and Stopped if this process was
         asked to stop: the trial in hand goes on when the same command is given again.
-
-        Args:
-            train: (config, folder, command=..., callbacks=...) -> the best validation accuracy.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         # Optuna has no lock around asking for a point and claiming its trial: two processes would be given the same
@@ -202,27 +199,21 @@ class Search:
             self._study.tell(trial, state=TrialState.FAIL)
 
     def _save_best(self, best: Any) -> None:
-        """Write the options of the best trial as `experiment/best.yaml` into the search's folder."""
+        """Write the options of the best trial as `experiment/best.yaml`: groups as its defaults, the values below."""
         trials = real_trials(self._study)
         trial = next(trial for trial in trials if self._folder_of(trial).name == best.run)
+        defaults: list[Any] = []
+        values = OmegaConf.create({})
+        for override in parse(self._overrides(trial.params)):
+            key, value = override.key_or_group, override.value()
+            if key == "experiment":
+                defaults.insert(0, value)
+            elif is_group(key):
+                defaults.append({f"override /{key}": value})
+            elif not key.startswith("hydra") and key not in _LEFT_OUT:
+                OmegaConf.update(values, key, value.text if isinstance(value, QuotedString) else value)
         score = f"{best.val_accuracy:.2%} of the validation images in {best.run} of {len(trials)}"
+        text = f"# @package _global_\n# {experiment_command(self.folder)}\n# {score}\n"
+        text += OmegaConf.to_yaml(OmegaConf.create({"defaults": defaults})) if defaults else ""
         (self.folder / "experiment").mkdir(exist_ok=True)
-        text = as_experiment(self._overrides(trial.params), [experiment_command(self.folder), score])
-        write_text(self.folder / "experiment/best.yaml", text)
-
-
-def as_experiment(overrides: list[str], header: list[str]) -> str:
-    """Overrides as a file for configs/experiment: the groups as its defaults, the values below."""
-    defaults: list[Any] = []
-    values = OmegaConf.create({})
-    for override in parse(overrides):
-        key, value = override.key_or_group, override.value()
-        if key == "experiment":
-            defaults.insert(0, value)
-        elif is_group(key):
-            defaults.append({f"override /{key}": value})
-        elif not key.startswith("hydra") and key not in _LEFT_OUT:
-            OmegaConf.update(values, key, value.text if isinstance(value, QuotedString) else value)
-    text = "# @package _global_\n" + "".join(f"# {line}\n" for line in header)
-    text += OmegaConf.to_yaml(OmegaConf.create({"defaults": defaults})) if defaults else ""
-    return text + (OmegaConf.to_yaml(values) if values else "")
+        write_text(self.folder / "experiment/best.yaml", text + (OmegaConf.to_yaml(values) if values else ""))

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import numpy as np
@@ -15,6 +12,7 @@ import optuna
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, RangeSweep
 from hydra.utils import get_class
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BruteForceSampler, RandomSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -25,7 +23,6 @@ from src.config.schema import NamedComponent, TuneConfig
 
 Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
 LEFT_OUT = "left out"  # of the search: see leave_out
-COUNTABLE = 100_000  # points; in a larger space the sampler finds another one by itself
 
 
 def read_space(texts: Mapping[str, str]) -> dict[str, Distribution]:
@@ -66,14 +63,6 @@ def ends(distribution: Distribution) -> list[Any]:
     if isinstance(distribution, CategoricalDistribution):
         return list(distribution.choices)
     return sorted({distribution.low, distribution.high})
-
-
-def _values(distribution: Distribution) -> list[Any] | None:
-    """All of them; None where they are not countable."""
-    if isinstance(distribution, CategoricalDistribution) or distribution.single():
-        return ends(distribution)
-    low, high, step = distribution.low, distribution.high, distribution.step
-    return None if step is None else [low + step * number for number in range(round((high - low) / step) + 1)]
 
 
 def open_study(folder: Path, config: TuneConfig) -> optuna.Study:
@@ -125,23 +114,20 @@ def real_trials(study: optuna.Study) -> list[FrozenTrial]:
 
 def ask(study: optuna.Study, space: Mapping[str, Distribution], config: TuneConfig) -> Trial | None:
     """A trial at a point that no other one has; None where there are `n_trials`, or no more points."""
-    values = [_values(distribution) for distribution in space.values()]
-    countable = math.prod(math.inf if several is None else len(several) for several in values) <= COUNTABLE
-    while len(others := real_trials(study)) < config.n_trials:
-        count = len(study.get_trials(deepcopy=False))
-        # a sampler that is seeded once would begin anew with its first points whenever a process starts
-        seed = np.random.SeedSequence([config.sampler.arguments().get("seed") or 0, count]).generate_state(1)[0]
-        study.sampler = _build(config.sampler, seed=int(seed))
+    countable = not any(isinstance(numbers, FloatDistribution) and numbers.step is None for numbers in space.values())
+    others = [trial.params for trial in real_trials(study)]
+    if len(others) >= config.n_trials:
+        return None
+    # a sampler that is seeded once would begin anew with its first points whenever a process starts
+    entropy = [config.sampler.arguments().get("seed") or 0, len(study.get_trials(deepcopy=False))]
+    seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+    sampler = _build(config.sampler, seed=seed)
+    for study.sampler in (sampler, BruteForceSampler(seed) if countable else RandomSampler(seed)):
         trial = study.ask(dict(space))
-        if trial.params not in [other.params for other in others]:
+        study.sampler = sampler  # the other one would stop the study at its last point
+        if trial.params not in others:
             return trial
         leave_out(study, trial)
-        if countable:
-            taken = [tuple(other.params[key] for key in space) for other in others]
-            points = [point for point in itertools.product(*map(list, filter(None, values))) if point not in taken]
-            if not points:
-                return None
-            study.enqueue_trial(dict(zip(space, Random(count).choice(points), strict=True)))
     return None
 
 
@@ -161,22 +147,18 @@ def _build(config: NamedComponent, **more: Any) -> Any:
 def save_pictures(study: optuna.Study, folder: Path) -> None:
     """Write history.png, importances.png and parallel.png; none where the trials are too few or too alike for them."""
     from matplotlib import pyplot
-    from optuna.visualization import matplotlib as plots
 
     from src.results.figures.canvas import save
 
     if len({trial.value for trial in study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])}) < 2:
         return
     pyplot.switch_backend("agg")
-    pictures: dict[str, Callable[..., Any]] = {
-        "history": plots.plot_optimization_history,
-        "importances": plots.plot_param_importances,
-        "parallel": plots.plot_parallel_coordinate,
-    }
-    for name, draw in pictures.items():
-        with warnings.catch_warnings(), pyplot.style.context("default"):
-            warnings.simplefilter("ignore")
-            figure = draw(study).figure
-            figure.set_size_inches(9, 4.5)
-            save(figure, folder / f"{name}.png")
-            pyplot.close(figure)
+    plot: Any = optuna.visualization.matplotlib
+    with warnings.catch_warnings(), pyplot.style.context("default"):
+        warnings.simplefilter("ignore")
+        history, importances = plot.plot_optimization_history(study), plot.plot_param_importances(study)
+        axes = {"history": history, "importances": importances, "parallel": plot.plot_parallel_coordinate(study)}
+        for name, drawn in axes.items():
+            drawn.figure.set_size_inches(9, 4.5)
+            save(drawn.figure, folder / f"{name}.png")
+            pyplot.close(drawn.figure)
