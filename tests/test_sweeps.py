@@ -19,8 +19,10 @@ import torch
 from filelock import FileLock
 
 from src.config import process as cluster
+from src.config.cli import Arguments
 from src.config.folder import LOCK
 from src.model.hardware import pick_hardware
+from src.sweeps import grid
 from tests.conftest import ROOT, SHORT, Outcome, results_of, write_folder
 from tests.crash import compare
 from tests.test_resume import at_call, send
@@ -207,9 +209,16 @@ class TestGrid:
         outcome = door("train", "-m", "--config-dir", "mine", *options, "optimizer=own", "seed=1,2", place)
         assert outcome.code == 0, outcome.err
         assert {row["state"] for row in table(in_tmp / "it's, mine")} == {"finished"}
-        again = door("train", "-m", "sweep=it's, mine")
-        assert again.code == 0, again.err
-        assert again.out.count("This run is finished") == 2
+        for more in ([], ["--config-dir", "mine"]):
+            again = door("train", "-m", "sweep=it's, mine", *more)
+            assert again.code == 0, again.err
+            assert again.out.count("This run is finished") == 2
+
+    def test_folders_of_requests_are_absolute(self, options: list[str], in_tmp: Path) -> None:
+        folders: list[Path] = []
+        words = (*options, "seed=1,2", "hydra.sweep.dir=s")
+        assert not grid.run(Arguments("train", words), lambda request: folders.append(request.folder))
+        assert folders == [in_tmp / "s/seed-1", in_tmp / "s/seed-2"]
 
     @pytest.mark.parametrize("folder", ["nowhere", "."])
     def test_report_of_something_else(self, door: Door, in_tmp: Path, folder: str) -> None:

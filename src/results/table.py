@@ -22,16 +22,11 @@ NOTE = "Accuracy: mean ± standard deviation over runs that differ in their seed
 
 
 class Table:
-    """What the runs in `folder` have come to so far.
+    """What the runs in `folder`, of a sweep or a `search` that `command` began, have come to so far.
 
-    Args:
-        overrides: of each run by the name of its folder.
-        command: what began them.
-        search: the runs are trials of a search.
-
-    Attributes:
-        runs: a row a run: run, state, the `varied` options, scores, epochs, seconds, command, error.
-        best: the finished run of the best validation accuracy, of equal ones the first; None where none is finished.
+    `overrides` are of each run by the name of its folder. `runs` has a row a run: run, state, the `varied` options,
+    scores, epochs, seconds, command, error. `best` is the finished run of the best validation accuracy, of equal ones
+    the first; None where none is finished.
     """
 
     def __init__(self, folder: Path, overrides: Mapping[str, Sequence[str]], command: str, search: bool) -> None:
@@ -54,7 +49,7 @@ class Table:
     def save(self) -> None:
         """Write the runs as CSV, the settings as Markdown, and the pictures into the folder."""
         write_text(self.folder / ("trials.csv" if self._search else "summary.csv"), self.runs.to_csv(index=False))
-        if (self.runs.state != "waiting").any():
+        if not self._search and (self.runs.state != "waiting").any():  # a search has Optuna's pictures
             from src.results.figures.runs import save_curves, save_values  # draw with matplotlib
 
             save_curves(self.folder, self.runs, self._keys)
@@ -69,7 +64,7 @@ class Table:
             NOTE,
             command and f"{label.capitalize()}:",
             command and f"    {command}",
-            "" if unfinished.empty else _markdown(unfinished[["run", "state", "error"]]),
+            _markdown(unfinished[["run", "state", "error"]]),
             *(f"![{path.stem}]({path.name})" for path in sorted(self.folder.glob("*.png"))),
         ]
         write_text(self.folder / "summary.md", "\n\n".join(filter(None, parts)) + "\n")
@@ -79,7 +74,9 @@ class Table:
         print(f"\n{self._counted()}")
         cells, width = self._settings(), get_terminal_size().columns
         if not cells.empty:
-            print(f"\n{cells.head(SHOWN).to_string(index=False, line_width=width)}\n")
+            leaves = [title.rpartition(".")[2] for title in cells]
+            header = leaves if len(set(leaves)) == len(leaves) else True
+            print(f"\n{cells.head(SHOWN).to_string(index=False, header=header, line_width=width)}\n")
         if len(cells) > SHOWN:
             print(f"and {len(cells) - SHOWN} more in {self.folder / 'summary.md'}")
         for run in self.runs[self.runs.error != ""].itertuples():
@@ -113,7 +110,8 @@ class Table:
             }
             for group in groups
         ]
-        return pd.DataFrame(rows, columns=[*self._keys, *NUMBERS])
+        cells = pd.DataFrame(rows, columns=[*self._keys, *NUMBERS])
+        return cells.loc[:, (cells != "-").any()]  # without the test where none was done
 
 
 def experiment_command(folder: Path) -> str:
@@ -144,6 +142,8 @@ def _read(folder: Path) -> dict[str, object]:
 
 def _markdown(cells: pd.DataFrame) -> str:
     """pandas would need the package tabulate for it."""
+    if cells.empty:
+        return ""
     rows = [list(cells), ["---:" if title in NUMBERS else "---" for title in cells], *cells.to_numpy().tolist()]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
 
@@ -155,8 +155,8 @@ def _spread(scores: pd.Series) -> str:
 
 
 def _time(seconds: float) -> str:
-    if seconds < 600:
-        return f"{seconds:.0f} s"
+    if not seconds >= 600:
+        return "-" if pd.isna(seconds) else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 36000 else f"{seconds / 3600:.1f} h"
 
 

@@ -120,7 +120,8 @@ def chosen(arguments: Arguments) -> tuple[Arguments, Path | None]:
     if rest:
         return replace(arguments, overrides=rest), folder
     whole = Definition.read(folder)
-    return replace(arguments, overrides=tuple(whole.overrides), config_dir=whole.config_dir), folder
+    config_dir = arguments.config_dir or whole.config_dir
+    return replace(arguments, overrides=tuple(whole.overrides), config_dir=config_dir), folder
 
 
 def _jobs(arguments: Arguments, asked: Sequence[str], folder: Path | None) -> tuple[Path, list[Job]]:
@@ -131,14 +132,16 @@ def _jobs(arguments: Arguments, asked: Sequence[str], folder: Path | None) -> tu
         composed = compose(arguments.door, overrides, arguments.config_dir)
         config, hydra = check(composed.values, TrainConfig), composed.whole.hydra
         if config.resume:
-            raise UserError(
-                "resume: a sweep (-m) goes on where it stopped when it is started again in its hydra.sweep.dir."
-            )
+            words = "a sweep (-m) goes on where it stopped when it is started again in its hydra.sweep.dir."
+            raise UserError(f"resume: {words}")
         if config.devices > 1 and is_parallel(hydra):
             raise UserError("devices: hydra/launcher=joblib gives each run one device. Leave out one of the two.")
         need_loggers(config.logger)
         if folder is None:
-            folder = _folder(Path(hydra.sweep.dir), asked)
+            folder = Path(hydra.sweep.dir)
+            # one that SLURM may start again is told from others of its job by all of its overrides
+            if (launch := launch_name()) and not any(text.startswith("hydra.sweep.dir=") for text in asked):
+                folder = folder.with_name(f"{launch}_{hashlib.md5(' '.join(sorted(asked)).encode()).hexdigest()[:6]}")
         name = as_folder(",".join(sorted(text for text in overrides if text.partition("=")[0] in varied)))
         if name in jobs:
             raise UserError(f"two runs of this sweep would write to {name}. A value is named twice.")
@@ -153,14 +156,6 @@ def _jobs(arguments: Arguments, asked: Sequence[str], folder: Path | None) -> tu
     return folder, list(jobs.values())
 
 
-def _folder(folder: Path, asked: Sequence[str]) -> Path:
-    """One that SLURM may start again is told from others of its job by all of its overrides."""
-    launch = launch_name()
-    if launch is None or any(text.startswith("hydra.sweep.dir=") for text in asked):
-        return folder
-    return folder.with_name(f"{launch}_{hashlib.md5(' '.join(sorted(asked)).encode()).hexdigest()[:6]}")
-
-
 def _compare(folder: Path, begun: Sequence[str], asked: Sequence[str]) -> None:
     """Say which keys have more or fewer values than the sweep was begun with; raises UserError if it is another one."""
     before, now = _values(begun), _values(asked)
@@ -173,10 +168,8 @@ def _compare(folder: Path, begun: Sequence[str], asked: Sequence[str]) -> None:
         free = key in FREE and len(old) < 2 and len(new) < 2
         more_or_fewer = len(old) > 1 and len(new) > 1 and (set(old) <= set(new) or set(new) <= set(old))
         if not free and not more_or_fewer:
-            raise UserError(
-                f"{folder} was begun with {was}, and this command says {says}. "
-                "Choose another hydra.sweep.dir for another sweep."
-            )
+            words = f"was begun with {was}, and this command says {says}"
+            raise UserError(f"{folder} {words}. Choose another hydra.sweep.dir for another sweep.")
         notes.append(f"This sweep was begun with {was}, and goes on with {says}.\n")
     print("".join(notes), end="")
 

@@ -108,13 +108,12 @@ class Search:
             return
         changes = differences(self._base, check(attributes["config"], TrainConfig), lambda key: True)
         for key in attributes["space"].keys() | self._texts.keys():
-            changes.append((f"search.{key}", attributes["space"].get(key, "fixed"), self._texts.get(key, "fixed")))
-        for key, before, now in changes:
-            if before != now:
-                raise UserError(
-                    f"{self.folder} was begun with {key}={before}, and this command says {key}={now}. "
-                    "Choose another name=."
-                )
+            before, now = (texts.get(key, "fixed") for texts in (attributes["space"], self._texts))
+            changes += [(f"search.{key}", before, now)] if before != now else []
+        if changes:
+            key, before, now = changes[0]
+            words = f"was begun with {key}={before}, and this command says {key}={now}. Choose another name=."
+            raise UserError(f"{self.folder} {words}")
 
     def _run_next(self, train: Callable[..., float | None]) -> bool:
         """Run a trial that is this process's alone, if there is one.
@@ -125,13 +124,12 @@ class Search:
         with ExitStack() as held:
             with self._lock:
                 self._free_disk()
-                trial = self._abandoned() or ask(self._study, self._space, self.config)
-                if trial is None:
-                    return False
-                held.enter_context(lock(self._folder_of(trial)))
-                self._table()
-            self._run(trial, train)
-        return True
+                if trial := self._abandoned() or ask(self._study, self._space, self.config):
+                    held.enter_context(lock(self._folder_of(trial)))
+                    self._table()
+            if trial:
+                self._run(trial, train)
+        return trial is not None
 
     def _abandoned(self) -> Trial | None:
         """A trial that a killed process has left."""
@@ -164,14 +162,13 @@ class Search:
         return definition.table(self.folder)
 
     def _free_disk(self) -> None:
-        """Remove the weights of each trial that can't be the best any more: another one has a higher score, or has
-        the same and a lower number."""
+        """Remove the weights of each trial that can't be the best any more."""
         table = self._table()
-        for name in table.runs.run[table.runs.state.isin(["finished", "pruned"])]:
-            if table.best is not None and name != table.best.run:
-                for path in (self.folder / name / "checkpoints").glob("*.ckpt"):
-                    if path.name != "best.ckpt" or not self.config.keep_weights:
-                        path.unlink(missing_ok=True)
+        ended = table.runs.run[table.runs.state.isin(["finished", "pruned"])]
+        for name in [] if table.best is None else ended[ended != table.best.run]:
+            for path in (self.folder / name / "checkpoints").glob("*.ckpt"):
+                if path.name != "best.ckpt" or not self.config.keep_weights:
+                    path.unlink(missing_ok=True)
 
     def _run(self, trial: Trial, train: Callable[..., float | None]) -> None:
         with importing():

@@ -1,4 +1,4 @@
-"""Many runs at a glance."""
+"""Many runs, a row of results.table.Table each, at a glance."""
 
 from __future__ import annotations
 
@@ -10,38 +10,28 @@ from matplotlib.ticker import MaxNLocator
 from src.results.figures.canvas import BLUE, COLOURS, GREY, ORANGE, blank, save, shorten
 from src.results.figures.curves import read_curves
 
-MANY = 8  # values beyond which numbers have an axis to scale
-
 
 def save_curves(folder: Path, runs: pd.DataFrame, keys: list[str]) -> None:
-    """Write `curves.png`: validation accuracy of each run over its epochs; one colour a setting, the best one first.
-
-    Args:
-        runs: results.table.Table's.
-        keys: the columns that tell settings apart.
-    """
+    """Write `curves.png`: validation accuracy over the epochs, one colour a setting, which `keys` tell apart."""
     figure = blank(8, 4.5)
     axes = figure.subplots()
     labels = [" ".join(f"{key}={shorten(run[key])}" for key in keys) or "all runs" for _, run in runs.iterrows()]
     settings = [(label, group) for label, group in runs.groupby(labels)]
     settings.sort(key=lambda setting: setting[1].val_accuracy.fillna(0).mean(), reverse=True)
     for rank, (label, group) in enumerate(settings):
+        colour, name = (COLOURS[rank], label) if rank < len(COLOURS) else ("#CCCCCC", None)
         for run in group.itertuples():
             curve = read_curves(folder / run.run / "metrics.csv", "epoch").get("val/acc")
             if curve is not None:
-                line = "-" if run.state == "finished" else ":"
-                if rank < len(COLOURS):
-                    axes.plot(*curve, f"o{line}", markersize=3, color=COLOURS[rank], zorder=3, label=label)
-                else:
-                    axes.plot(*curve, f"o{line}", markersize=3, color="#CCCCCC")
+                style = "o-" if run.state == "finished" else "o:"
+                axes.plot(*curve, style, color=colour, markersize=3, zorder=3 - rank / 1000, label=name)
     axes.set_title("validation accuracy of each run", fontsize=10)
     axes.set_xlabel("epoch")
     axes.set_ylabel("accuracy")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     handles, names = axes.get_legend_handles_labels()
-    once = dict(zip(names, handles, strict=True))
-    if once:
+    if once := dict(zip(names, handles, strict=True)):
         figure.legend(once.values(), once.keys(), loc="outside lower center", fontsize=8, ncols=2)
     save(figure, folder / "curves.png")
 
@@ -56,17 +46,13 @@ def save_values(folder: Path, runs: pd.DataFrame, varied: list[str]) -> None:
     figure = blank(1 + 3.2 * columns, 3.4 * rows)
     for number, key in enumerate(varied, start=1):
         axes = figure.add_subplot(rows, columns, number, sharey=figure.axes[0] if figure.axes else None)
-        numbers = pd.to_numeric(scored[key], errors="coerce")
-        if numbers.notna().all() and numbers.nunique() > MANY:
-            values = numbers
-            axes.set_xscale("log" if numbers.min() > 0 and numbers.max() >= 30 * numbers.min() else "linear")
-        else:
-            values = scored[key].map(shorten).loc[numbers.sort_values(kind="stable").index]
-            axes.tick_params("x", rotation=30 if values.drop_duplicates().str.len().sum() > 24 else 0)
-        scores = scored.val_accuracy.loc[values.index]
+        order = pd.to_numeric(scored[key], errors="coerce").sort_values(kind="stable").index
+        values, scores = scored[key].loc[order].map(shorten), scored.val_accuracy.loc[order]
         axes.plot(values, scores, "o", color=BLUE, alpha=0.6)
         means = scores.groupby(values, sort=False).mean()
         axes.plot(means.index, means, "_", color=ORANGE, markersize=24, markeredgewidth=2)
+        axes.margins(x=0.3)
+        axes.tick_params("x", rotation=30 if sum(map(len, means.index)) > 24 else 0)
         axes.set_title(key, fontsize=10)
         axes.grid(alpha=0.3, axis="y")
     figure.supylabel("validation accuracy")
