@@ -150,7 +150,7 @@ def _jobs(arguments: Arguments, asked: Sequence[str], folder: Path | None) -> tu
         named = written(overrides)
         # absolute, for what a launcher starts may work in another folder
         request = Request(config, folder.absolute() / name, arguments.command(named), tuple(named))
-        jobs[name] = Job(request, overrides, composed.whole)
+        jobs[name] = Job(request, composed.whole)
     assert folder is not None
     check_writable(folder)
     return folder, list(jobs.values())

@@ -12,12 +12,11 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from copy import deepcopy
-from dataclasses import dataclass
 from functools import cache
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
@@ -39,26 +38,23 @@ Task = Callable[[Request[TrainConfig]], float | None]
 _LEFT_BY_LIGHTNING = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
-@dataclass(frozen=True)
-class Job:
-    """A run of a sweep: its request, its overrides as Hydra has them, and the config that they were composed to."""
+class Job(NamedTuple):
+    """A run of a sweep, and the whole config that it was composed to."""
 
     request: Request[TrainConfig]
-    overrides: Sequence[str]
     config: DictConfig
 
 
 def start(jobs: Sequence[Job], task: Task) -> None:
     """Have Hydra's launcher do the jobs, each by `task`; raises SystemExit if one was asked to stop."""
-    configs = {tuple(job.overrides): job.config for job in jobs}
-    # composed before the first one starts; a job writes into its config, and may be started again
-    loader: Any = SimpleNamespace(load_sweep_config=lambda _, overrides: deepcopy(configs[tuple(overrides)]))
+    # each is composed already: its number stands for its overrides; it writes into its config, and may be started again
+    loader: Any = SimpleNamespace(load_sweep_config=lambda _, number: deepcopy(jobs[int(number[0])].config))
     launcher = Plugins.instance().instantiate_launcher(
         hydra_context=HydraContext(config_loader=loader, callbacks=Callback()),  # type: ignore[arg-type]
         task_function=lambda _: _run(jobs, task),
         config=jobs[0].config,
     )
-    for ended in launcher.launch([list(job.overrides) for job in jobs], initial_job_idx=0):
+    for ended in launcher.launch([[str(number)] for number in range(len(jobs))], initial_job_idx=0):
         _ = ended.return_value  # raises what a launcher's process has raised
 
 
