@@ -2,42 +2,34 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
 from src.config.cli import end, importing
-from src.config.errors import UserError
-from src.config.folder import is_finished
-from src.sweeps import grid
+from src.config.errors import Stopped, UserError
+from src.config.folder import CONFIG, is_finished
+from src.sweeps.grid import DEFINITION, show
 
 
 def report(folder: Path, data_dir: str | None = None) -> None:
     """Write what `folder` needs to be looked at: the table and pictures of a sweep or search, or a run's page.
 
-    Raises:
-        UserError: it is neither, or the run's images are not to be had.
+    Raises UserError if it is neither, or the run's images are not to be had.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder.")
-    if (folder / "trials.csv").exists():
-        from src.results.table import Table  # needs pandas
-
-        table = Table.of_search(folder)
-        table.save()
-        table.show()
-    elif (folder / grid.DEFINITION).exists():
-        grid.show(folder)
+    if (folder / DEFINITION).exists():
+        show(folder)
     elif is_finished(folder):
         with importing():
             from src.results import page
         print(page.save_again(folder, data_dir))
-    elif (folder / "config.yaml").exists():
+    elif (folder / CONFIG).exists():
         raise UserError(f"{folder}: this run is unfinished, no results.json is there. Finish it with resume={folder}.")
-    else:
+    elif folder.is_dir():
         raise UserError(
             f"{folder} holds no run and no sweep. Name one, such as logs/NAME, logs/sweep/NAME or logs/tune/NAME."
         )
+    else:
+        raise UserError(f"{folder}: there is no such folder.")
 
 
 def main() -> None:
@@ -52,8 +44,7 @@ def main() -> None:
     except OSError as error:
         end(UserError(f"{arguments.folder}: {error}."), 2)
     except KeyboardInterrupt:
-        print("stopped by SIGINT.", file=sys.stderr)
-        raise SystemExit(130) from None
+        end(Stopped(2), 130)
 
 
 if __name__ == "__main__":

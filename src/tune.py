@@ -21,15 +21,13 @@ def main() -> None:
         from src.sweeps.search import Search
         from src.training.run import train
 
-        success = Search(arguments).run(train)
+        raise SystemExit(0 if Search(arguments).run(train) else 1)
     except UserError as error:
         end(error, 2)
-    except Stopped as stop:
-        words = f"{Stopped(stop.number)} The same command goes on with the search, and with its last trial."
-        end(Stopped(stop.number, words), stop.code)
-    except KeyboardInterrupt:
-        end(Stopped(2, "stopped by SIGINT. The same command goes on with the search."), 130)
-    raise SystemExit(0 if success else 1)
+    except (Stopped, KeyboardInterrupt) as stop:
+        stopped = stop if isinstance(stop, Stopped) else Stopped(2)
+        words = f"{Stopped(stopped.number)} The same command goes on with the search, and with its last trial."
+        end(Stopped(stopped.number, words), stopped.code)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,10 @@ import torch
 from filelock import FileLock
 
 from src.config import process as cluster
+from src.config.cli import Arguments
 from src.config.folder import LOCK
 from src.model.hardware import pick_hardware
+from src.sweeps import grid
 from tests.conftest import ROOT, SHORT, Outcome, results_of, write_folder
 from tests.crash import compare
 from tests.test_resume import at_call, send
@@ -207,9 +209,16 @@ class TestGrid:
         outcome = door("train", "-m", "--config-dir", "mine", *options, "optimizer=own", "seed=1,2", place)
         assert outcome.code == 0, outcome.err
         assert {row["state"] for row in table(in_tmp / "it's, mine")} == {"finished"}
-        again = door("train", "-m", "sweep=it's, mine")
-        assert again.code == 0, again.err
-        assert again.out.count("This run is finished") == 2
+        for more in ([], ["--config-dir", "mine"]):
+            again = door("train", "-m", "sweep=it's, mine", *more)
+            assert again.code == 0, again.err
+            assert again.out.count("This run is finished") == 2
+
+    def test_folders_of_requests_are_absolute(self, options: list[str], in_tmp: Path) -> None:
+        folders: list[Path] = []
+        words = (*options, "seed=1,2", "hydra.sweep.dir=s")
+        assert not grid.run(Arguments("train", words), lambda request: folders.append(request.folder))
+        assert folders == [in_tmp / "s/seed-1", in_tmp / "s/seed-2"]
 
     @pytest.mark.parametrize("folder", ["nowhere", "."])
     def test_report_of_something_else(self, door: Door, in_tmp: Path, folder: str) -> None:
@@ -255,7 +264,7 @@ class TestAtATime:
         assert done.returncode == 1, done.stderr
         rows = table(in_tmp / "sweep")
         assert sorted(row["state"] for row in rows) == ["failed"] * 3 + ["finished"] * 3
-        assert done.stdout.count("is finished: ") == 3
+        assert done.stdout.count("is finished: sweep/") == 3, "as the user wrote it"
         assert "layer" not in done.stdout
         for row in rows:
             assert "output shape" in (in_tmp / "sweep" / row["run"] / "output.txt").read_text()
@@ -271,7 +280,7 @@ class TestAtATime:
         assert pick_hardware("auto", "auto", None).devices(1) == 1
         assert pick_hardware("auto", "auto", 2).devices(2) == 2, "a job of two is not held to one"
 
-    def test_slots_are_taken_once_and_given_back(self, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_slots_are_taken_once_until_a_process_ends(self, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from src.sweeps import jobs
 
         monkeypatch.setenv(cluster.SLOT, "")
@@ -293,9 +302,8 @@ class TestAtATime:
             assert other.stdout.readline().strip() == expected
         others[0].kill()
         others[0].wait()
-        jobs.claim_slot(in_tmp)
+        jobs.claim_slot(in_tmp).release()
         assert cluster.slot() == 0, "that of the process that was killed"
-        jobs.release_slot()
         others[1].communicate("")
 
 
@@ -422,6 +430,7 @@ def test_a_job_of_two_devices_in_a_sweep_does_not_sweep_again(options: list[str]
 
 def test_a_stop_ends_the_whole_sweep(door: Door, options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     at_call(monkeypatch, "training_step", 3, send(signal.SIGTERM))
-    outcome = door("train", "-m", *options, "seed=1,2,3")
+    outcome = door("train", "-m", *options, "seed=1,2,3", "hydra.sweep.dir=s")
     assert outcome.code == 143
     assert "job 2" not in outcome.out
+    assert outcome.err.splitlines()[-1].endswith("The sweep goes on with its command and hydra.sweep.dir=s")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
+from pydantic import ValidationError
 
 from src.config.check import check
 from src.config.cli import Arguments, Request, need_loggers
@@ -19,162 +20,145 @@ from src.config.errors import UserError
 from src.config.files import check_writable, write_text
 from src.config.folder import CONFIG, FREE, LOCK, RUNS, settle
 from src.config.process import launch_name, world_size
-from src.config.schema import TrainConfig
+from src.config.schema import Section, TrainConfig
 from src.sweeps.jobs import Job, Task, is_parallel, start
+
+if TYPE_CHECKING:
+    from src.results.table import Table
 
 SWEEPS = RUNS / "sweep"
 DEFINITION = "sweep.yaml"
 
 
-@dataclass(frozen=True)
-class Definition:
-    """What `sweep.yaml` says: the command, its overrides as they were written, and those of each run by its folder."""
+class Definition(Section):
+    """What `sweep.yaml` says of a sweep or a search: its command, and the overrides of it and of each run's folder."""
 
     command: str
     overrides: list[str]
     runs: dict[str, list[str]]
     config_dir: str | None = None
+    search: bool = False
 
     @classmethod
     def read(cls, folder: Path) -> Definition:
         """Raises UserError if it is damaged."""
         try:
-            definition = cls(**yaml.safe_load((folder / DEFINITION).read_text(encoding="utf-8")))
-            assert isinstance(definition.command, str)
-            for texts in (definition.overrides, *definition.runs.values()):
-                assert all(isinstance(text, str) for text in texts)
-            return definition
-        except (OSError, ValueError, yaml.YAMLError, AssertionError, TypeError, AttributeError) as error:
-            raise UserError(f"{folder / DEFINITION} can't be read: {' '.join(str(error).split())}.") from error
+            return cls.model_validate(yaml.safe_load((folder / DEFINITION).read_text(encoding="utf-8")))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            text = error.errors()[0]["msg"] if isinstance(error, ValidationError) else " ".join(str(error).split())
+            raise UserError(f"{folder / DEFINITION} can't be read: {text}.") from error
 
     def write(self, folder: Path) -> None:
-        content = {key: value for key, value in vars(self).items() if value is not None}
+        content = self.model_dump(exclude_defaults=True)
         write_text(folder / DEFINITION, yaml.safe_dump(content, sort_keys=False, width=1000))
 
-    @property
-    def options(self) -> dict[str, dict[str, str]]:
-        """Each run's options by their keys."""
-        return {name: {key: ",".join(v) for key, v in values(texts).items()} for name, texts in self.runs.items()}
+    def table(self, folder: Path) -> Table:
+        from src.results.table import Table  # needs pandas
+
+        return Table(folder, self.runs, self.command, self.search)
 
 
 def run(arguments: Arguments, task: Task) -> bool:
     """Do the sweep that a command line asks for, and show its table; whether all of its runs are finished.
 
-    Every job is composed and checked before the first one starts.
-
-    Raises:
-        UserError: something of it can't be served, or its folder holds another sweep.
+    Every job is composed and checked before the first one starts. Raises UserError if something of it can't be served,
+    or its folder holds another sweep.
     """
     if (world_size() or 1) > 1:
         raise UserError("a sweep (-m) starts the processes of its runs itself. Start it without srun or torchrun.")
     arguments, folder = chosen(arguments)
     asked = declared(arguments.overrides)
     folder, jobs = _jobs(arguments, asked, folder)
-    runs = {job.request.folder.name: list(job.request.named) for job in jobs}
     overrides = [text.removeprefix("++") for text in asked]
-    definition = Definition(arguments.command(["-m", *overrides]), overrides, runs, arguments.config_dir)
-    notes = _changes(folder, definition) if (folder / DEFINITION).exists() else []
-    for job in jobs:
-        if (job.request.folder / CONFIG).exists():
-            settle(job.request.folder, job.request.config, [])
-    with _begun(folder, definition):
-        for note in notes:
-            print(note)
+    runs = {job.request.folder.name: list(job.request.named) for job in jobs}
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(folder / LOCK).acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(f"{folder}: another process works on this sweep. Wait for it, or stop it.") from error
+    with lock:
+        if (folder / DEFINITION).exists():
+            earlier = Definition.read(folder)
+            _compare(folder, earlier.overrides, overrides)
+            runs = earlier.runs | runs
+        for job in jobs:
+            if (job.request.folder / CONFIG).exists():
+                settle(folder / job.request.folder.name, job.request.config, [])
+        command = arguments.command(["-m", *overrides])
+        Definition(command=command, overrides=overrides, runs=runs, config_dir=arguments.config_dir).write(folder)
         start(jobs, task)
         return show(folder)
+
+
+def show(folder: Path) -> bool:
+    """Write and show the table of a sweep or search, at its end or before; whether all of its runs are finished."""
+    table = Definition.read(folder).table(folder)
+    table.save()
+    table.show()
+    return table.finished
 
 
 def chosen(arguments: Arguments) -> tuple[Arguments, Path | None]:
     """The command line without `sweep=`, and the folder of the earlier sweep that it names.
 
-    Alone, it stands for the whole command that the sweep was begun with, its --config-dir included.
-
-    Raises:
-        UserError: there is no such sweep.
+    Alone, it stands for the whole command that the sweep was begun with, its --config-dir included. Raises UserError if
+    there is no such sweep.
     """
     named = [text for text in arguments.overrides if text.lstrip("+").startswith("sweep=")]
     if not named:
         return arguments, None
     value = named[-1].partition("=")[2].strip("'\"")
+    definition = Path(value) / DEFINITION
     if value == "last":
         definitions = list(SWEEPS.glob(f"*/{DEFINITION}"))
         if not definitions:
             raise UserError(f"sweep=last: there is no sweep below {SWEEPS}/.")
-        folder = max(definitions, key=lambda path: path.stat().st_mtime).parent
-    else:
-        folder = Path(value)
-        if not (folder / DEFINITION).exists():
-            raise UserError(f"sweep={value}: that folder holds no sweep, for there is no {DEFINITION}.")
-    rest = tuple(text for text in arguments.overrides if text not in named)
+        definition = max(definitions, key=lambda path: path.stat().st_mtime)
+    elif not definition.exists():
+        raise UserError(f"sweep={value}: that folder holds no sweep, for there is no {DEFINITION}.")
+    folder, rest = definition.parent, tuple(text for text in arguments.overrides if text not in named)
     if rest:
         return replace(arguments, overrides=rest), folder
-    definition = Definition.read(folder)
-    return replace(arguments, overrides=tuple(definition.overrides), config_dir=definition.config_dir), folder
+    whole = Definition.read(folder)
+    config_dir = arguments.config_dir or whole.config_dir
+    return replace(arguments, overrides=tuple(whole.overrides), config_dir=config_dir), folder
 
 
 def _jobs(arguments: Arguments, asked: Sequence[str], folder: Path | None) -> tuple[Path, list[Job]]:
     """The sweep's folder, a new one if none is given, and each job, composed, checked and named by what is varied."""
     varied = {override.get_key_element() for override in parse(asked) if override.is_sweep_override()}
-    jobs: list[Job] = []
+    jobs: dict[str, Job] = {}
     for overrides in grid(asked):
         composed = compose(arguments.door, overrides, arguments.config_dir)
-        config = check(composed.values, TrainConfig)
+        config, hydra = check(composed.values, TrainConfig), composed.whole.hydra
         if config.resume:
-            raise UserError(
-                "resume: a sweep (-m) goes on where it stopped when it is started again in its hydra.sweep.dir."
-            )
-        if config.devices > 1 and is_parallel(composed.whole):
+            words = "a sweep (-m) goes on where it stopped when it is started again in its hydra.sweep.dir."
+            raise UserError(f"resume: {words}")
+        if config.devices > 1 and is_parallel(hydra):
             raise UserError("devices: hydra/launcher=joblib gives each run one device. Leave out one of the two.")
         need_loggers(config.logger)
         if folder is None:
-            folder = _folder(Path(composed.whole.hydra.sweep.dir), asked)
+            folder = Path(hydra.sweep.dir)
+            # one that SLURM may start again is told from others of its job by all of its overrides
+            if (launch := launch_name()) and not any(text.startswith("hydra.sweep.dir=") for text in asked):
+                folder = folder.with_name(f"{launch}_{hashlib.md5(' '.join(sorted(asked)).encode()).hexdigest()[:6]}")
         name = as_folder(",".join(sorted(text for text in overrides if text.partition("=")[0] in varied)))
-        if any(job.request.folder.name == name for job in jobs):
+        if name in jobs:
             raise UserError(f"two runs of this sweep would write to {name}. A value is named twice.")
-        OmegaConf.set_readonly(composed.whole.hydra, False)  # launchers write there, too
-        composed.whole.hydra.sweep.dir, composed.whole.hydra.sweep.subdir = str(folder), name
+        OmegaConf.set_readonly(hydra, False)  # launchers write there, too
+        hydra.sweep.dir, hydra.sweep.subdir = str(folder), name
         named = written(overrides)
+        # absolute, for what a launcher starts may work in another folder
         request = Request(config, folder.absolute() / name, arguments.command(named), tuple(named))
-        jobs.append(Job(request, overrides, composed.whole))
+        jobs[name] = Job(request, composed.whole)
     assert folder is not None
     check_writable(folder)
-    return folder, jobs
+    return folder, list(jobs.values())
 
 
-def _folder(folder: Path, asked: Sequence[str]) -> Path:
-    """One that SLURM may start again is told from others of its job by all of its overrides."""
-    launch = launch_name()
-    if launch is None or any(text.startswith("hydra.sweep.dir=") for text in asked):
-        return folder
-    return folder.with_name(f"{launch}_{hashlib.md5(' '.join(sorted(asked)).encode()).hexdigest()[:6]}")
-
-
-@contextmanager
-def _begun(folder: Path, definition: Definition) -> Iterator[None]:
-    """Write down what the sweep is, and keep other processes out of it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise UserError(f"{folder}: another process works on this sweep. Wait for it, or stop it.") from error
-    try:
-        earlier = Definition.read(folder).runs if (folder / DEFINITION).exists() else {}
-        replace(definition, runs={**earlier, **definition.runs}).write(folder)
-        yield
-        for path in folder.glob(".slot-*.lock"):
-            path.unlink(missing_ok=True)
-    finally:
-        lock.release()
-
-
-def _changes(folder: Path, definition: Definition) -> list[str]:
-    """What a sweep asks now and did not when it was begun: more or fewer values.
-
-    Raises:
-        UserError: it is another sweep.
-    """
-    before, now = values(Definition.read(folder).overrides), values(definition.overrides)
+def _compare(folder: Path, begun: Sequence[str], asked: Sequence[str]) -> None:
+    """Say which keys have more or fewer values than the sweep was begun with; raises UserError if it is another one."""
+    before, now = _values(begun), _values(asked)
     notes = []
     for key in sorted(before.keys() | now.keys()):
         old, new = before.get(key, []), now.get(key, [])
@@ -184,26 +168,13 @@ def _changes(folder: Path, definition: Definition) -> list[str]:
         free = key in FREE and len(old) < 2 and len(new) < 2
         more_or_fewer = len(old) > 1 and len(new) > 1 and (set(old) <= set(new) or set(new) <= set(old))
         if not free and not more_or_fewer:
-            raise UserError(
-                f"{folder} was begun with {was}, and this command says {says}. "
-                "Choose another hydra.sweep.dir for another sweep."
-            )
-        notes.append(f"This sweep was begun with {was}, and goes on with {says}.")
-    return notes
+            words = f"was begun with {was}, and this command says {says}"
+            raise UserError(f"{folder} {words}. Choose another hydra.sweep.dir for another sweep.")
+        notes.append(f"This sweep was begun with {was}, and goes on with {says}.\n")
+    print("".join(notes), end="")
 
 
-def show(folder: Path) -> bool:
-    """Write and show the table of a sweep, at its end or before; whether all of its runs are finished."""
-    from src.results.table import Table  # needs pandas
-
-    definition = Definition.read(folder)
-    table = Table(folder, definition.options, definition.command)
-    table.save()
-    table.show()
-    return not table.unfinished
-
-
-def values(overrides: Sequence[str]) -> dict[str, list[str]]:
+def _values(overrides: Sequence[str]) -> dict[str, list[str]]:
     """Each key with its values as they are written; what Hydra alone reads is left out."""
     return {
         override.key_or_group: (

@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from copy import deepcopy
-from dataclasses import dataclass
+from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
@@ -33,138 +34,108 @@ from src.config.process import SLOT, Interrupts, is_child, world_size
 from src.config.schema import TrainConfig
 
 Task = Callable[[Request[TrainConfig]], float | None]
-OUTPUT = "output.txt"
 # by a job of one device with trainer=ddp; the next one's processes would take it for their own
 _LEFT_BY_LIGHTNING = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_held: list[FileLock] = []  # for as long as this process lives
 
 
-@dataclass(frozen=True)
-class Job:
-    """A run of a sweep: its request, its overrides as Hydra has them, and the config that they were composed to."""
+class Job(NamedTuple):
+    """A run of a sweep, and the whole config that it was composed to."""
 
     request: Request[TrainConfig]
-    overrides: Sequence[str]
     config: DictConfig
 
 
-class _Loader:
-    """Gives a launcher of Hydra's the config of each job, which was composed before the first one started."""
-
-    def __init__(self, jobs: Sequence[Job]) -> None:
-        self._configs = {tuple(job.overrides): job.config for job in jobs}
-
-    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: Sequence[str]) -> DictConfig:
-        return deepcopy(self._configs[tuple(sweep_overrides)])  # a job writes into it, and may be started again
-
-
 def start(jobs: Sequence[Job], task: Task) -> None:
-    """Have Hydra's launcher do the jobs, each by `task`, until the last one has ended.
-
-    Raises:
-        SystemExit: one was asked to stop, and the sweep with it.
-    """
-    requests, parallel = [job.request for job in jobs], is_parallel(jobs[0].config)
-    context: Any = HydraContext(config_loader=_Loader(jobs), callbacks=Callback())  # type: ignore[arg-type]
+    """Have Hydra's launcher do the jobs, each by `task`; raises SystemExit if one was asked to stop."""
+    # each is composed already: its number stands for its overrides; it writes into its config, and may be started again
+    loader: Any = SimpleNamespace(load_sweep_config=lambda _, number: deepcopy(jobs[int(number[0])].config))
     launcher = Plugins.instance().instantiate_launcher(
-        hydra_context=context,
-        task_function=lambda config: _run(requests, HydraConfig.get().job.num, task, parallel),
+        hydra_context=HydraContext(config_loader=loader, callbacks=Callback()),  # type: ignore[arg-type]
+        task_function=lambda _: _run(jobs, task),
         config=jobs[0].config,
     )
-    for ended in launcher.launch([list(job.overrides) for job in jobs], initial_job_idx=0):
+    for ended in launcher.launch([[str(number)] for number in range(len(jobs))], initial_job_idx=0):
         _ = ended.return_value  # raises what a launcher's process has raised
 
 
-def is_parallel(config: DictConfig) -> bool:
+def is_parallel(hydra: Any) -> bool:
     """Whether several jobs of a sweep run at a time and write to the same terminal."""
-    return "JoblibLauncher" in str(config.hydra.launcher.get("_target_"))
+    return "JoblibLauncher" in str(hydra.launcher.get("_target_"))
 
 
-def _run(requests: Sequence[Request[TrainConfig]], number: int, task: Task, parallel: bool) -> float | None:
-    """Do one of the jobs; what goes wrong is said and written into its folder, and the next one has its turn."""
-    request, leads = requests[number], not is_child()
-    folder, title = request.folder, f"job {number + 1} of {len(requests)}"
+def _run(jobs: Sequence[Job], task: Task) -> float | None:
+    """Do the job that Hydra has made ready; one that fails says so, here and in its folder, and stops no other."""
+    hydra: Any = HydraConfig.get()
+    request, parallel, leads = jobs[hydra.job.num].request, is_parallel(hydra), not is_child()
+    # as the user wrote the sweep's folder; that of a request is absolute
+    title, sweep, folder = f"job {hydra.job.num + 1} of {len(jobs)}", Path(hydra.sweep.dir), request.folder
     if leads:
         (folder / ERROR).unlink(missing_ok=True)
         print(f"{title}: {request.command}", flush=True)
     try:
         if request.config.devices > 1 and world_size() is None:
-            _in_a_process(request)
+            # a command of its own: the processes that Lightning starts for it repeat the command line that they find,
+            # which here is the sweep's, and a process group that one job has left is not there for the next
+            words = put(shlex.split(request.command)[1:], "hydra.run.dir", folder)
+            environment = {name: value for name, value in os.environ.items() if name not in _LEFT_BY_LIGHTNING}
+            follow([sys.executable, *words], environment)
             score = None
-        elif parallel:
-            claim_slot(folder.parent)
-            with (folder / OUTPUT).open("a", encoding="utf-8") as output, redirect_stdout(output):
-                score = task(request)
         else:
-            score = task(request)
+            if parallel:
+                claim_slot(folder.parent)
+            with printing_to_file(folder) if parallel else nullcontext():
+                score = task(request)
     except Stopped as stop:
-        sweep = shlex.quote(str(folder.parent))
-        print(f"{Stopped(stop.number)} The sweep goes on with its command and hydra.sweep.dir={sweep}", file=sys.stderr)
+        again = f"hydra.sweep.dir={shlex.quote(str(sweep))}"
+        print(f"{Stopped(stop.number)} The sweep goes on with its command and {again}", file=sys.stderr)
         raise SystemExit(0 if is_child() else stop.code) from stop
-    except Exception as error:  # a bug is no reason to lose the other runs; its traceback is needed
-        wrong = isinstance(error, UserError | RunError)
-        if not wrong or os.environ.get("HYDRA_FULL_ERROR") == "1":
-            traceback.print_exc()
-        if leads:
-            _fail(folder, str(error) if wrong else f"{type(error).__name__}: {error}")
+    except Exception as error:  # a bug is no reason to lose the other runs
+        message = tell(error)
+        if leads and not is_alive(folder):  # else it is another process's run
+            folder.mkdir(parents=True, exist_ok=True)
+            write_text(folder / ERROR, f"{message}\n")
         return None
     if leads and parallel:
-        print(f"{title} is finished: {folder}", flush=True)
+        print(f"{title} is finished: {sweep / folder.name}", flush=True)
     return score
 
 
-def _fail(folder: Path, message: str) -> None:
-    """Say what a run of a sweep ended with, on stderr and in its folder: the others go on."""
+@contextmanager
+def printing_to_file(folder: Path) -> Iterator[None]:
+    with (folder / "output.txt").open("a", encoding="utf-8") as output, redirect_stdout(output):
+        yield
+
+
+def tell(error: Exception, title: str = "") -> str:
+    """Say on stderr what a run ended with, a bug with its traceback."""
+    known = isinstance(error, UserError | RunError)
+    if not known or os.environ.get("HYDRA_FULL_ERROR") == "1":
+        traceback.print_exception(error)
+    message = str(error).rstrip() if known else f"{type(error).__name__}: {error}"
     for line in message.splitlines():
-        print(f"error: {line}", file=sys.stderr, flush=True)
-    if not is_alive(folder):  # else it is another process's run
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / ERROR, message.rstrip() + "\n")
+        print(f"error: {title}{line}", file=sys.stderr, flush=True)
+    return message
 
 
-def claim_slot(folder: Path) -> None:
-    """Take the lowest number that no other process on this machine has below `folder`; see process.slot."""
-    if _held:
-        return
+@cache
+def claim_slot(folder: Path) -> FileLock:
+    """Take the lowest number that no other process on this machine has below `folder`, for as long as this one lives.
+
+    See process.slot.
+    """
     for number in count():
         lock = FileLock(folder / f".slot-{platform.node()}-{number}.lock")
-        try:
+        with suppress(Timeout):
             lock.acquire(timeout=0)
-        except Timeout:
-            continue
-        _held.append(lock)
-        os.environ[SLOT] = str(number)
-        return
-
-
-def release_slot() -> None:
-    while _held:
-        lock = _held.pop()
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
-
-
-def _in_a_process(request: Request[TrainConfig]) -> None:
-    """Run a job of several devices by a command of its own.
-
-    The processes that Lightning starts for it repeat the command line that they find, which here is the sweep's; and
-    a process group that one job has left is not there for the next.
-
-    Raises:
-        RunError: it failed.
-        Stopped: this process was asked to stop; so was the job.
-    """
-    words = put(shlex.split(request.command)[1:], "hydra.run.dir", request.folder.absolute())
-    environment = {name: value for name, value in os.environ.items() if name not in _LEFT_BY_LIGHTNING}
-    follow([sys.executable, *words], environment)
+            break
+    os.environ[SLOT] = str(number)
+    return lock
 
 
 def follow(words: list[str], environment: Mapping[str, str]) -> None:
     """Run a command to its end in a process group of its own, and show what it says.
 
-    Raises:
-        RunError: it failed.
-        Stopped: this process was asked to stop; so was the command.
+    Raises RunError if it failed, Stopped if this process was asked to stop, which the command then was, too.
     """
     options: Any = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True, "env": environment}
     with Interrupts() as interrupts, subprocess.Popen(words, **options) as child:

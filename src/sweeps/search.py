@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +16,14 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from src.config.check import check, flat, keys, nearest, plain
 from src.config.cli import Arguments, importing, need_loggers
 from src.config.compose import compose, declared, parse, written
-from src.config.errors import RunError, UserError
+from src.config.errors import UserError
 from src.config.files import write_text
 from src.config.folder import ERROR, FREE, PRUNED, SEARCHES, differences, is_alive, lock
 from src.config.groups import is_group
 from src.config.schema import TrainConfig, TuneConfig
-from src.results.table import Table
-from src.sweeps.jobs import OUTPUT, claim_slot, release_slot
+from src.results.table import Table, experiment_command
+from src.sweeps.grid import Definition, show
+from src.sweeps.jobs import claim_slot, printing_to_file, tell
 from src.sweeps.study import ask, ends, leave_out, open_study, read_space, real_trials, save_pictures
 
 # of the machine or of the search, not of what was found
@@ -36,8 +33,7 @@ _LEFT_OUT = (FREE - {"trainer.max_epochs", "data_dir"}) | {"test", "report"}
 class Search:
     """What a command line asks for: how to search, the space, and the fixed overrides.
 
-    Raises:
-        UserError: something of it can't be served.
+    Raises UserError if something of it can't be served.
     """
 
     def __init__(self, arguments: Arguments) -> None:
@@ -55,9 +51,7 @@ class Search:
                 fixed.append(text)
         composed = compose("tune", declared(own), arguments.config_dir)
         config = check(composed.values, TuneConfig)
-        named = {text.partition("=")[0].lstrip("+") for text in fixed}
-        chosen = {key: str(text) for key, text in flat(config.search).items() if key not in named}
-        self._train, self._fixed = replace(arguments, door="train"), declared(fixed)
+        self._arguments, self._fixed = arguments, declared(fixed)
         self._base = self.compose({})
         need_loggers(self._base.logger)
         if self._base.devices > 1:
@@ -65,16 +59,19 @@ class Search:
         option = composed.whole.hydra.runtime.choices.get("search") or "search"
         name = config.name or f"{self._base.dataset.name}_{self._base.model.name}_{option}"
         self.config, self.folder = config.model_copy(update={"name": name}), SEARCHES / name
+        named = {text.partition("=")[0].lstrip("+") for text in fixed}
+        chosen = {key: str(text) for key, text in flat(config.search).items() if key not in named}
         self._texts = chosen | varied
         self._space = read_space(self._texts)
         probes = {key: ends(distribution) for key, distribution in self._space.items()}
+        first = {key: values[0] for key, values in probes.items()}
         for key, values in probes.items():
             for value in values:  # a wrong one is told before the first trial
-                self.compose({other: probes[other][0] for other in probes} | {key: value})
+                self.compose(first | {key: value})
 
     def compose(self, point: dict[str, Any]) -> TrainConfig:
         """The config of the run at a point of the space."""
-        return check(compose("train", self._overrides(point), self._train.config_dir).values, TrainConfig)
+        return check(compose("train", self._overrides(point), self._arguments.config_dir).values, TrainConfig)
 
     def _overrides(self, point: dict[str, Any]) -> list[str]:
         return [*self._fixed, *declared([f"{key}={value}" for key, value in point.items()])]
@@ -82,42 +79,26 @@ class Search:
     def run(self, train: Callable[..., float | None]) -> bool:
         """Run trials until there are n_trials in all, and show what was found; whether any came to its end.
 
-        Args:
-            train: (config, folder, command=..., callbacks=...) -> the best validation accuracy.
-
-        Raises:
-            UserError: another search has this name, or the storage can't be used.
-            Stopped: this process was asked to stop; the trial in hand goes on when the same command is given again.
+        Raises UserError if another search has this name or the storage can't be used, and Stopped if this process was
+        asked to stop: the trial in hand goes on when the same command is given again.
         """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # Optuna has no lock around asking for a point and claiming its trial: two processes would be given the same
+        self._lock = FileLock(self.folder / ".study.lock")
         with self._lock:
+            self._study = open_study(self.folder, self.config)
             self._check_definition()
         begun = f"{len(real_trials(self._study))} of {self.config.n_trials} trials were begun"
         print(f"search {self.config.name}: {begun}, in {self.folder}", flush=True)
         claim_slot(self.folder)
-        while True:
-            with self._next() as trial:
-                if trial is None:
-                    break
-                self._run(trial, train)
-        release_slot()
-        table = self._table()
-        if table.best is not None:
-            self._save_best(table)
+        while self._run_next(train):
+            pass
+        best = self._table().best
+        if best is not None:
+            self._save_best(best)
         save_pictures(self._study, self.folder)
-        table.save()
-        table.show()
-        return table.best is not None
-
-    @cached_property
-    def _lock(self) -> FileLock:
-        """Around asking for a point and claiming its trial, for which Optuna has none: two processes would be given
-        the same one."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.folder / ".study.lock")
-
-    @cached_property
-    def _study(self) -> Any:
-        return open_study(self.folder, self.config)
+        show(self.folder)
+        return best is not None
 
     def _check_definition(self) -> None:
         attributes = self._study.user_attrs
@@ -127,64 +108,67 @@ class Search:
             return
         changes = differences(self._base, check(attributes["config"], TrainConfig), lambda key: True)
         for key in attributes["space"].keys() | self._texts.keys():
-            changes.append((f"search.{key}", attributes["space"].get(key, "fixed"), self._texts.get(key, "fixed")))
-        for key, before, now in changes:
-            if before != now:
-                raise UserError(
-                    f"{self.folder} was begun with {key}={before}, and this command says {key}={now}. "
-                    "Choose another name=."
-                )
+            before, now = (texts.get(key, "fixed") for texts in (attributes["space"], self._texts))
+            changes += [(f"search.{key}", before, now)] if before != now else []
+        if changes:
+            key, before, now = changes[0]
+            words = f"was begun with {key}={before}, and this command says {key}={now}. Choose another name=."
+            raise UserError(f"{self.folder} {words}")
 
-    @contextmanager
-    def _next(self) -> Iterator[Trial | None]:
-        """A trial for this process alone: one that a killed process has left, or a new one.
+    def _run_next(self, train: Callable[..., float | None]) -> bool:
+        """Run a trial that is this process's alone, if there is one.
 
-        It is this process's while the folder of its run is locked, from before others may look until Optuna was told
-        what came of it; train() takes the same lock once more. None where all are done, or under way elsewhere.
+        It is while the folder of its run is locked, from before others may look until Optuna was told what came of it;
+        train() takes the same lock once more.
         """
         with ExitStack() as held:
             with self._lock:
                 self._free_disk()
-                trial = self._abandoned(held)
-                if trial is None and (trial := ask(self._study, self._space, self.config)):
-                    self._claim(trial, held)
-                self._table().save_runs()
-            yield trial
+                if trial := self._abandoned() or ask(self._study, self._space, self.config):
+                    held.enter_context(lock(self._folder_of(trial)))
+                    self._table()
+            if trial:
+                self._run(trial, train)
+        return trial is not None
 
-    def _abandoned(self, held: ExitStack) -> Trial | None:
+    def _abandoned(self) -> Trial | None:
+        """A trial that a killed process has left."""
         for frozen in real_trials(self._study):
-            if frozen.state is not TrialState.RUNNING:
-                continue
-            trial = Trial(self._study, frozen._trial_id)
-            if frozen.params.keys() != self._space.keys():
-                leave_out(self._study, trial)
-            # a trial of a database without a folder is another machine's, which has its own disk
-            elif (self.config.storage is None or self._folder_of(trial).exists()) and self._claim(trial, held):
-                return trial
+            if frozen.state is TrialState.RUNNING:
+                trial, folder = Trial(self._study, frozen._trial_id), self._folder_of(frozen)
+                if frozen.params.keys() != self._space.keys():
+                    leave_out(self._study, trial)
+                # a trial of a database without a folder is another machine's, which has its own disk
+                elif (self.config.storage is None or folder.exists()) and not is_alive(folder):
+                    return trial
         return None
-
-    def _claim(self, trial: Trial, held: ExitStack) -> bool:
-        if free := not is_alive(self._folder_of(trial)):
-            held.enter_context(lock(self._folder_of(trial)))
-        return free
 
     def _folder_of(self, trial: Trial | FrozenTrial) -> Path:
         return self.folder / f"trial-{trial.number:03}"
 
     def _table(self) -> Table:
+        """The trials so far, which are written down for src.report, too."""
         trials = [trial for trial in real_trials(self._study) if trial.params.keys() == self._space.keys()]
-        points = {self._folder_of(trial).name: {key: str(trial.params[key]) for key in self._space} for trial in trials}
-        return Table(self.folder, points, search=True)
+        definition = Definition(
+            command=self._arguments.command(self._arguments.overrides),
+            overrides=list(self._arguments.overrides),
+            runs={
+                self._folder_of(trial).name: [f"{key}={trial.params[key]}" for key in self._space] for trial in trials
+            },
+            config_dir=self._arguments.config_dir,
+            search=True,
+        )
+        definition.write(self.folder)
+        return definition.table(self.folder)
 
     def _free_disk(self) -> None:
-        """Remove the weights of each trial that can't be the best any more: another one has a higher score, or has
-        the same and a lower number."""
+        """Remove the weights of each trial that can't be the best any more."""
         table = self._table()
-        for name in table.runs.run[table.runs.state.isin(["finished", "pruned"])]:
-            if table.best is not None and name != table.best.run:
-                for path in (self.folder / name / "checkpoints").glob("*.ckpt"):
-                    if path.name != "best.ckpt" or not self.config.keep_weights:
-                        path.unlink(missing_ok=True)
+        ended = table.runs.run[table.runs.state.isin(["finished", "pruned"])]
+        for name in [] if table.best is None else ended[ended != table.best.run]:
+            for path in (self.folder / name / "checkpoints").glob("*.ckpt"):
+                if path.name != "best.ckpt" or not self.config.keep_weights:
+                    path.unlink(missing_ok=True)
 
     def _run(self, trial: Trial, train: Callable[..., float | None]) -> None:
         with importing():
@@ -192,13 +176,13 @@ class Search:
             from optuna import TrialPruned
             from optuna_integration import PyTorchLightningPruningCallback
 
-        folder = self._folder_of(trial)
+        folder, overrides = self._folder_of(trial), self._overrides(trial.params)
         print(f"{folder.name}: {' '.join(f'{key}={value}' for key, value in trial.params.items())}", flush=True)
         try:
-            config, command = self.compose(trial.params), self._train.command(written(self._overrides(trial.params)))
+            command = replace(self._arguments, door="train").command(written(overrides))
             pruning = PyTorchLightningPruningCallback(trial, "val/acc")
-            with (folder / OUTPUT).open("a", encoding="utf-8") as output, redirect_stdout(output):
-                score = train(config, folder, command=command, callbacks=[pruning])
+            with printing_to_file(folder):
+                score = train(self.compose(trial.params), folder, command=command, callbacks=[pruning])
             if score is None:
                 raise UserError("nothing was validated, so that there is nothing to choose by.")
             self._study.tell(trial, score)
@@ -208,37 +192,25 @@ class Search:
             self._study.tell(trial, state=TrialState.PRUNED)
             print(f"{folder.name}: {str(pruned)[:1].lower()}{str(pruned)[1:]}", flush=True)
         except Exception as error:  # a bug is no reason to lose the other trials
-            told = isinstance(error, UserError | RunError)
-            if not told or os.environ.get("HYDRA_FULL_ERROR") == "1":
-                traceback.print_exc()
-            text = str(error) if told else f"{type(error).__name__}: {error}"
-            print(f"error: {folder.name}: {text}", file=sys.stderr, flush=True)
-            write_text(folder / ERROR, f"{text}\n")
+            write_text(folder / ERROR, f"{tell(error, f'{folder.name}: ')}\n")
             self._study.tell(trial, state=TrialState.FAIL)
 
-    def _save_best(self, table: Table) -> None:
-        """Write the options of the best trial as `experiment/best.yaml` into the search's folder."""
-        best: Any = table.best
-        trial = next(trial for trial in real_trials(self._study) if self._folder_of(trial).name == best.run)
-        score = f"{best.val_accuracy:.2%} of the validation images in {best.run} of {len(table.runs)}"
+    def _save_best(self, best: Any) -> None:
+        """Write the options of the best trial as `experiment/best.yaml`: groups as its defaults, the values below."""
+        trials = real_trials(self._study)
+        trial = next(trial for trial in trials if self._folder_of(trial).name == best.run)
+        defaults: list[Any] = []
+        values = OmegaConf.create({})
+        for override in parse(self._overrides(trial.params)):
+            key, value = override.key_or_group, override.value()
+            if key == "experiment":
+                defaults.insert(0, value)
+            elif is_group(key):
+                defaults.append({f"override /{key}": value})
+            elif not key.startswith("hydra") and key not in _LEFT_OUT:
+                OmegaConf.update(values, key, value.text if isinstance(value, QuotedString) else value)
+        score = f"{best.val_accuracy:.2%} of the validation images in {best.run} of {len(trials)}"
+        text = f"# @package _global_\n# {experiment_command(self.folder)}\n# {score}\n"
+        text += OmegaConf.to_yaml(OmegaConf.create({"defaults": defaults})) if defaults else ""
         (self.folder / "experiment").mkdir(exist_ok=True)
-        text = as_experiment(self._overrides(trial.params), [table.best_command, score])
-        write_text(self.folder / "experiment/best.yaml", text)
-
-
-def as_experiment(overrides: list[str], header: list[str]) -> str:
-    """Overrides as a file for configs/experiment: the groups as its defaults, the values below."""
-    experiments, groups = [], {}
-    values = OmegaConf.create({})
-    for override in parse(overrides):
-        key, value = override.key_or_group, override.value()
-        if key == "experiment":
-            experiments.append(value)
-        elif is_group(key):
-            groups[f"override /{key}"] = value
-        elif not key.startswith("hydra") and key not in _LEFT_OUT:
-            OmegaConf.update(values, key, value.text if isinstance(value, QuotedString) else value)
-    defaults = [*experiments, *({key: value} for key, value in groups.items())]
-    text = "# @package _global_\n" + "".join(f"# {line}\n" for line in header)
-    text += OmegaConf.to_yaml(OmegaConf.create({"defaults": defaults})) if defaults else ""
-    return text + (OmegaConf.to_yaml(values) if values else "")
+        write_text(self.folder / "experiment/best.yaml", text + (OmegaConf.to_yaml(values) if values else ""))

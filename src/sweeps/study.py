@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
-import itertools
-import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import numpy as np
 import optuna
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, RangeSweep
+from hydra.utils import get_class
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BruteForceSampler, RandomSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -25,67 +23,54 @@ from src.config.schema import NamedComponent, TuneConfig
 
 Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
 LEFT_OUT = "left out"  # of the search: see leave_out
-COUNTABLE = 100_000  # points; in a larger space the sampler finds another one by itself
 
 
 def read_space(texts: Mapping[str, str]) -> dict[str, Distribution]:
     """What a search varies, from Hydra's notation: choice(a, b), range(1, 10), tag(log, interval(1e-4, 1e-2)) ...
 
-    Raises:
-        UserError: there is none, or it is none of these.
+    Raises UserError if there is nothing, or it is none of these.
     """
     if not texts:
         raise UserError("search: there is nothing to vary. Name a key with choice(...) or interval(...).")
-    space: dict[str, Distribution] = {}
+    space = {}
     for key, text in texts.items():
         try:
-            override = parse([f"{key}={text}"])[0]
-            value = override.value()
-            if isinstance(value, ChoiceSweep):
-                space[key] = CategoricalDistribution([str(choice) for choice in override.sweep_string_iterator()])
-            elif isinstance(value, RangeSweep):
-                items = list(value.range())
-                space[key] = _numbers(items[0], items[-1], step=value.step)
-            elif isinstance(value, IntervalSweep):
-                space[key] = _numbers(value.start or 0, value.end or 0, log="log" in value.tags)
-            else:
-                raise UserError("expected choice(...), range(...) or interval(...).")
+            space[key] = _distribution(text)
         except (UserError, ValueError, IndexError) as error:
             raise UserError(f"search.{key}={text}: {error}") from error
     return space
 
 
-def _numbers(low: Any, high: Any, **options: Any) -> Distribution:
-    whole = all(isinstance(number, int) for number in (low, high, options.get("step", 0)))
+def _distribution(text: str) -> Distribution:
+    override = parse([f"key={text}"])[0]
+    value: Any = override.value()
+    if isinstance(value, ChoiceSweep):
+        return CategoricalDistribution([str(choice) for choice in override.sweep_string_iterator()])
+    options: dict[str, Any]
+    if isinstance(value, RangeSweep):
+        points = list(value.range())
+        low, high, options = points[0], points[-1], {"step": value.step}
+    elif isinstance(value, IntervalSweep):
+        low, high, options = value.start, value.end, {"log": "log" in value.tags}
+    else:
+        raise UserError("expected choice(...), range(...) or interval(...).")
+    whole = all(isinstance(number, int) for number in (low, high, *options.values()))
     return IntDistribution(low, high, **options) if whole else FloatDistribution(low, high, **options)
 
 
 def ends(distribution: Distribution) -> list[Any]:
     """The values that tell whether a config takes all of them."""
-    choices = getattr(distribution, "choices", None)
-    return list(choices) if choices else [distribution.low, distribution.high]  # type: ignore[union-attr]
-
-
-def _values(distribution: Distribution) -> list[Any] | None:
-    """All of them; None where they are not countable."""
     if isinstance(distribution, CategoricalDistribution):
         return list(distribution.choices)
-    low, high, step = distribution.low, distribution.high, distribution.step
-    if step is None:
-        return [low] if low == high else None
-    return [low + step * number for number in range(round((high - low) / step) + 1)]
+    return sorted({distribution.low, distribution.high})
 
 
 def open_study(folder: Path, config: TuneConfig) -> optuna.Study:
-    """The study of this name, new or begun before.
-
-    Raises:
-        UserError: its storage can't be used.
-    """
+    """The study of this name, new or begun before; raises UserError if its storage can't be used."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     warnings.filterwarnings("ignore", message=".*is ignored because this `step`.*")  # seen before a kill
-    pruner = _build(config.pruner, config.pruner.arguments()) if config.pruner else optuna.pruners.NopPruner()
+    pruner = _build(config.pruner) if config.pruner else optuna.pruners.NopPruner()
     storage = open_storage(folder, config.storage)
     return optuna.create_study(
         storage=storage, pruner=pruner, study_name=config.name, direction="maximize", load_if_exists=True
@@ -129,25 +114,20 @@ def real_trials(study: optuna.Study) -> list[FrozenTrial]:
 
 def ask(study: optuna.Study, space: Mapping[str, Distribution], config: TuneConfig) -> Trial | None:
     """A trial at a point that no other one has; None where there are `n_trials`, or no more points."""
-    values = [_values(distribution) for distribution in space.values()]
-    size = math.prod(math.inf if several is None else len(several) for several in values)
-    while len(real_trials(study)) < config.n_trials:
-        count = len(study.get_trials(deepcopy=False))
-        # a sampler that is seeded once would begin anew with its first points whenever a process starts
-        arguments = config.sampler.arguments()
-        seed = np.random.SeedSequence([arguments.get("seed") or 0, count]).generate_state(1)[0]
-        study.sampler = _build(config.sampler, arguments | {"seed": int(seed)})
+    countable = not any(isinstance(numbers, FloatDistribution) and numbers.step is None for numbers in space.values())
+    others = [trial.params for trial in real_trials(study)]
+    if len(others) >= config.n_trials:
+        return None
+    # a sampler that is seeded once would begin anew with its first points whenever a process starts
+    entropy = [config.sampler.arguments().get("seed") or 0, len(study.get_trials(deepcopy=False))]
+    seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+    sampler = _build(config.sampler, seed=seed)
+    for study.sampler in (sampler, BruteForceSampler(seed) if countable else RandomSampler(seed)):
         trial = study.ask(dict(space))
-        others = [other for other in real_trials(study) if other.number != trial.number]
-        if trial.params not in [other.params for other in others]:
+        study.sampler = sampler  # the other one would stop the study at its last point
+        if trial.params not in others:
             return trial
         leave_out(study, trial)
-        if size <= COUNTABLE:
-            taken = [tuple(other.params[key] for key in space) for other in others]
-            points = [point for point in itertools.product(*map(list, filter(None, values))) if point not in taken]
-            if not points:
-                return None
-            study.enqueue_trial(dict(zip(space, Random(count).choice(points), strict=True)))
     return None
 
 
@@ -157,10 +137,9 @@ def leave_out(study: optuna.Study, trial: Trial) -> None:
     study.tell(trial, state=TrialState.FAIL)
 
 
-def _build(config: NamedComponent, arguments: dict[str, Any]) -> Any:
-    module, _, name = config.target.rpartition(".")
+def _build(config: NamedComponent, **more: Any) -> Any:
     try:
-        return getattr(importlib.import_module(module), name)(**arguments)
+        return get_class(config.target)(**config.arguments() | more)
     except (ValueError, TypeError, ImportError) as error:
         raise UserError(f"{config.name}: {error}") from error
 
@@ -168,22 +147,18 @@ def _build(config: NamedComponent, arguments: dict[str, Any]) -> Any:
 def save_pictures(study: optuna.Study, folder: Path) -> None:
     """Write history.png, importances.png and parallel.png; none where the trials are too few or too alike for them."""
     from matplotlib import pyplot
-    from optuna.visualization import matplotlib as plots
 
     from src.results.figures.canvas import save
 
     if len({trial.value for trial in study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])}) < 2:
         return
     pyplot.switch_backend("agg")
-    pictures = {
-        "history": "optimization_history",
-        "importances": "param_importances",
-        "parallel": "parallel_coordinate",
-    }
-    for name, function in pictures.items():
-        with warnings.catch_warnings(), pyplot.style.context("default"):
-            warnings.simplefilter("ignore")
-            figure = getattr(plots, f"plot_{function}")(study).figure
-            figure.set_size_inches(9, 4.5)
-            save(figure, folder / f"{name}.png")
-            pyplot.close(figure)
+    plot: Any = optuna.visualization.matplotlib
+    with warnings.catch_warnings(), pyplot.style.context("default"):
+        warnings.simplefilter("ignore")
+        history, importances = plot.plot_optimization_history(study), plot.plot_param_importances(study)
+        axes = {"history": history, "importances": importances, "parallel": plot.plot_parallel_coordinate(study)}
+        for name, drawn in axes.items():
+            drawn.figure.set_size_inches(9, 4.5)
+            save(drawn.figure, folder / f"{name}.png")
+            pyplot.close(drawn.figure)
