@@ -16,17 +16,14 @@ from src.config.errors import RunError, UserError
 from src.config.schema import TrainConfig
 from src.training.saving import previous
 
-# only a write raises these, often without a file's name
-_NAMELESS = {
+_DISK = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
     errno.EROFS: "the disk is read-only",
-}
-_DISK = {
-    **_NAMELESS,
     errno.EACCES: "it may not be written",
     errno.ENOENT: "it was removed while the run wrote to it",
 }
+_NAMELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # only a write raises them, often without a file's name
 
 
 @contextmanager
@@ -68,9 +65,9 @@ def explain(error: Exception, config: TrainConfig, folder: Path) -> str | None:
     hung_up = isinstance(error, ConnectionError | EOFError) and config.num_workers  # before its loader has noticed
     if hung_up or any("DataLoader worker" in str(link) for link in chain):  # likewise a RuntimeError
         return f"a process that fetches batches died: {_first_sentence(text)} num_workers=0 needs none."
-    of_disk = (_of_disk(link, folder) for link in chain if isinstance(link, OSError))
-    if sentence := next(filter(None, of_disk), None):
-        return sentence
+    for link in chain:
+        if isinstance(link, OSError) and (sentence := _of_disk(link, folder)):
+            return sentence
     of_gloo = type(error) is RuntimeError and re.search(r"Connection (closed|reset) by peer|gloo", text)
     if of_gloo or isinstance(error, torch.distributed.DistError):  # gloo's has no type of its own
         return f"another process of this run died: {_first_sentence(text)}"

@@ -44,10 +44,9 @@ def previous(path: Path) -> Path:
 
 
 class Writer(CheckpointIO):
-    """Copies a checkpoint's tensors and writes them in a thread of its own, whose errors are raised by the next call.
+    """Copies tensors and writes them in a thread of its own, whose errors are raised by the next call.
 
-    Args:
-        preloaded: the content of the checkpoint that Lightning asks for, which was read already.
+    Lightning gets what is `preloaded`: the checkpoint was read already.
     """
 
     def __init__(self, preloaded: Content | None = None) -> None:

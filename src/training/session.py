@@ -41,10 +41,7 @@ from src.training.trainer import build_callback, build_trainer
 
 
 class Session:
-    """One process's work on a run, in `folder`, from its start or from a checkpoint.
-
-    `callbacks` are a caller's, besides the run's own.
-    """
+    """One process's work on a run; `callbacks` are a caller's, besides the run's own."""
 
     def __init__(
         self,
@@ -109,10 +106,7 @@ class Session:
         return checkpoints.best_score
 
     def _begin(self, resumed: Resumed | None) -> None:
-        """Bring the folder to the moment from which this session goes on.
-
-        Raises UserError if a tracker can't be reached; nothing was changed then.
-        """
+        """Bring the folder to where this session goes on; if a tracker is out, raise UserError and change nothing."""
         self.trainer.loggers = [*self.logs.loggers, *self.trackers.open()]
         for left in [*self.folder.glob(".*.part"), *self.checkpoints.last.parent.glob(".*.part")]:
             left.unlink()  # a process that was killed wrote it
@@ -129,33 +123,34 @@ class Session:
 
     def _outcome(self, classifier: Classifier, scores: Mapping[str, float], best: Path) -> Outcome:
         """What the run came to, but for the machine's own rate; `scores` are the test's, none if there was none."""
-        rate, about, answers = self.throughput.rate, classifier.about, self.recorder.answers
-        training = Training(
-            seconds=round(self.checkpoints.seconds, 2),
+        rate, about, checkpoints = self.throughput.rate, classifier.about, self.checkpoints
+        train = Training(
+            seconds=round(checkpoints.seconds, 2),
             epochs=self.trainer.current_epoch,
-            interruptions=self.checkpoints.interruptions,
-            checkpoint_seconds=round(self.checkpoints.stalled, 3),
+            interruptions=checkpoints.interruptions,
+            checkpoint_seconds=round(checkpoints.stalled, 3),
             images=about.images.train,
             images_per_second=rate and round(rate, 2),
             flops_per_image=flops_per_image(classifier.network, cast(Tensor, classifier.example_input_array)),
         )
         test = None
-        if scores and answers:
+        if scores and (answers := self.recorder.answers):
             loss = scores["test/loss"] if math.isfinite(scores["test/loss"]) else None
             test = Score(accuracy=scores["test/acc"], loss=loss, images=len(answers))
         return Outcome.of(
             about,
             device=self.hardware.accelerator,
             parameters=sum(weight.numel() for weight in classifier.network.parameters()),
-            train=training,
-            val=Validation(accuracy=self.checkpoints.best_score, images=about.images.val),
+            train=train,
+            val=Validation(accuracy=checkpoints.best_score, images=about.images.val),
             test=test,
             checkpoint=best.relative_to(self.folder).as_posix(),
         )
 
     def _end(self, outcome: Outcome, scores: Mapping[str, float]) -> Outcome:
         """Write the outcome down, and give it with the share of the machine's own rate."""
-        final = {f"final/{key}": value for key, value in {"val/acc": outcome.val.accuracy or 0.0, **scores}.items()}
+        scores = {"val/acc": outcome.val.accuracy or 0.0, **scores}
+        final = {f"final/{name}": score for name, score in scores.items()}
         self.trackers.record(final)
         if self.logs.tensorboard:
             self.logs.tensorboard.log_hyperparams(hyperparameters(self.config), final)
@@ -171,7 +166,7 @@ class Session:
             with suppress(MemoryError, RuntimeError):
                 peak = matmul_rate(self.trainer.strategy.root_device, self.hardware.precision)
                 share = round(rate * flops / (peak * self.trainer.world_size), 4)
-                train = outcome.train.model_copy(update={"share_of_peak": share})
-                outcome = outcome.model_copy(update={"train": train})
+                measured = outcome.train.model_copy(update={"share_of_peak": share})
+                outcome = outcome.model_copy(update={"train": measured})
                 outcome.write(self.folder)
         return outcome
