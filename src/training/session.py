@@ -35,7 +35,6 @@ from src.training.checkpoints import Checkpoints
 from src.training.logs import RunLogs
 from src.training.position import Position
 from src.training.resume import Resumed
-from src.training.saving import previous
 from src.training.trackers import Trackers, hyperparameters
 from src.training.trainer import build_callback, build_trainer
 
@@ -158,8 +157,8 @@ class Session:
         outcome.write(self.folder)
         if self.config.trainer.profiler == "pytorch" and not (self.folder / "profile").exists():
             rank_zero_warn("trainer.profiler=pytorch: too few steps for a profile, which needs 6.")
-        for path in (self.checkpoints.best, self.checkpoints.last):  # kept for the case of a damaged one
-            previous(path).unlink(missing_ok=True)
+        for older in self.checkpoints.last.parent.glob("*.previous.ckpt"):  # kept for the case of a damaged one
+            older.unlink()
         rate, flops = outcome.train.images_per_second, outcome.train.flops_per_image
         if rate and flops:
             # only now: it takes memory that there may not be, for which torch has no type of its own on a CPU
