@@ -329,10 +329,8 @@ def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
 
 def _forget(content: dict[str, Any]) -> None:
     """Leave out what tells of times, files and commands."""
-    content.pop("about")
-    content.pop("logs", None)
-    for state in content.get("callbacks", {}).values():
-        for key in ("seconds", "images", "interruptions"):
+    for state in (content, *content.get("callbacks", {}).values()):
+        for key in ("about", "logs", "seconds", "images", "interruptions"):
             state.pop(key, None)
 
 

@@ -20,8 +20,9 @@ from omegaconf import OmegaConf
 
 from src.config.folder import LOCK
 from src.model.classifier import Classifier
+from src.model.predictor import Predictor
 from src.training import resume, saving
-from src.training.saving import Checkpoints
+from src.training.checkpoints import Checkpoints
 from tests.conftest import ROOT, SHORT, Outcome, only_run, results_of
 
 Door = Callable[..., Outcome]
@@ -37,9 +38,11 @@ def options(images_folder: Path) -> list[str]:
     return ["dataset=image_folder", f"data_dir={images_folder}", *SHORT, *more]  # 6 batches an epoch, 1 to validate
 
 
-def at_call(monkeypatch: pytest.MonkeyPatch, name: str, number: int, do: Callable[[], object]) -> None:
-    """Have Classifier's method `name` do this too in its call of that number, counted from 1."""
-    original, calls = getattr(Classifier, name), iter(range(1, 1_000_000))
+def at_call(
+    monkeypatch: pytest.MonkeyPatch, name: str, number: int, do: Callable[[], object], owner: type = Classifier
+) -> None:
+    """Have the owner's method `name` do this too in its call of that number, counted from 1."""
+    original, calls = getattr(owner, name), iter(range(1, 1_000_000))
 
     def counted(*arguments: Any) -> Any:
         result = original(*arguments)
@@ -47,7 +50,7 @@ def at_call(monkeypatch: pytest.MonkeyPatch, name: str, number: int, do: Callabl
             do()
         return result
 
-    monkeypatch.setattr(Classifier, name, counted)
+    monkeypatch.setattr(owner, name, counted)
 
 
 def fail() -> None:
@@ -357,7 +360,7 @@ class TestSignals:
     def test_an_evaluation_says_no_more_than_its_exit_code(
         self, door: Door, whole: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        at_call(monkeypatch, "test_step", 1, send(signal.SIGINT))
+        at_call(monkeypatch, "answer", 1, send(signal.SIGINT), owner=Predictor)
         outcome = door("eval", "checkpoint=whole/checkpoints/best.ckpt")
         assert outcome.code == 130
         assert outcome.err.strip().splitlines()[-1] == "stopped by SIGINT."
@@ -530,9 +533,9 @@ class TestWriting:
         saved: list[tuple[int, bool]] = []
         original = Checkpoints._save
 
-        def save(self: Any, trainer: Any, position: Any) -> None:
-            saved.append((position.steps, position.validate))
-            original(self, trainer, position)
+        def save(self: Any, trainer: Any, **before: bool) -> None:
+            saved.append((trainer.global_step, before.get("validate", False)))
+            original(self, trainer, **before)
 
         monkeypatch.setattr(Checkpoints, "_save", save)
         monkeypatch.setattr(saving.Writer, "busy", False)  # however slow the disk is
@@ -553,15 +556,14 @@ class TestBest:
         torch.save({"global_step": step}, folder / name)
 
     def test_weights_of_a_part_that_is_lost_give_way_to_those_before(self, in_tmp: Path) -> None:
-        state = {"callbacks": {"Checkpoints": {"best_step": 6}, "Throughput": {}}}
         self.made(in_tmp, "best.ckpt", 12)
         self.made(in_tmp, "best.previous.ckpt", 6)
-        resume.restore_best(in_tmp / "best.ckpt", state)
+        resume.restore_best(in_tmp / "best.ckpt", 6)
         assert torch.load(in_tmp / "best.ckpt")["global_step"] == 6
 
     @pytest.mark.parametrize(("best", "older"), [(6, 3), (12, 9)])
     def test_others_stay(self, in_tmp: Path, best: int, older: int) -> None:
         self.made(in_tmp, "best.ckpt", best)
         self.made(in_tmp, "best.previous.ckpt", older)
-        resume.restore_best(in_tmp / "best.ckpt", {"callbacks": {"Checkpoints": {"best_step": 6}}})
+        resume.restore_best(in_tmp / "best.ckpt", 6)
         assert torch.load(in_tmp / "best.ckpt")["global_step"] == best

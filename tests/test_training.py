@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,9 @@ from src.config.process import Interrupts
 from src.config.schema import TrainConfig
 from src.model.saved import FORMAT, load
 from src.results.outcome import Outcome as Results
+from src.training.checkpoints import Checkpoints
+from src.training.logs import RunLogs
 from src.training.run import train
-from src.training.stopping import Stopping
 from tests.conftest import SHORT, Outcome, results_of
 
 Door = Callable[..., Outcome]
@@ -130,9 +133,9 @@ class TestCheckpoint:
 
 
 class Run:
-    """As much of Lightning's trainer as Stopping asks, of a run of two processes."""
+    """As much of Lightning's trainer as Checkpoints asks, of a run of two processes."""
 
-    world_size, accumulate_grad_batches = 2, 1
+    world_size, accumulate_grad_batches, global_step = 2, 1, 0
 
     class strategy:
         root_device = torch.device("cpu")
@@ -142,20 +145,14 @@ class Run:
             raise AssertionError("a step waits for the other processes")
 
 
-class Saves:
-    """As much of Checkpoints."""
+class Counted(Checkpoints):
+    """Writes nothing."""
 
-    time_is_up = False
+    saved = 0
 
-    def __init__(self) -> None:
-        self.saved = 0
-
-    def save_before_batch(self, trainer: Any) -> None:
+    def _save(self, trainer: Any, **before: bool) -> None:
         self.saved += 1
-        self.time_is_up = False
-
-    def wait(self) -> None:
-        """It is on the disk."""
+        self._saved_at = time.monotonic()
 
 
 class TestStopping:
@@ -167,26 +164,24 @@ class TestStopping:
         distributed.destroy_process_group()
 
     @pytest.fixture
-    def begun(self) -> tuple[Any, Any, Interrupts]:
-        interrupts, checkpoints = Interrupts(), Saves()
-        stopping: Any = Stopping(interrupts, checkpoints, None)  # type: ignore[arg-type]
-        stopping.on_train_start(Run, None)
-        return stopping, checkpoints, interrupts
+    def begun(self, config: TrainConfig, in_tmp: Path) -> Any:
+        checkpoints: Any = Counted(in_tmp, config, RunLogs(in_tmp, False), Interrupts())
+        checkpoints._saved_at = time.monotonic()
+        checkpoints.on_train_start(Run, None)
+        return checkpoints
 
-    def test_a_step_reads_what_the_step_before_has_asked(self, begun: tuple[Any, Any, Interrupts]) -> None:
-        stopping, checkpoints, interrupts = begun
-        stopping.on_train_batch_start(Run, None, None, 0)
-        interrupts.received = 15
-        stopping.on_train_batch_start(Run, None, None, 1)
-        assert checkpoints.saved == 0
+    def test_a_step_reads_what_the_step_before_has_asked(self, begun: Any) -> None:
+        begun.on_train_batch_start(Run, None, None, 0)
+        begun._interrupts.received = 15
+        begun.on_train_batch_start(Run, None, None, 1)
+        assert begun.saved == 0
         with pytest.raises(Stopped, match="SIGTERM"):
-            stopping.on_train_batch_start(Run, None, None, 2)
-        assert checkpoints.saved == 1
+            begun.on_train_batch_start(Run, None, None, 2)
+        assert begun.saved == 1
 
-    def test_a_wish_to_save_is_served_once(self, begun: tuple[Any, Any, Interrupts]) -> None:
-        stopping, checkpoints, _ = begun
-        checkpoints.time_is_up = True
+    def test_a_wish_to_save_is_served_once(self, begun: Any) -> None:
+        begun._saved_at = -math.inf
         for step in range(5):
-            stopping.on_train_batch_start(Run, None, None, step)
-        assert checkpoints.saved == 1
-        stopping.on_train_end(Run, None)
+            begun.on_train_batch_start(Run, None, None, step)
+        assert begun.saved == 1
+        begun._answer()

@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
+
+from src.config.files import whole
+from src.training.saving import Saved
 
 TIMINGS = ("train/images_per_second",)  # would differ from run to run
 
@@ -31,7 +34,7 @@ class CSVLogger(Logger):
         self.rows = 0
         self._columns: list[str] = []
 
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
         """The config lies beside the table."""
 
     @rank_zero_only
@@ -45,14 +48,13 @@ class CSVLogger(Logger):
                 file.seek(0, os.SEEK_END)
                 csv.DictWriter(file, self._columns).writerow(row)
         else:
-            self._write([*self._read(), row])
+            self._write([*(self._read() if self.rows else []), row])
         self.rows += 1
 
     def cut(self, rows: int) -> None:
         """Keep the first `rows` rows, and go on after them."""
         kept = self._read()[:rows] if self.path.exists() else []
-        if len(kept) < rows:
-            lost = rows - len(kept)
+        if lost := rows - len(kept):
             print(f"warning: {self.path} has lost {lost} rows from before the interruption.", file=sys.stderr)
         self.rows = len(kept)
         if kept:
@@ -61,45 +63,32 @@ class CSVLogger(Logger):
             self.path.unlink(missing_ok=True)
 
     def _read(self) -> list[dict[str, Any]]:
-        if not self.rows and not self.path.exists():
-            return []
         with self.path.open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
 
-    def _write(self, rows: list[dict[str, Any]]) -> None:
+    def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self._columns = sorted(set().union(*rows))
-        temporary = self.path.with_name(f".{self.path.name}.part")
-        temporary.unlink(missing_ok=True)
-        with temporary.open("x", newline="", encoding="utf-8") as file:  # "x" follows no link
+        with whole(self.path) as temporary, temporary.open("x", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
             writer.writerows(rows)
-        temporary.replace(self.path)
 
 
 class RunLogs:
-    """The loggers of a run, and how much each had written when a checkpoint was taken.
+    """The loggers of a run; what they have logged after the checkpoint that it goes on from is removed."""
 
-    Args:
-        lengths: what RunLogs.lengths gave at the checkpoint that the run goes on from, after `step` steps of the
-            optimizer. What was logged after it is removed, for it is logged again.
-    """
-
-    def __init__(self, folder: Path, tensorboard: bool, lengths: dict[str, int] | None, step: int = 0) -> None:
+    def __init__(self, folder: Path, tensorboard: bool, resumed: Saved | None = None) -> None:
         self.csv = CSVLogger(folder / "metrics.csv")
-        self._events, self._lengths = folder / "tensorboard", lengths or {}
+        self.loggers: list[Logger] = [self.csv]
+        self._events, self._lengths = folder / "tensorboard", resumed.logs if resumed else {}
         self.tensorboard: TensorBoardLogger | None = None
         if tensorboard:
-            purge = {} if lengths is None else {"purge_step": step}  # for a TensorBoard that runs and has read more
-            self.tensorboard = TensorBoardLogger(folder, "", "tensorboard", default_hp_metric=False, **purge)  # type: ignore[arg-type]
+            purge = resumed.position.steps if resumed else None  # for a TensorBoard that runs and has read more
+            self.tensorboard = TensorBoardLogger(folder, "", "tensorboard", default_hp_metric=False, purge_step=purge)
+            self.loggers.append(self.tensorboard)
 
-    @property
-    def loggers(self) -> list[Logger]:
-        return [self.csv, *([self.tensorboard] if self.tensorboard else [])]
-
-    @rank_zero_only
     def cut(self) -> None:
-        """Bring the files to where they were at the checkpoint; before anything is logged."""
+        """Bring the files to where they were at the checkpoint; before anything is logged, and by one process."""
         self.csv.cut(self._lengths.get(self.csv.path.name, 0))
         for file in self._event_files():
             if (length := self._lengths.get(file.name)) is None or file.is_symlink():
@@ -115,7 +104,7 @@ class RunLogs:
         for path in [*events, *([self.csv.path] if self.csv.rows else [])]:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-        return {self.csv.path.name: self.csv.rows, **{path.name: path.stat().st_size for path in events}}
+        return {self.csv.path.name: self.csv.rows} | {path.name: path.stat().st_size for path in events}
 
     def _event_files(self) -> list[Path]:
         return list(self._events.glob("events.out.tfevents.*"))

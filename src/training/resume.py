@@ -5,63 +5,49 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from src.config.check import check
 from src.config.errors import UserError
+from src.config.files import whole
 from src.config.folder import Run
-from src.config.schema import NonNegativeInt, Section, TrainConfig
+from src.config.schema import Section, TrainConfig
 from src.model.saved import About, read
-from src.training.position import Position
-from src.training.saving import previous
+from src.training.saving import Content, Saved, previous
 
 
-class Resumable(Section):
-    """What a checkpoint must hold besides, for a run to go on from it."""
+class Resumed(Saved):
+    """What a run goes on from: the whole `content` of a checkpoint, and what must be in it."""
 
-    model_config = ConfigDict(extra="ignore")
-
-    position: dict[str, Any]
-    logs: dict[str, NonNegativeInt]
-    callbacks: dict[str, dict[str, Any]]
-    epoch_so_far: dict[str, dict[str, Any]]
-    should_stop: bool
-    optimizer_states: list[dict[str, Any]]
-
-
-class Resumed(NamedTuple):
-    """What a run goes on from: Lightning's whole `content`, and where it was taken."""
-
+    callbacks: dict[str, dict]
+    epoch_so_far: dict[str, dict]
+    optimizer_states: list[dict]
     path: Path
-    content: dict[str, Any]
     about: About
-    position: Position
-    max_epochs: int
+    content: Content
 
     def make_last(self, last: Path, best: Path) -> None:
         """Leave no checkpoint that is newer than this one, or damaged, and the best weights that this one knows."""
         if self.path.resolve() != last.resolve():
-            temporary = last.with_name(f".{last.name}.part")
-            temporary.unlink(missing_ok=True)
-            shutil.copyfile(self.path, temporary)
-            temporary.replace(last)
+            with whole(last) as temporary:
+                shutil.copyfile(self.path, temporary)
             if self.path.resolve() != previous(last).resolve():
                 previous(last).unlink(missing_ok=True)
-        restore_best(best, self.content)
+        restore_best(best, self.best_step)
 
     def finished(self, config: TrainConfig) -> bool:
         """Whether training came to its end, and no more epochs are asked for since."""
-        return self.position.finished and config.trainer.max_epochs <= self.max_epochs
+        before = check(self.about.config, TrainConfig).trainer.max_epochs
+        return self.position.finished and config.trainer.max_epochs <= before
 
 
 def to_resume(run: Run) -> Resumed | None:
     """The checkpoint that a run goes on from: the one named, or the last that is whole; None where none was written.
 
-    Raises:
-        UserError: it is damaged, and so is the one before it; or it holds the weights alone.
+    Raises UserError if it is damaged, and so is the one before it, or if it holds the weights alone.
     """
     last = run.folder / "checkpoints" / "last.ckpt"
     path, older = run.checkpoint or last, previous(last)
@@ -87,20 +73,17 @@ def _read(path: Path) -> Resumed:
     if "optimizer_states" not in content:
         raise UserError(f"{path} holds the weights alone. Take last.ckpt, which has the optimizer's state.")
     try:
-        position = TypeAdapter(Position).validate_python(Resumable.model_validate(content).position)
+        resumed = Resumed.model_validate(content | {"path": path, "about": about, "content": content})
     except ValidationError as error:
         raise UserError(f"{path}: a part of what a run goes on from is missing or wrong.") from error
-    return Resumed(path, content, about, position, check(about.config, TrainConfig).trainer.max_epochs)
+    resumed.content["loops"] = resumed.position.loops()
+    return resumed
 
 
 def continued(resumed: Resumed, about: About) -> tuple[About, list[str]]:
     """What the checkpoints of a continued run say about themselves, and what a reader of its score should know.
 
-    Args:
-        about: of this session.
-
-    Raises:
-        UserError: the images are not those that the run began with.
+    `about` is this session's. Raises UserError if the images are not those that the run began with.
     """
     before = resumed.about
     if before.images != about.images:
@@ -117,13 +100,12 @@ def continued(resumed: Resumed, about: About) -> tuple[About, list[str]]:
 
 
 def _in_words(value: Any) -> str:
-    pairs = value.items() if isinstance(value, dict) else value if isinstance(value, Section) else None
-    return str(value) if pairs is None else ", ".join(f"{key} {item}" for key, item in pairs)
+    pairs = dict(value) if isinstance(value, dict | Section) else None
+    return str(value) if pairs is None else ", ".join(f"{key} {item}" for key, item in pairs.items())
 
 
-def restore_best(best: Path, content: dict[str, Any]) -> None:
-    """Bring back the best weights that `content` speaks of, if a part of the run that is lost has replaced them."""
-    step = next((state["best_step"] for state in content["callbacks"].values() if "best_step" in state), None)
+def restore_best(best: Path, step: int | None) -> None:
+    """Bring back the best weights, those of `step`, if a part of the run that is lost has replaced them."""
     older = previous(best)
     if step is not None and older.exists() and _step(best) != step == _step(older):
         older.replace(best)

@@ -17,11 +17,6 @@ from src.results.outcome import Outcome
 if TYPE_CHECKING:
     from lightning import Callback
 
-    from src.data.images import Splits
-    from src.model.hardware import Hardware
-    from src.model.saved import About
-    from src.training.session import Session
-
 
 def train(
     config: TrainConfig,
@@ -33,23 +28,19 @@ def train(
 ) -> float | None:
     """Run one experiment in `folder`, or go on with the one that was begun there.
 
-    Gives the best validation accuracy, None if none was measured.
+    Gives the best validation accuracy, None if none was measured. Raises UserError if the request can't be served,
+    RunError if the run failed on its way, and Stopped if it was asked to stop, and left a checkpoint.
 
     Args:
         command: runs it again; results.json and the checkpoints name it.
         named: the overrides that the user wrote: with `resume=`, only what they name is changed or refused.
         callbacks: besides the run's own.
-
-    Raises:
-        UserError: the request can't be served.
-        RunError: the run failed on its way.
-        Stopped: it was asked to stop, and left a checkpoint.
     """
     run = settle(folder, config, named)
     check_processes(run.config)
     need_loggers(run.config.logger)
     if run.finished:
-        return show_finished(run.folder)
+        return _show_finished(run.folder)
     with Interrupts() as interrupts, lock(folder):
         try:
             return _train(run, interrupts, command, callbacks)
@@ -57,7 +48,11 @@ def train(
             interrupts.hand_on(stop.number)
             if not is_child():
                 requeue(stop.number)
-            raise how_to_go_on(stop, folder) from stop
+            again = "the same command; nothing was saved yet"
+            if (folder / "checkpoints" / "last.ckpt").exists():
+                near = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+                again = f"python -m src.train resume={shlex.quote(str(near))}"
+            raise Stopped(stop.number, f"{stop} It goes on with: {again}") from stop
 
 
 def _train(run: Run, interrupts: Interrupts, command: str, callbacks: Sequence[Callback]) -> float | None:
@@ -84,62 +79,15 @@ def _train(run: Run, interrupts: Interrupts, command: str, callbacks: Sequence[C
     with explained(config, folder), Trackers(config, folder) as trackers:
         session = Session(config, hardware, folder, interrupts, trackers, resumed, callbacks)
         del resumed  # it is large
-        return _fit_and_test(session, splits, hardware, about).val.accuracy
+        return session.run(splits, about)
 
 
-def _fit_and_test(session: Session, splits: Splits, hardware: Hardware, about: About) -> Outcome:
-    import lightning as L
-
-    from src.model.build import build_classifier, build_datamodule, compile_network, load_weights, summarize
-    from src.model.saved import load
-    from src.results.screen import show_end, show_start
-
-    config, folder, trainer = session.config, session.folder, session.trainer
-    L.seed_everything(config.seed, verbose=False)
-    position = session.position
-    datamodule = build_datamodule(config, splits, start=(position.epoch, position.batch))
-    datamodule.step = position.batches
-    classifier = build_classifier(config, hardware, about)
-    summary = summarize(classifier, len(splits.classes))
-    if config.compile:
-        compile_network(classifier, hardware)
-    if trainer.is_global_zero:
-        show_start(config, splits, hardware, folder, summary, None if session.checkpoint is None else str(position))
-    session.begin()
-    trainer.fit(classifier, datamodule, ckpt_path=session.checkpoint, weights_only=True)
-    best = session.best_checkpoint()
-    load_weights(classifier.network, load(best))
-    scores = trainer.test(classifier, datamodule, verbose=False)[0] if config.test else None
-    outcome = session.outcome(classifier, scores, best)
-    if trainer.is_global_zero:
-        outcome = session.end(outcome)
-        if config.report:
-            from src.model.predictor import Predictor
-            from src.results.page import try_to_save  # matplotlib, for which the first step need not wait
-
-            predictor = Predictor(classifier.network, config, about, hardware)
-            try_to_save(folder, predictor, session.answers, splits, outcome)
-        show_end(outcome, folder, session.trackers.links)
-    return outcome
-
-
-def show_finished(folder: Path) -> float | None:
-    """Say that there is nothing to do, and give what the run gave."""
+def _show_finished(folder: Path) -> float | None:
     outcome = Outcome.read(folder)
     split, score = ("test", outcome.test) if outcome.test else ("val", outcome.val)
-    accuracy = "no validation" if score.accuracy is None else f"{score.accuracy:.2%}"
+    share = "no validation" if score.accuracy is None else f"{score.accuracy:.2%}"
     if not is_child():
-        images, epochs = f"{score.images:,} {split} images", outcome.train.epochs
-        print(f"This run is finished: {accuracy} of {images} after {epochs} epochs.")
+        epochs = outcome.train.epochs
+        print(f"This run is finished: {share} of {score.images:,} {split} images after {epochs} epochs.")
         print(f"{folder}: nothing to do. A greater trainer.max_epochs goes on.")
     return outcome.val.accuracy
-
-
-def how_to_go_on(stop: Stopped, folder: Path) -> Stopped:
-    """The same, with the command that goes on."""
-    began = (folder / "checkpoints" / "last.ckpt").exists()
-    near = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-    word = (
-        f"python -m src.train resume={shlex.quote(str(near))}" if began else "the same command; nothing was saved yet"
-    )
-    return Stopped(stop.number, f"{stop} It goes on with: {word}")

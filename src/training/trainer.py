@@ -18,11 +18,11 @@ from src.config.errors import UserError
 from src.config.schema import Component, TrainConfig
 from src.model.build import resolve
 from src.model.hardware import Hardware, keep_freed_memory
+from src.training.callbacks.progress import ProgressBar
 
 QUIET = (  # warnings of Lightning's that are wrong here
     ".*does not have many workers.*",  # one indexing call a batch needs none
     ".*your dataloader is not resumable.*",  # BatchOrder begins where the run does
-    ".*Experiment logs directory .* exists.*",  # Hydra made it a moment ago
     ".*(LeafSpec|all_gather).* is deprecated.*",  # torch's complaint about Lightning
     ".*recommended to use .*sync_dist=True.*",  # Metric.compute has seen all processes
     ".*number of training batches .* is smaller than the logging interval.*",
@@ -31,19 +31,17 @@ QUIET = (  # warnings of Lightning's that are wrong here
 )
 
 
-def options_of(config: TrainConfig, hardware: Hardware, folder: Path, bar: bool) -> dict[str, Any]:
-    """The config's own for Lightning's trainer."""
-    options = config.trainer.model_dump(exclude_none=True) | {"enable_progress_bar": bar}
+def build_trainer(
+    config: TrainConfig, hardware: Hardware, folder: Path, callbacks: list[L.Callback], **parts: Any
+) -> L.Trainer:
+    """With `parts` besides, as Lightning names them; raises UserError if it refuses an option."""
+    options: Any = config.trainer.model_dump(exclude_none=True) | parts
     options.pop("max_time", None)  # Lightning's own timer counts from the first start on, and then tests
+    options["enable_progress_bar"] = any(isinstance(callback, ProgressBar) for callback in callbacks)
     if config.trainer.profiler == "pytorch":
         options["profiler"] = _profiler(folder / "profile")
     if hardware.accelerator == "cuda":
         options.setdefault("benchmark", not config.trainer.deterministic)
-    return options
-
-
-def build_trainer(hardware: Hardware, **options: Any) -> L.Trainer:
-    """Raises UserError if Lightning refuses an option."""
     if hardware.accelerator == "cpu":
         keep_freed_memory()
     # its banners repeat what the run's own summary says; warnings stay
@@ -51,9 +49,19 @@ def build_trainer(hardware: Hardware, **options: Any) -> L.Trainer:
         logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
     for message in QUIET:
         warnings.filterwarnings("ignore", message)
-    options |= {"accelerator": hardware.accelerator, "precision": hardware.precision}
     try:
-        return L.Trainer(enable_model_summary=False, enable_checkpointing=False, **options)  # Checkpoints does it
+        return L.Trainer(
+            **options,
+            accelerator=hardware.accelerator,
+            precision=hardware.precision,
+            devices=hardware.devices(config.devices),
+            callbacks=callbacks,
+            default_root_dir=folder,
+            use_distributed_sampler=False,  # BatchOrder divides the images among the processes
+            num_sanity_val_steps=0,  # they would be taken for a validation
+            enable_model_summary=False,
+            enable_checkpointing=False,  # Checkpoints does it
+        )
     except (ValueError, TypeError, MisconfigurationException) as error:
         raise UserError(f"trainer: {str(error).splitlines()[0]}") from error
 
