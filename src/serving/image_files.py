@@ -152,7 +152,7 @@ def draw_sheet(path: Path, rows: list[Row], predictor: Predictor) -> None:
     for row in drawn:
         pixels = read_image(Path(row.file), predictor.channels, (predictor.width, predictor.height))
         tiles.append(images.as_colour(torch.from_numpy(255 - pixels if row.inverted else pixels.copy())))
-        captions.append(images.Caption(row.predicted, None if row.true == row.predicted else row.true))
+        captions.append(images.caption(row.predicted, row.true))
     figure = canvas.blank(9, 1.45 * -(-len(tiles) // 8), 120)
     images.draw_tiles(figure, tiles, captions, 8)
     canvas.save(figure, path)
