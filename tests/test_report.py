@@ -169,7 +169,7 @@ class TestRefusal:
             (lambda folder: None, "there is no such folder"),
             (lambda folder: folder.mkdir(), "holds no run and no sweep"),
             (lambda folder: (folder.mkdir(), (folder / "config.yaml").touch()), "this run is unfinished"),
-            (lambda folder: (folder.mkdir(), (folder / "results.json").write_text("{")), "is no record of a run"),
+            (lambda folder: (folder.mkdir(), (folder / "results.json").write_text("{")), "no record of a run"),
         ],
     )
     def test_what_is_no_finished_run(

@@ -69,7 +69,7 @@ def save_pictures(folder: Path, predictor: Predictor, answers: Answers) -> list[
         old.unlink()
     metrics, filters = curves.read_curves(folder / "metrics.csv"), first_filters(predictor.network)
     wrong, right = answers.mistakes(MISTAKES), answers.successes(LOOKED_INTO)
-    kernels = [] if filters is None else filters
+    kernels = torch.zeros(0) if filters is None else filters
     seen = [indices[: LOOKED_INTO * bool(len(kernels))] for indices in (right, wrong)]
     drawn: dict[str, tuple[float, Callable[..., None], tuple[Any, ...]]] = {  # inches of height, where it is 5 wide
         "curves": (4.6 * bool(metrics), curves.draw_learning, (metrics,)),
