@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
@@ -185,11 +184,6 @@ def first_line(error: BaseException) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the chatter of exporters: prints, warnings and logs. What fails raises an error all the same."""
-    level = logging.root.manager.disable
-    logging.disable()
-    try:
-        with redirect_stderr(io.StringIO()), warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        logging.disable(level)
+    """Without the chatter of exporters. What fails raises an error all the same."""
+    with redirect_stderr(io.StringIO()), warnings.catch_warnings(action="ignore"):
+        yield

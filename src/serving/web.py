@@ -85,13 +85,11 @@ def answer(predictor: Predictor, pixels: np.ndarray) -> Answer:
     images = torch.from_numpy(255 - pixels if inverted else pixels.copy())[None]
     probabilities = predictor(images)[0]
     best = probabilities.argmax()
-    shown = {f"What the network gets: {predictor.width}\u00a0×\u00a0{predictor.height} pixels": as_colour(images[0])}
+    shown = [(f"What the network gets: {predictor.width}\u00a0×\u00a0{predictor.height} pixels", as_colour(images[0]))]
     if (heat := predictor.saliency(images, best[None])) is not None:
         name = escape(shorten(predictor.classes[best]))
-        shown[f"Orange is what spoke for “{name}” (Grad-CAM)"] = overlay(images[0], heat[0])
-    figures = "".join(
-        f"<figure>{png(image)}<figcaption>{caption}</figcaption></figure>" for caption, image in shown.items()
-    )
+        shown.append((f"Orange is what spoke for “{name}” (Grad-CAM)", overlay(images[0], heat[0])))
+    figures = "".join(f"<figure>{png(image)}<figcaption>{caption}</figcaption></figure>" for caption, image in shown)
     said = note("Dark on light: inverted, as the network learned light on dark.") if inverted else ""
     return dict(zip(predictor.classes, probabilities.tolist(), strict=True)), f'<div class="seen">{figures}</div>{said}'
 
@@ -170,11 +168,11 @@ def build(predictor: Predictor, about: str, examples: Sequence[Example]) -> gr.B
 
 def show_examples(examples: Sequence[Example], picture: gr.Image, tabs: gr.Tabs) -> None:
     gr.Markdown("From the test set, with their true class: click one.", elem_classes="aside")
-    buttons = [
-        f'<button type="button" value="{number}">{png(pil_to_tensor(Image.open(path)))}{escape(name)}</button>'
-        for number, (path, name) in enumerate(examples)
-    ]
-    choice = gr.HTML(f'<div class="examples">{"".join(buttons)}</div>', js_on_load=CHOOSE, **PLAIN)
+    buttons = ""
+    for number, (path, name) in enumerate(examples):
+        image = png(pil_to_tensor(Image.open(path)))
+        buttons += f'<button type="button" value="{number}">{image}{escape(name)}</button>'
+    choice = gr.HTML(f'<div class="examples">{buttons}</div>', js_on_load=CHOOSE, **PLAIN)
 
     def choose(event: gr.EventData) -> tuple[str, gr.Tabs]:
         return str(examples[event.number][0]), gr.Tabs(selected="image")
@@ -197,16 +195,11 @@ def serve(predictor: Predictor, checkpoint: Path, name: str, config: DemoConfig,
     answer(predictor, np.zeros((predictor.channels, predictor.height, predictor.width), np.uint8))  # the first is slow
     page = build(predictor, f"{describe_score(checkpoint)}Checkpoint: {name}", examples)
     fonts: Any = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # none to be fetched
-    options: Any = {
-        "theme": gr.themes.Base(primary_hue="blue", radius_size="sm", **fonts).set(stat_background_fill=BLUE),
-        "css": CSS,
-        "js": "() => document.body.classList.remove('dark')",  # the sheet is white
-        "inbrowser": config.open_browser,
-        "max_file_size": "30mb",
-    }
-    # not what variables of Gradio's, such as GRADIO_SHARE, would make of them
-    closed: Any = {"share": False, "ssr_mode": False, "root_path": "", "footer_links": [], "quiet": True}
-    page.launch(server_name=host, server_port=config.port, prevent_thread_lock=True, **closed, **options)
+    theme = gr.themes.Base(primary_hue="blue", radius_size="sm", **fonts).set(stat_background_fill=BLUE)
+    light = "() => document.body.classList.remove('dark')"  # the sheet is white
+    looks: Any = {"theme": theme, "css": CSS, "js": light, "footer_links": [], "quiet": True, "max_file_size": "30mb"}
+    address: Any = {"server_name": host, "server_port": config.port, "root_path": "", "inbrowser": config.open_browser}
+    page.launch(share=False, ssr_mode=False, prevent_thread_lock=True, **address, **looks)
     print(f"Open http://{host}:{config.port} in a browser; Ctrl-C ends it.", flush=True)
     while True:
         time.sleep(1)  # on Windows a longer wait can't be interrupted
