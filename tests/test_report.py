@@ -211,4 +211,4 @@ class TestRefusal:
         (run / "results.json").write_text(json.dumps({**results, "checkpoint": "/etc/hostname"}))
         outcome = door("report", str(run))
         assert outcome.code == 2
-        assert f"{run}/checkpoints/hostname" in outcome.err
+        assert f"{run}/results.json is damaged, or no record of a run: checkpoint:" in outcome.err

@@ -124,7 +124,7 @@ def save_again(folder: Path, data_dir: str | None) -> Path:
     Raises UserError if its records are damaged, or its images are not to be had.
     """
     outcome = Outcome.read(folder)
-    saved = load(folder / "checkpoints" / Path(outcome.checkpoint).name)  # a stranger's can name no other file
+    saved = load(folder / outcome.checkpoint)
     predictor, splits = Predictor.of(saved), images_of(saved, data_dir)
     show_note(predictor.hardware.note)
     scored, split = (splits.test, "test") if outcome.test else (splits.valid, "validation")

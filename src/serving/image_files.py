@@ -65,7 +65,7 @@ def find_images(named: str) -> list[Path]:
     found = [path]
     if path.is_dir():
         kinds = Image.registered_extensions()
-        found = [file for file in path.rglob("*") if kinds.get(file.suffix.lower()) in Image.OPEN]
+        found = [file for file in path.rglob("*") if kinds.get(file.suffix.lower()) in Image.OPEN]  # not only written
         found = [file for file in found if not any(name[0] == "." for name in file.relative_to(path).parts)]
         missing = "that folder holds no images"
     elif not path.exists() and glob.has_magic(named):
@@ -91,9 +91,9 @@ def answer(predictor: Predictor, files: list[Path], config: PredictConfig) -> tu
         inverted = predictor.is_inverted(pixels) if config.invert is None else config.invert
         return file, inverted, torch.from_numpy(255 - pixels if inverted else pixels.copy())
 
-    starts, hidden = range(0, len(files), size), not out.is_terminal or len(files) < 20 * size
+    hidden = not out.is_terminal or len(files) < 20 * size
     with ThreadPoolExecutor() as pool:
-        for start in track(starts, "", console=out, transient=True, disable=hidden):
+        for start in track(range(0, len(files), size), "", console=out, transient=True, disable=hidden):
             decoded = list(pool.map(read, files[start : start + size]))
             unreadable += [str(image) for image in decoded if isinstance(image, UserError)]
             images = [image for image in decoded if not isinstance(image, UserError)]
