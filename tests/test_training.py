@@ -81,9 +81,7 @@ class TestWrittenDown:
         outcome = Results.read(moved)
         assert outcome.checkpoint == "checkpoints/best.ckpt"
         assert outcome.test is not None
-        assert describe_score(moved / outcome.checkpoint).startswith(
-            f"Right on {outcome.test.accuracy:.2%} of 6 images"
-        )
+        assert describe_score(moved / outcome.checkpoint).startswith(f"Right on {outcome.test.accuracy:.2%} of 6 images")
         report, scored = door("report", str(moved)), door("eval", f"checkpoint={moved}/{outcome.checkpoint}")
         assert (report.code, scored.code) == (0, 0), report.err + scored.err
         assert (moved / "report.html").exists()
