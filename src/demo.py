@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from src.config.cli import importing, launch, need
+from src.config.cli import Request, importing, launch, need
 from src.config.errors import UserError
 from src.config.folder import newest_checkpoint
 from src.config.process import Interrupts
@@ -17,8 +17,9 @@ from src.config.schema import DemoConfig
 HOST = "127.0.0.1"
 
 
-def demo(config: DemoConfig) -> None:
+def demo(request: Request[DemoConfig]) -> None:
     """Serve the page until a signal comes."""
+    config = request.config
     with Interrupts() as interrupts, TemporaryDirectory(ignore_cleanup_errors=True) as uploads:
         # Gradio reads these when it is imported; its own request to the page must not go to a proxy
         os.environ |= {"GRADIO_TEMP_DIR": uploads, "GRADIO_ANALYTICS_ENABLED": "False", "no_proxy": HOST}
@@ -27,11 +28,10 @@ def demo(config: DemoConfig) -> None:
         checkpoint = Path(config.checkpoint) if config.checkpoint else newest_checkpoint()
         name = f"{checkpoint}{'' if config.checkpoint else ', the newest finished run'}"
         print(f"checkpoint: {name}", flush=True)
-        # a request that was refused must not wait for torch, and a checkpoint that was refused not for Gradio
-        with importing(), interrupts.waiting():
+        with importing(), interrupts.waiting():  # a request that was refused need not wait for torch
             from src.model.predictor import Predictor
         predictor = Predictor.load(checkpoint, config.device)
-        with interrupts.waiting():
+        with interrupts.waiting():  # nor a checkpoint that was refused for Gradio
             from src.serving import web
         try:
             web.serve(predictor, checkpoint, name, config, HOST, Path(uploads))
@@ -52,7 +52,7 @@ def refuse_taken(port: int) -> None:
 
 
 def main() -> None:
-    launch("demo", DemoConfig, lambda request: demo(request.config))
+    launch("demo", DemoConfig, demo)
 
 
 if __name__ == "__main__":

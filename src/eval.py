@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from src.config.cli import importing, launch
+from src.config.cli import Request, importing, launch
 from src.config.process import Interrupts
 from src.config.schema import EvalConfig
 
 
-def evaluate(config: EvalConfig) -> float:
-    # a config that was refused must not wait for torch
+def evaluate(request: Request[EvalConfig]) -> None:
     with Interrupts() as interrupts:
-        with importing(), interrupts.waiting():
+        with importing(), interrupts.waiting():  # a config that was refused need not wait for torch
             from src.serving.scoring import score
-        return score(config)
+        score(request.config)
 
 
 def main() -> None:
-    launch("eval", EvalConfig, lambda request: evaluate(request.config))
+    launch("eval", EvalConfig, evaluate)
 
 
 if __name__ == "__main__":

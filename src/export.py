@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from src.config.cli import importing, launch, need
+from src.config.cli import Request, importing, launch, need
 from src.config.files import check_target
 from src.config.process import Interrupts
 from src.config.schema import ExportConfig
@@ -12,19 +12,19 @@ from src.config.schema import ExportConfig
 SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2"}  # torch.export.load looks at it
 
 
-def export(config: ExportConfig) -> None:
+def export(request: Request[ExportConfig]) -> None:
+    config = request.config
     check_target("output", Path(config.output), (SUFFIXES[config.format],))
     for package in ("onnx", "onnxruntime", "onnxscript") if config.format == "onnx" else ():
         need(package, "export", f"format={config.format}")
-    # a config that was refused must not wait for torch
     with Interrupts() as interrupts:
-        with importing(), interrupts.waiting():
+        with importing(), interrupts.waiting():  # a config that was refused need not wait for torch
             from src.serving import graph
         graph.export(config)
 
 
 def main() -> None:
-    launch("export", ExportConfig, lambda request: export(request.config))
+    launch("export", ExportConfig, export)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import src.train
 from src.model import build as experiment
 from src.model.classifier import Classifier
-from src.results.figures import summary
+from src.results import page
 from src.training import saving
 from src.training.logs import CSVLogger
 from tests.conftest import write_folder
@@ -156,7 +156,7 @@ def in_the_test(chance: random.Random) -> None:
 
 
 def while_results_are_written(chance: random.Random) -> None:
-    _before(summary, "save_summary", 0)
+    _before(page, "save_summary", 0)
 
 
 def before_the_first_step(chance: random.Random) -> None:

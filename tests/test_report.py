@@ -169,7 +169,7 @@ class TestRefusal:
             (lambda folder: None, "there is no such folder"),
             (lambda folder: folder.mkdir(), "holds no run and no sweep"),
             (lambda folder: (folder.mkdir(), (folder / "config.yaml").touch()), "this run is unfinished"),
-            (lambda folder: (folder.mkdir(), (folder / "results.json").write_text("{")), "is no record of a run"),
+            (lambda folder: (folder.mkdir(), (folder / "results.json").write_text("{")), "no record of a run"),
         ],
     )
     def test_what_is_no_finished_run(
@@ -211,4 +211,4 @@ class TestRefusal:
         (run / "results.json").write_text(json.dumps({**results, "checkpoint": "/etc/hostname"}))
         outcome = door("report", str(run))
         assert outcome.code == 2
-        assert f"{run}/checkpoints/hostname" in outcome.err
+        assert f"{run}/results.json is damaged, or no record of a run: checkpoint:" in outcome.err

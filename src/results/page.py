@@ -7,8 +7,9 @@ import sys
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
+import torch
 from jinja2 import Environment, FileSystemLoader
 
 from src.config.check import as_yaml
@@ -19,37 +20,29 @@ from src.model.answers import Answers
 from src.model.build import images_of
 from src.model.predictor import Predictor, first_filters
 from src.model.saved import load
-from src.results.figures import canvas, curves, images, scores, summary
+from src.results.figures import canvas, curves, images, scores
 from src.results.outcome import Outcome
 from src.results.screen import describe_origin, in_nats, show_note
 
 NAME = "report.html"
 MISTAKES, LOOKED_INTO = 20, 6  # wrong answers; right answers, and as many wrong ones, with Grad-CAM
-
-
-class Picture(NamedTuple):
-    name: str
-    title: str
-    alt: str  # what is to be seen, in words
-    height: float  # inches, where it is 5 wide
-    draw: Callable[[canvas.Drawing], None]
+SEEN = "Images beside the same with the regions that spoke for the answer (Grad-CAM) lit up."
+PICTURES = {  # in the order of the page: title, and what is to be seen, in words
+    "curves": ("Learning curves", "Accuracy and loss in training and validation, over the steps of the run."),
+    "confusion": ("Confusion matrix", "How many images of each true class were given which answer."),
+    "calibration": ("Calibration", "How often answers of each probability are right, and how many there are."),
+    "mistakes": ("The most confident mistakes", "Wrong answers with their probabilities, the most confident first."),
+    "seen_right": ("What spoke for its answer when it was right", SEEN),
+    "seen_wrong": ("What spoke for its answer when it was wrong", SEEN),
+    "filters": ("What the first layer looks for", "The kernels of the first convolution."),
+}
 
 
 def save(folder: Path, predictor: Predictor, answers: Answers, outcome: Outcome) -> None:
     """Write `summary.png`, `report.html` and `report/*.png` into the folder of a run whose test, or validation where
     there was none, was answered so."""
-    dataset, pictures = outcome.dataset, folder / "report"
-    summary.save_summary(folder, predictor, answers, outcome)
-    if pictures.is_symlink():  # a stranger's, to who knows where
-        pictures.unlink()
-    pictures.mkdir(exist_ok=True)
-    for old in pictures.glob("*.png"):  # of a network that had others
-        old.unlink()
-    shown = list_pictures(folder, predictor, answers)
-    for picture in shown:
-        figure = canvas.blank(5, picture.height, 150)
-        picture.draw(figure)
-        canvas.save(figure, pictures / f"{picture.name}.png")
+    dataset = outcome.dataset
+    save_summary(folder, predictor, answers, outcome)
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     environment.filters["percent"] = lambda share: "-" if share is None else f"{share:.1%}"
     page = environment.get_template("page.html").render(
@@ -57,13 +50,62 @@ def save(folder: Path, predictor: Predictor, answers: Answers, outcome: Outcome)
         outcome=outcome,
         scored=f"{len(answers):,} {describe_origin(dataset.name, dataset.source)}",
         headlines=headlines(outcome, answers),
-        pictures=[(picture, base64.b64encode((pictures / f"{picture.name}.png").read_bytes())) for picture in shown],
+        pictures=save_pictures(folder, predictor, answers),
         classes=answers.per_class(),
         split=answers.split,
         config=as_yaml(predictor.config),
         written=date.today().isoformat(),
     )
     write_text(folder / NAME, page)
+
+
+def save_pictures(folder: Path, predictor: Predictor, answers: Answers) -> list[tuple[str, str, str]]:
+    """Write `report/*.png`, and give title, words and base64 of each; what this network or run lacks is left out."""
+    pictures = folder / "report"
+    if pictures.is_symlink():  # a stranger's, to who knows where
+        pictures.unlink()
+    pictures.mkdir(exist_ok=True)
+    for old in pictures.glob("*.png"):  # of a network that had others
+        old.unlink()
+    metrics, filters = curves.read_curves(folder / "metrics.csv"), first_filters(predictor.network)
+    wrong, right = answers.mistakes(MISTAKES), answers.successes(LOOKED_INTO)
+    kernels = torch.zeros(0) if filters is None else filters
+    seen = [indices[: LOOKED_INTO * bool(len(kernels))] for indices in (right, wrong)]
+    drawn: dict[str, tuple[float, Callable[..., None], tuple[Any, ...]]] = {  # inches of height, where it is 5 wide
+        "curves": (4.6 * bool(metrics), curves.draw_learning, (metrics,)),
+        "confusion": (5, scores.draw_confusion, (answers,)),
+        "calibration": (4.6, scores.draw_calibration, (answers,)),
+        "mistakes": (1.3 * -(-len(wrong) // 5), images.draw_answers, (answers, wrong, 5, True)),
+        "seen_right": (1.58 * -(-len(seen[0]) // 2), images.draw_saliency, (predictor, answers, seen[0])),
+        "seen_wrong": (1.58 * -(-len(seen[1]) // 2), images.draw_saliency, (predictor, answers, seen[1])),
+        "filters": (0.46 * min(-(-len(kernels) // 12), 3), images.draw_filters, (kernels, 12)),
+    }
+    shown = []
+    for name, (height, draw, subject) in drawn.items():
+        if height:
+            figure, path = canvas.blank(5, height, 150), pictures / f"{name}.png"
+            draw(figure, *subject)
+            canvas.save(figure, path)
+            shown.append((*PICTURES[name], base64.b64encode(path.read_bytes()).decode()))
+    return shown
+
+
+def save_summary(folder: Path, predictor: Predictor, answers: Answers, outcome: Outcome) -> None:
+    """Write `summary.png`: the curves, images with what was answered, the first layer's filters."""
+    figure = canvas.blank(11, 6.2)
+    score, title = outcome.test or outcome.val, f"{outcome.model} on {outcome.dataset.test_set}"
+    if score.accuracy is not None:
+        title += f": {score.accuracy:.2%} of {score.images:,} {answers.split} images right"
+    figure.suptitle(title, fontsize=13, parse_math=False)
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.25))  # type: ignore[misc]
+    curves.draw_learning(left, curves.read_curves(folder / "metrics.csv"))
+    top, bottom = right.subfigures(2, 1, height_ratios=(1.6, 1))
+    top.suptitle(f"{answers.split} images and answers", fontsize=10)
+    images.draw_answers(top, answers, torch.linspace(0, len(answers) - 1, 24).round().long().unique())
+    if (filters := first_filters(predictor.network)) is not None:
+        bottom.suptitle("filters of the first convolution", fontsize=10)
+        images.draw_filters(bottom, filters)
+    canvas.save(figure, folder / "summary.png")
 
 
 def try_to_save(folder: Path, predictor: Predictor, answers: Answers | None, splits: Splits, outcome: Outcome) -> None:
@@ -82,7 +124,7 @@ def save_again(folder: Path, data_dir: str | None) -> Path:
     Raises UserError if its records are damaged, or its images are not to be had.
     """
     outcome = Outcome.read(folder)
-    saved = load(folder / "checkpoints" / Path(outcome.checkpoint).name)  # a stranger's can name no other file
+    saved = load(folder / outcome.checkpoint)
     predictor, splits = Predictor.of(saved), images_of(saved, data_dir)
     show_note(predictor.hardware.note)
     scored, split = (splits.test, "test") if outcome.test else (splits.valid, "validation")
@@ -110,33 +152,3 @@ def headlines(outcome: Outcome, answers: Answers) -> list[tuple[str, str, str]]:
         ("network", f"{outcome.parameters / 1e6:.1f} M", f"weights, {outcome.precision}"),
     ]
     return [card for card in cards if card]
-
-
-def list_pictures(folder: Path, predictor: Predictor, answers: Answers) -> list[Picture]:
-    """In the order of the page; what does not exist for this network or run is left out."""
-    metrics, filters = curves.read_curves(folder / "metrics.csv"), first_filters(predictor.network)
-    wrong, right = answers.mistakes(MISTAKES), answers.successes(LOOKED_INTO)
-    pictures = []
-
-    def add(height: float, name: str, title: str, alt: str, draw: Callable[..., None], *args: object) -> None:
-        pictures.append(Picture(name, title, alt, height, lambda figure: draw(figure, *args)))
-
-    if metrics:
-        alt = "Accuracy and loss in training and validation, over the steps of the run."
-        add(4.6, "curves", "Learning curves", alt, curves.draw_learning, metrics)
-    alt = "How many images of each true class were given which answer."
-    add(5, "confusion", "Confusion matrix", alt, scores.draw_confusion, answers)
-    alt = "How often answers of each probability are right, and how many there are."
-    add(4.6, "calibration", "Calibration", alt, scores.draw_calibration, answers)
-    if len(wrong):
-        alt, height = "Wrong answers with their probabilities, the most confident first.", 1.3 * -(-len(wrong) // 5)
-        add(height, "mistakes", "The most confident mistakes", alt, images.draw_answers, answers, wrong, 5, True)
-    alt = "Images beside the same with the regions that spoke for the answer (Grad-CAM) lit up."
-    for word, indices in (("right", right), ("wrong", wrong[:LOOKED_INTO])):
-        if len(indices) and filters is not None:
-            title, height = f"What spoke for its answer when it was {word}", 1.58 * -(-len(indices) // 2)
-            add(height, f"seen_{word}", title, alt, images.draw_saliency, predictor, answers, indices)
-    if filters is not None:
-        alt, height = "The kernels of the first convolution.", 0.46 * min(-(-len(filters) // 12), 3)
-        add(height, "filters", "What the first layer looks for", alt, images.draw_filters, filters, 12)
-    return pictures

@@ -28,20 +28,17 @@ def console() -> Console:
     return Console(highlight=False, markup=False, emoji=False, soft_wrap=not sys.stdout.isatty())
 
 
-def bold(text: str) -> Text:
-    return Text(text, "bold")
-
-
 def data_table(*columns: str, **options: Any) -> Table:
     style = box.SIMPLE_HEAD if sys.stdout.isatty() else None
     return Table(*columns, box=style, pad_edge=True, title_justify="left", **options)
 
 
-def show_facts(facts: Mapping[str, str | Text], title: str | None = None) -> None:
-    """A name and its value in each row."""
+def show_facts(facts: Mapping[str, str | Text | None], title: str | None = None) -> None:
+    """A name and its value in each row, but for those that have none."""
     table = data_table(show_header=False, title=title)
     for name, value in facts.items():
-        table.add_row(name, value)
+        if value:
+            table.add_row(name, value)
     console().print(table)
 
 
@@ -61,13 +58,14 @@ def show_start(
         genuine = f"this run is an {name.upper()} score. dataset.source=full takes no sample."
         show_note(f"These are {total:,} packaged digits, not all of {name}: no score of\n       {genuine}", "SAMPLE")
     show_note(hardware.note)
-    facts = {
+    facts: dict[str, str | None] = {
         "data": f"{name}, {len(splits.classes)} classes, {channels}x{height}x{width} resized to {size}x{size}",
         "images": f"{count:,} to train, {len(splits.valid):,} to validate, {len(splits.test):,} to test",
         "device": f"{hardware.accelerator}, {hardware.precision}",
         "writes to": str(near(folder)),
+        "goes on at": goes_on_at,
     }
-    show_facts(facts | ({"goes on at": goes_on_at} if goes_on_at else {}))
+    show_facts(facts)
     table, names = data_table("layer", "output shape", "parameters"), summary.layer_names
     table.columns[2].justify = "right"
     layers = zip(names, summary.layer_types, summary.out_sizes, summary.param_nums, strict=True)
@@ -82,29 +80,30 @@ def show_start(
 
 def show_end(outcome: Outcome, folder: Path, links: Mapping[str, str]) -> None:
     """The table that a run ends with; `links` say where its logs are besides."""
-    test, train, run = outcome.test, outcome.train, near(folder)
-    facts: dict[str, str | Text] = {"test": "left out (test=false); src.eval makes up for it"}
+    test, train, best, run = outcome.test, outcome.train, outcome.val.accuracy, near(folder)
+    rate, share = train.images_per_second, train.share_of_peak
+    validated = "none measured" if best is None else f"{best:.2%}"
+    facts: dict[str, str | Text | None] = {"test": "left out (test=false); src.eval makes up for it"}
     if test:
         facts = {
-            "test accuracy": bold(f"{test.accuracy:.2%}"),
+            "test accuracy": Text(f"{test.accuracy:.2%}", "bold"),
             "test loss": in_nats(test.loss),
             "tested on": f"{test.images:,} {describe_origin(outcome.dataset.name, outcome.dataset.source)}",
         }
-    rate, best = train.images_per_second, outcome.val.accuracy
-    validated = "none measured" if best is None else f"{best:.2%}"
-    facts["checkpoint"] = f"best of {train.epochs} epochs by validation accuracy ({validated})"
-    facts["training"] = f"{train.seconds:.0f} s" + (f", {rate:,.0f} images/s" if rate else "")
-    if train.share_of_peak:
-        facts["speed"] = f"{train.share_of_peak:.0%} of this machine's matrix rate"
-    show_facts(facts | {"run": str(run)}, "Result")
+    facts |= {
+        "checkpoint": f"best of {train.epochs} epochs by validation accuracy ({validated})",
+        "training": f"{train.seconds:.0f} s" + (f", {rate:,.0f} images/s" if rate else ""),
+        "speed": f"{share:.0%} of this machine's matrix rate" if share else None,
+        "run": str(run),
+    }
+    show_facts(facts, "Result")
     checkpoint = shlex.quote(str(near(folder / outcome.checkpoint)))
+    there = {path.name for path in folder.iterdir()}
     lines = {
-        "look at it": str(run / "report.html") if (folder / "report.html").exists() else "",
-        "curves": f"tensorboard --logdir {shlex.quote(str(run))}" if (folder / "tensorboard").exists() else "",
+        "look at it": "report.html" in there and f"{run / 'report.html'}",
+        "curves": "tensorboard" in there and f"tensorboard --logdir {shlex.quote(str(run))}",
         **links,
-        "profile": f"{run}/profile, trace.json opens in https://ui.perfetto.dev"
-        if (folder / "profile").exists()
-        else "",
+        "profile": "profile" in there and f"{run}/profile, trace.json opens in https://ui.perfetto.dev",
         "score it again": f"python -m src.eval checkpoint={checkpoint}",
         "draw on it": f"python -m src.demo checkpoint={checkpoint}",
     }
@@ -117,16 +116,14 @@ def show_confusion(answers: Answers) -> None:
     """The accuracy of each class and the confusion matrix, if the classes are few enough for a screen."""
     if len(answers.classes) > CONFUSION_CLASSES:
         return
-    matrix = answers.matrix.tolist()
-    width = max(len(str(max(map(max, matrix)))), 3)
-    # one narrow column a class, so that ten classes fit into 80 columns
+    width = max(len(str(int(answers.matrix.max()))), 3)  # so narrow that ten classes fit into 80 columns
     title = "right in each true class, and the number of times that each class was answered"
     table = data_table("true", "accuracy", *(name[:width] for name in answers.classes), title=title)
     for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", True
-    for number, (scores, row) in enumerate(zip(answers.per_class(), matrix, strict=True)):
+    for number, (scores, row) in enumerate(zip(answers.per_class(), answers.matrix.tolist(), strict=True)):
         cells: list[str | Text] = [str(count) if count else "." for count in row]
-        cells[number] = bold(str(row[number]))
+        cells[number] = Text(str(row[number]), "bold")
         table.add_row(scores.name[:14], "-" if scores.recall is None else f"{scores.recall:.1%}", *cells)
     console().print(table)
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import glob
-import io
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 from rich.progress import track
@@ -31,11 +28,12 @@ SHEET = 64  # images on a contact sheet
 class Row(NamedTuple):
     """What was answered for an image."""
 
-    file: Path
-    top: list[tuple[str, float]]  # classes with their probabilities, the likeliest first
+    file: str
+    predicted: str
+    probability: float
     true: str | None  # its folder's name where that is a class
     inverted: bool
-    pixels: Tensor | None  # uint8 (C, H, W), as the network was given them, if it comes onto the contact sheet
+    top: list[tuple[str, float]]  # classes with their probabilities, the likeliest first
 
 
 def predict(config: PredictConfig) -> None:
@@ -54,7 +52,7 @@ def predict(config: PredictConfig) -> None:
         if config.output:
             write(Path(config.output), rows)
         if config.sheet:
-            draw_sheet(Path(config.sheet), rows)
+            draw_sheet(Path(config.sheet), rows, predictor)
     except OSError as error:
         raise RunError(f"output: {error}.") from error
     if unreadable:
@@ -66,9 +64,8 @@ def find_images(named: str) -> list[Path]:
     path, missing = Path(named), "there is no such file or folder"
     found = [path]
     if path.is_dir():
-        extensions = Image.registered_extensions().items()
-        readable = {suffix for suffix, kind in extensions if kind in Image.OPEN}  # some can only be written
-        found = [file for file in path.rglob("*") if file.suffix.lower() in readable]
+        kinds = Image.registered_extensions()
+        found = [file for file in path.rglob("*") if kinds.get(file.suffix.lower()) in Image.OPEN]  # not only written
         found = [file for file in found if not any(name[0] == "." for name in file.relative_to(path).parts)]
         missing = "that folder holds no images"
     elif not path.exists() and glob.has_magic(named):
@@ -81,45 +78,34 @@ def find_images(named: str) -> list[Path]:
 
 
 def answer(predictor: Predictor, files: list[Path], config: PredictConfig) -> tuple[list[Row], list[str]]:
-    """A row for each file that can be read, in their order, and why the others can't; the next batch is decoded
-    while one is answered."""
+    """A row for each file that can be read, in their order, and why the others can't."""
     rows: list[Row] = []
     unreadable: list[str] = []
     out, classes, size = console(), predictor.classes, config.batch_size
-    on_sheet = {files[n] for n in torch.linspace(0, len(files) - 1, min(SHEET, len(files))).round().int().tolist()}
-    hidden, batches = not out.is_terminal or len(files) < 20 * size, -(-len(files) // size)
-    for batch in track(decode(predictor, files, size), "", batches, console=out, transient=True, disable=hidden):
-        unreadable += [str(pixels) for _, pixels in batch if isinstance(pixels, UserError)]
-        read = [(file, pixels) for file, pixels in batch if not isinstance(pixels, UserError)]
-        if not read:
-            continue
-        inverted = [predictor.is_inverted(pixels) if config.invert is None else config.invert for _, pixels in read]
-        turned = [255 - pixels if turn else pixels for (_, pixels), turn in zip(read, inverted, strict=True)]
-        images = torch.from_numpy(np.stack(turned))
-        shares, labels = predictor(images).topk(min(config.top_k, len(classes)))
-        for number, (file, _) in enumerate(read):
-            best = zip(labels[number].tolist(), shares[number].tolist(), strict=True)
-            true = file.parent.name if file.parent.name in classes else None
-            pixels = images[number].clone() if file in on_sheet else None  # which keeps no batch
-            rows.append(Row(file, [(classes[label], share) for label, share in best], true, inverted[number], pixels))
-    return rows, unreadable
 
-
-def decode(predictor: Predictor, files: list[Path], size: int) -> Iterator[list[tuple[Path, np.ndarray | UserError]]]:
-    """Batches of files with their pixels uint8 (C, H, W), or with the reason why they have none."""
-
-    def read(file: Path) -> tuple[Path, np.ndarray | UserError]:
+    def read(file: Path) -> tuple[Path, bool, Tensor] | UserError:
         try:
-            return file, read_image(file, predictor.channels, (predictor.width, predictor.height))
+            pixels = read_image(file, predictor.channels, (predictor.width, predictor.height))
         except UserError as error:
-            return file, error
+            return error
+        inverted = predictor.is_inverted(pixels) if config.invert is None else config.invert
+        return file, inverted, torch.from_numpy(255 - pixels if inverted else pixels.copy())
 
+    hidden = not out.is_terminal or len(files) < 20 * size
     with ThreadPoolExecutor() as pool:
-        coming = None
-        for start in range(0, len(files) + size, size):
-            batch, coming = coming, pool.map(read, files[start : start + size])
-            if batch is not None:
-                yield list(batch)
+        for start in track(range(0, len(files), size), "", console=out, transient=True, disable=hidden):
+            decoded = list(pool.map(read, files[start : start + size]))
+            unreadable += [str(image) for image in decoded if isinstance(image, UserError)]
+            images = [image for image in decoded if not isinstance(image, UserError)]
+            if not images:
+                continue
+            best = predictor(torch.stack([pixels for *_, pixels in images])).topk(min(config.top_k, len(classes)))
+            answers = zip(images, best.indices.tolist(), best.values.tolist(), strict=True)
+            for (file, inverted, _), labels, shares in answers:
+                top = [(classes[label], share) for label, share in zip(labels, shares, strict=True)]
+                true = file.parent.name if file.parent.name in classes else None
+                rows.append(Row(str(file), *top[0], true, inverted, top))
+    return rows, unreadable
 
 
 def show(rows: list[Row]) -> None:
@@ -128,16 +114,14 @@ def show(rows: list[Row]) -> None:
     table = data_table("file", "predicted", "probability", *(["true"] if labelled else []), "next")
     table.columns[0].overflow, table.columns[2].justify = "fold", "right"
     for row in rows[:SHOWN]:
-        (predicted, share), *others = row.top
-        cells: list[str | Text] = [str(row.file), predicted, f"{share:.1%}"]
-        if labelled:
-            cells.append(Text(row.true or "", "" if row.true == predicted else "bold"))
-        table.add_row(*cells, ", ".join(f"{name} {other:.1%}" for name, other in others))
+        true = [Text(row.true or "", "" if row.true == row.predicted else "bold")] if labelled else []
+        following = ", ".join(f"{name} {share:.1%}" for name, share in row.top[1:])
+        table.add_row(row.file, row.predicted, f"{row.probability:.1%}", *true, following)
     out.print(table)
     if len(rows) > SHOWN:
         out.print(f"  and {len(rows) - SHOWN:,} more; output=FILE.csv has them all.")
     if labelled:
-        right = sum(row.true == row.top[0][0] for row in labelled)
+        right = sum(row.true == row.predicted for row in labelled)
         share = right / len(labelled)
         out.print(f"  {right:,} of {len(labelled):,} right ({share:.2%}), the folders' names taken as true.")
     if turned := sum(row.inverted for row in rows):
@@ -148,30 +132,27 @@ def show(rows: list[Row]) -> None:
 def write(path: Path, rows: list[Row]) -> None:
     """All rows as CSV or JSON, by the file's name."""
     if path.suffix.lower() == ".json":
-        predictions = []
-        for row in rows:
-            top = [{"class": name, "probability": share} for name, share in row.top]
-            best = {"file": str(row.file), "predicted": row.top[0][0], "probability": row.top[0][1]}
-            predictions.append({**best, "true": row.true, "inverted": row.inverted, "top": top})
-        write_json(path, {"predictions": predictions})
+        tops = [[{"class": name, "probability": share} for name, share in row.top] for row in rows]
+        write_json(path, {"predictions": [{**row._asdict(), "top": top} for row, top in zip(rows, tops, strict=True)]})
         return
-    more = [f"{name}_{rank}" for rank in range(2, len(rows[0].top) + 1) for name in ("predicted", "probability")]
-    table = [["file", "predicted", "probability", "true", "inverted", *more]]
-    for row in rows:
-        first, second, *others = [text for name, share in row.top for text in (name, f"{share:.6g}")]
-        table.append([str(row.file), first, second, row.true or "", str(row.inverted).lower(), *others])
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(table)
-    write_text(path, text.getvalue())
+    table = pd.DataFrame(rows).drop(columns="top")
+    table["inverted"] = table.inverted.map({True: "true", False: "false"})
+    for rank in range(1, len(rows[0].top)):
+        pairs = zip(*(row.top[rank] for row in rows), strict=True)
+        table[f"predicted_{rank + 1}"], table[f"probability_{rank + 1}"] = pairs
+    write_text(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
-def draw_sheet(path: Path, rows: list[Row]) -> None:
-    """A contact sheet of images from all over."""
+def draw_sheet(path: Path, rows: list[Row], predictor: Predictor) -> None:
+    """A contact sheet of images from all over, as the network was given them."""
     from src.results.figures import canvas, images  # matplotlib takes a second, which the answers need not wait for
 
-    tiles = [images.as_colour(row.pixels) for row in rows if row.pixels is not None]
-    answers = [(row.top[0][0], row.true) for row in rows if row.pixels is not None]
-    captions = [images.Caption(predicted, None if predicted == true else true) for predicted, true in answers]
+    drawn = [rows[n] for n in torch.linspace(0, len(rows) - 1, min(SHEET, len(rows))).round().int().tolist()]
+    tiles, captions = [], []
+    for row in drawn:
+        pixels = read_image(Path(row.file), predictor.channels, (predictor.width, predictor.height))
+        tiles.append(images.as_colour(torch.from_numpy(255 - pixels if row.inverted else pixels.copy())))
+        captions.append(images.caption(row.predicted, row.true))
     figure = canvas.blank(9, 1.45 * -(-len(tiles) // 8), 120)
     images.draw_tiles(figure, tiles, captions, 8)
     canvas.save(figure, path)

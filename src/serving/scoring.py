@@ -7,13 +7,13 @@ from dataclasses import replace
 from rich.text import Text
 
 from src.config.errors import UserError
-from src.config.schema import DatasetConfig, EvalConfig, TrainConfig
+from src.config.schema import EvalConfig
 from src.data.images import checksum, split
 from src.model.build import read_images
 from src.model.hardware import keep_freed_memory
 from src.model.predictor import Predictor
 from src.model.saved import load
-from src.results.screen import bold, describe_origin, show_confusion, show_facts, show_note
+from src.results.screen import describe_origin, show_confusion, show_facts, show_note
 
 CHANGED = (
     "These are other images than those of the training. If they are the same\n"
@@ -21,50 +21,41 @@ CHANGED = (
 )
 
 
-def score(config: EvalConfig) -> float:
-    """Score the checkpoint on one split, print what it got right, and give the accuracy.
+def score(config: EvalConfig) -> None:
+    """Score the checkpoint on one split and print what it got right.
 
     Raises UserError if the images don't fit the network, or have changed since training and no others are asked for.
     """
     saved = load(config.checkpoint)
-    run, about = as_trained(config, saved.config), saved.about
+    run, about = saved.config, saved.about
     predictor = Predictor.of(saved, config.device, config.precision)
     hardware = predictor.hardware
     if hardware.accelerator == "cpu":
         keep_freed_memory()
-    source = read_images(run.dataset, run.data_dir)
+    dataset, data_dir = config.dataset or run.dataset, config.data_dir or run.data_dir
+    source = read_images(dataset, data_dir)
     sizes = ("channels", source.train.shape[1], about.channels), ("classes", len(source.classes), len(about.classes))
     for what, given, taken in sizes:
         if given != taken:
             network = f"the checkpoint's network takes {taken}. It was trained on {about.dataset}."
             raise UserError(f"these images have {given} {what}, {network}")
-    splits = split(source, run.dataset.valid_fraction, run.seed)
+    splits = split(source, dataset.valid_fraction, run.seed)
     changed = checksum(splits) != about.images.sha256
     if changed and not (config.dataset or config.data_dir):
         raise UserError(
-            f"data_dir={run.data_dir}: the images of {about.dataset} have changed since {saved.path} was trained on "
+            f"data_dir={data_dir}: the images of {about.dataset} have changed since {saved.path} was trained on "
             "them, so some that it has learned from may be scored. dataset= or data_dir= scores them as other images."
         )
-    answers = predictor.answer(splits.named(config.split), config.split, run.batch_size)
+    answers = predictor.answer(splits.named(config.split), config.split, config.batch_size or run.batch_size)
     answers = replace(answers, classes=splits.classes)
     show_note(hardware.note)
     show_note(CHANGED if changed else None)
-    facts: dict[str, str | Text] = {
-        "scored on": f"{config.split} split, {len(answers):,} {describe_origin(run.dataset.name, splits.origin)}",
-        "accuracy": bold(str(answers.accuracy)),
-        "loss": str(answers.loss),
-        "device": f"{hardware.accelerator}, {hardware.precision}",
-    }
-    show_facts(facts)
+    show_facts(
+        {
+            "scored on": f"{config.split} split, {len(answers):,} {describe_origin(dataset.name, splits.origin)}",
+            "accuracy": Text(str(answers.accuracy), "bold"),
+            "loss": str(answers.loss),
+            "device": f"{hardware.accelerator}, {hardware.precision}",
+        }
+    )
     show_confusion(answers)
-    return answers.accuracy
-
-
-def as_trained(config: EvalConfig, trained: TrainConfig) -> TrainConfig:
-    """The config of the training run, with other images where the evaluation names some, prepared as those were."""
-    dataset: DatasetConfig = trained.dataset
-    if config.dataset is not None:
-        prepared = {"image_size": dataset.image_size, "mean": dataset.mean, "std": dataset.std}
-        dataset = config.dataset.model_copy(update=prepared)
-    batch_size, data_dir = config.batch_size or trained.batch_size, config.data_dir or trained.data_dir
-    return trained.model_copy(update={"dataset": dataset, "batch_size": batch_size, "data_dir": data_dir})

@@ -29,8 +29,6 @@ from src.results.outcome import Outcome
 from src.results.screen import describe_origin
 
 SIDE = 380  # pixels of the sheet
-INK = 128  # of 255: paper is lighter
-FILLED = 20 / 28  # of an image of MNIST, by the longer side of its digit
 EXAMPLES = 10
 PLAIN: Any = {"apply_default_css": False}
 HIDDEN: Any = {"show_progress": "hidden", "api_visibility": "private"}
@@ -47,39 +45,38 @@ def answer_drawing(predictor: Predictor, drawing: str | None) -> Answer:
     """Of a PNG in base64, as the pad gives it."""
     image = centre(Image.open(io.BytesIO(base64.b64decode(drawing.partition(",")[2])))) if drawing else None
     if image is None:
-        return say("Draw something large. The answer comes as soon as you lift the pen.")
+        return None, note("Draw something large. The answer comes as soon as you lift the pen.")
     return answer(predictor, as_pixels(image, predictor.channels, (predictor.width, predictor.height)))
 
 
 def centre(drawing: Image.Image) -> Image.Image | None:
-    """Dark strokes of any size anywhere on light or transparent paper, as a square grey image.
+    """Dark strokes of any size anywhere on light or transparent paper, as a square grey image; None if there are none.
 
     As in MNIST (LeCun, Cortes, Burges: "size normalized to fit in a 20x20 pixel box", "center of mass at this
-    point"), the longer side fills 20/28 of the image, and the middle of the ink lies in its middle. None if there is no
-    ink.
+    point"), the longer side fills 20/28 of the image, and the middle of the ink lies in its middle.
     """
     light = Image.fromarray(255 - as_pixels(drawing, 1, drawing.size)[0])
-    box = light.point(lambda level: 255 * (level >= INK)).getbbox()
+    box = light.point(lambda level: 255 * (level >= 128)).getbbox()
     if box is None:
         return None
     ink = light.crop(box)
-    side, weights = round(max(ink.size) / FILLED), np.asarray(ink)
+    side, weights = round(max(ink.size) * 28 / 20), np.asarray(ink)
+    paper = Image.new("L", (side, side))
     corner = []  # where the ink begins, so that its middle lies in the middle and nothing is cut off
     for axis, length in enumerate(ink.size):
         middle = np.average(np.arange(length) + 0.5, weights=weights.sum(axis))
         corner.append(int(np.clip(round(side / 2 - middle), 0, side - length)))
-    paper = Image.new("L", (side, side))
     paper.paste(ink, (corner[0], corner[1]))
     return ImageOps.invert(paper)
 
 
 def answer_file(predictor: Predictor, path: str | None) -> Answer:
     if path is None:
-        return say("Drop an image, paste one or choose a file.")
+        return None, note("Drop an image, paste one or choose a file.")
     try:
         return answer(predictor, read_image(Path(path), predictor.channels, (predictor.width, predictor.height)))
     except UserError as error:
-        return say(str(error).replace(path, Path(path).name))
+        return None, note(str(error).replace(path, Path(path).name))
 
 
 def answer(predictor: Predictor, pixels: np.ndarray) -> Answer:
@@ -88,18 +85,17 @@ def answer(predictor: Predictor, pixels: np.ndarray) -> Answer:
     images = torch.from_numpy(255 - pixels if inverted else pixels.copy())[None]
     probabilities = predictor(images)[0]
     best = probabilities.argmax()
-    shown = [(as_colour(images[0]), f"What the network gets: {predictor.width}\u00a0×\u00a0{predictor.height} pixels")]
-    heat = predictor.saliency(images, best[None])
-    if heat is not None:
+    shown = [(f"What the network gets: {predictor.width}\u00a0×\u00a0{predictor.height} pixels", as_colour(images[0]))]
+    if (heat := predictor.saliency(images, best[None])) is not None:
         name = escape(shorten(predictor.classes[best]))
-        shown.append((overlay(images[0], heat[0]), f"Orange is what spoke for “{name}” (Grad-CAM)"))
-    figures = "".join(f"<figure>{png(image)}<figcaption>{caption}</figcaption></figure>" for image, caption in shown)
-    note = '<p class="note">Dark on light: inverted, as the network learned light on dark.</p>' if inverted else ""
-    return dict(zip(predictor.classes, probabilities.tolist(), strict=True)), f'<div class="seen">{figures}</div>{note}'
+        shown.append((f"Orange is what spoke for “{name}” (Grad-CAM)", overlay(images[0], heat[0])))
+    figures = "".join(f"<figure>{png(image)}<figcaption>{caption}</figcaption></figure>" for caption, image in shown)
+    said = note("Dark on light: inverted, as the network learned light on dark.") if inverted else ""
+    return dict(zip(predictor.classes, probabilities.tolist(), strict=True)), f'<div class="seen">{figures}</div>{said}'
 
 
-def say(text: str) -> Answer:
-    return None, f'<p class="note">{escape(text)}</p>'
+def note(text: str) -> str:
+    return f'<p class="note">{escape(text)}</p>'
 
 
 def png(image: Tensor) -> str:
@@ -141,37 +137,30 @@ def describe_score(checkpoint: Path) -> str:
 
 
 def build(predictor: Predictor, about: str, examples: Sequence[Example]) -> gr.Blocks:
-    title = f"{predictor.config.model.name} on {predictor.config.dataset.name}"
+    """The page; where no digits were learned, it has no pad to draw on."""
+    title, drawn = f"{predictor.config.model.name} on {predictor.config.dataset.name}", predictor.dark_background
     options: Any = {"trigger_mode": "always_last", "concurrency_id": "network", **HIDDEN}
     with gr.Blocks(title=title, analytics_enabled=False) as page:
         # text, not Markdown: a stranger's checkpoint says what stands there
         gr.HTML(f"<h1>{escape(title)}</h1>", elem_id="title")
         gr.HTML(f"<p>{escape(about)}</p>", elem_classes="aside")
         with gr.Row():
-            with gr.Column(min_width=300), gr.Tabs(selected="draw" if predictor.dark_background else "image") as tabs:
-                if predictor.dark_background:
+            with gr.Column(min_width=300), gr.Tabs(selected="draw" if drawn else "image") as tabs:
+                if drawn:
                     with gr.Tab("Draw", id="draw") as draw_tab:
                         pad = gr.HTML("", html_template=PAD, js_on_load=DRAW, elem_id="pad", **PLAIN)
                 with gr.Tab("Image", id="image") as image_tab:
-                    picture = gr.Image(
-                        type="filepath",
-                        sources=["upload", "clipboard"],
-                        show_label=False,
-                        buttons=[],
-                        height=SIDE,
-                        elem_id="picture",
-                    )
-                    # its own opens the file, and would answer a broken one with a stack trace
-                    vars(picture)["preprocess"] = lambda payload: payload and payload.path
+                    looks: Any = {"show_label": False, "buttons": [], "height": SIDE, "elem_id": "picture"}
+                    picture = gr.Image(type="filepath", sources=["upload", "clipboard"], **looks)
             with gr.Column(min_width=300, elem_id="answers"):
                 outputs = [gr.Label(num_top_classes=5, show_label=False, elem_id="answer"), gr.HTML(elem_id="seen")]
-        opened = [image_tab.select, picture.change]
-        if predictor.dark_background:
-            drawn = [pad.input, draw_tab.select, page.load]
-            gr.on(drawn, lambda drawing: answer_drawing(predictor, drawing), pad, outputs, **options)
-        else:
-            opened.append(page.load)
-        gr.on(opened, lambda path: answer_file(predictor, path), picture, outputs, **options)
+        # its own opens the file, and would answer a broken one with a stack trace
+        vars(picture)["preprocess"] = lambda payload: payload and payload.path
+        if drawn:
+            starts = [pad.input, draw_tab.select, page.load]
+            gr.on(starts, lambda drawing: answer_drawing(predictor, drawing), pad, outputs, **options)
+        starts = [image_tab.select, picture.change, *([] if drawn else [page.load])]
+        gr.on(starts, lambda path: answer_file(predictor, path), picture, outputs, **options)
         if examples:
             show_examples(examples, picture, tabs)
     return page
@@ -179,11 +168,11 @@ def build(predictor: Predictor, about: str, examples: Sequence[Example]) -> gr.B
 
 def show_examples(examples: Sequence[Example], picture: gr.Image, tabs: gr.Tabs) -> None:
     gr.Markdown("From the test set, with their true class: click one.", elem_classes="aside")
-    buttons = [
-        f'<button type="button" value="{number}">{png(pil_to_tensor(Image.open(path)))}{escape(name)}</button>'
-        for number, (path, name) in enumerate(examples)
-    ]
-    choice = gr.HTML(f'<div class="examples">{"".join(buttons)}</div>', js_on_load=CHOOSE, **PLAIN)
+    buttons = ""
+    for number, (path, name) in enumerate(examples):
+        image = png(pil_to_tensor(Image.open(path)))
+        buttons += f'<button type="button" value="{number}">{image}{escape(name)}</button>'
+    choice = gr.HTML(f'<div class="examples">{buttons}</div>', js_on_load=CHOOSE, **PLAIN)
 
     def choose(event: gr.EventData) -> tuple[str, gr.Tabs]:
         return str(examples[event.number][0]), gr.Tabs(selected="image")
@@ -198,11 +187,11 @@ def serve(predictor: Predictor, checkpoint: Path, name: str, config: DemoConfig,
     """
     if predictor.hardware.note:
         print(predictor.hardware.note)
+    examples: Sequence[Example] = []
     try:
         examples = find_examples(predictor, config.data_dir or predictor.config.data_dir, uploads)
     except UserError as error:
         print(f"No examples on the page: {error}")
-        examples = []
     answer(predictor, np.zeros((predictor.channels, predictor.height, predictor.width), np.uint8))  # the first is slow
     page = build(predictor, f"{describe_score(checkpoint)}Checkpoint: {name}", examples)
     fonts: Any = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # none to be fetched

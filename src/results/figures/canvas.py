@@ -19,9 +19,7 @@ Drawing = Figure | SubFigure
 
 def blank(width: float, height: float, dpi: int = 110) -> Figure:
     """An empty figure of this size in inches."""
-    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), dpi=dpi, layout="constrained")
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -32,9 +30,9 @@ def save(figure: Figure, path: Path) -> None:
 
 def pixels(figure: Figure) -> np.ndarray:
     """uint8 (H, W, 3)"""
-    assert isinstance(figure.canvas, FigureCanvasAgg)
-    figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def shorten(text: str, length: int = 18) -> str:

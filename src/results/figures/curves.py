@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
+
+import pandas as pd
 
 from src.results.figures.canvas import BLUE, ORANGE, Drawing
 
@@ -14,17 +15,11 @@ METRICS = (("acc", "accuracy", "part of images right"), ("loss", "cross-entropy"
 
 def read_curves(path: Path, over: str = "step") -> Curves:
     """Metric name -> (steps or epochs, values), without the rows that lack it; nothing if there is no file."""
-    curves: Curves = {}
     if not path.exists():
-        return curves
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            for name, value in row.items():
-                if value and row[over] and name not in ("step", "epoch"):
-                    steps, values = curves.setdefault(name, ([], []))
-                    steps.append(float(row[over]) + 1)
-                    values.append(float(value))
-    return curves
+        return {}
+    rows = pd.read_csv(path, float_precision="round_trip").astype(float).dropna(subset=over).set_index(over)
+    metrics = {name: values.dropna() for name, values in rows.items() if name not in ("step", "epoch")}
+    return {name: ((values.index + 1).tolist(), values.tolist()) for name, values in metrics.items() if len(values)}
 
 
 def draw_learning(figure: Drawing, curves: Curves) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,20 +15,16 @@ from src.model.predictor import Predictor
 from src.results.figures.canvas import GREY, ORANGE, Drawing, shorten
 
 LIGHT = torch.tensor([0xFF, 0x9E, 0x2C])[:, None, None] / 255  # orange, of what spoke for an answer
+Caption = tuple[str, bool]  # and whether it tells of a mistake
 
 
-class Caption(NamedTuple):
+def caption(answered: str, true: str | None = None) -> Caption:
     """What was answered, and the true class if it is another: in words, so that no colour is needed."""
-
-    predicted: str
-    true: str | None = None
-
-    def __str__(self) -> str:
-        predicted = shorten(self.predicted, 20)
-        if self.true is None:
-            return predicted
-        between = "\n" if len(predicted) + len(self.true) > 4 else ", "
-        return f"{predicted}{between}not {shorten(self.true, 16)}"
+    text = shorten(answered, 20)
+    if true is None or true == answered:
+        return text, False
+    between = ", " if len(text) + len(true) <= 4 else "\n"
+    return f"{text}{between}not {shorten(true, 16)}", True
 
 
 def as_colour(image: Tensor) -> Tensor:
@@ -56,17 +52,14 @@ def draw_tiles(figure: Drawing, pictures: Sequence[Tensor], captions: Sequence[C
     """
     height, width = pictures[0].shape[1:]
     gap, above = -(-width // 12), round(0.42 * width) if captions else 0
-    missing = -len(pictures) % columns
-    tiles = F.pad(torch.stack([*pictures]), (0, 0, above, 0, 0, 0, 0, missing), value=255)
+    tiles = F.pad(torch.stack([*pictures]), (0, 0, above, 0, 0, 0, 0, -len(pictures) % columns), value=255)
     axes = figure.subplots()
-    for index, caption in enumerate(captions):
+    for index, (text, wrong) in enumerate(captions):
         row, column = divmod(index, columns)
         centre, top = gap + column * (width + gap) + width / 2, (row + 1) * (gap + above) + row * height
-        axes.text(centre, top - 0.06 * width, str(caption), ha="center", va="bottom", parse_math=False)
-        colour, weight = (GREY, "normal") if caption.true is None else (ORANGE, "bold")
-        axes.texts[-1].set(color=colour, fontweight=weight, fontsize=7)
-    grid = make_grid(tiles, columns, gap, pad_value=255)
-    axes.imshow(grid.permute(1, 2, 0).numpy(), interpolation="nearest")
+        style: Any = {"color": ORANGE, "fontweight": "bold"} if wrong else {"color": GREY}
+        axes.text(centre, top - 0.06 * width, text, ha="center", va="bottom", fontsize=7, parse_math=False, **style)
+    axes.imshow(make_grid(tiles, columns, gap, pad_value=255).permute(1, 2, 0).numpy(), interpolation="nearest")
     axes.axis("off")
     axes.set_anchor("N")
 
@@ -74,26 +67,23 @@ def draw_tiles(figure: Drawing, pictures: Sequence[Tensor], captions: Sequence[C
 def draw_answers(figure: Drawing, answers: Answers, indices: Tensor, columns: int = 8, sure: bool = False) -> None:
     """Images with the predicted class above each, and the true one where they differ; `sure` adds how probable the
     network holds both."""
-    captions = []
-    for index in indices.tolist():
-        answered, true = (
-            f"{answers.classes[label]} {answers.probabilities[index, label]:.0%}" if sure else answers.classes[label]
-            for label in (int(answers.predicted[index]), int(answers.labels[index]))
-        )
-        captions.append(Caption(answered, None if answers.right[index] else true))
-    draw_tiles(figure, [as_colour(image) for image in answers.images[indices].images], captions, columns)
+    rows, captions = answers.images[indices], []
+    for shares, *labels in zip(answers.probabilities[indices], answers.predicted[indices], rows.labels, strict=True):
+        names = [f"{answers.classes[n]} {shares[n]:.0%}" if sure else answers.classes[n] for n in labels]
+        captions.append(caption(*names))
+    draw_tiles(figure, [as_colour(image) for image in rows.images], captions, columns)
 
 
 def draw_saliency(figure: Drawing, predictor: Predictor, answers: Answers, indices: Tensor, columns: int = 2) -> None:
     """Pairs of an image and the same with the regions (Grad-CAM) that spoke for the class answered."""
-    images = answers.images[indices].images
-    maps = predictor.saliency(images, answers.predicted[indices])
+    rows, predicted = answers.images[indices], answers.predicted[indices]
+    maps = predictor.saliency(rows.images, predicted)
     assert maps is not None
     pictures, captions = [], []
-    for index, image, heat in zip(indices.tolist(), images, maps, strict=True):
-        answered, true = (answers.classes[int(labels[index])] for labels in (answers.predicted, answers.labels))
+    for image, heat, *labels in zip(rows.images, maps, predicted, rows.labels, strict=True):
+        answered, true = (answers.classes[label] for label in labels)
         pictures += [as_colour(image), overlay(image, heat)]
-        captions += [Caption(answered, None if answers.right[index] else true), Caption(f"why {answered}")]
+        captions += [caption(answered, true), caption(f"why {answered}")]
     draw_tiles(figure, pictures, captions, 2 * columns)
 
 

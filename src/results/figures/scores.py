@@ -15,14 +15,12 @@ NUMBERED = 20  # classes; in a wider matrix no number can be read
 
 def draw_confusion(figure: Drawing, answers: Answers) -> None:
     """Of each true class, the part that got each answer; the number of images in each cell."""
-    counts = answers.matrix.numpy()
+    counts, names = answers.matrix.numpy(), [shorten(name, 12) for name in answers.classes]
     shares = counts / counts.sum(1, keepdims=True).clip(min=1)
     axes = figure.subplots()
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    names = [shorten(name, 12) for name in answers.classes]
     axes.set_title(f"answers to {len(answers):,} {answers.split} images", fontsize=10)
-    axes.set_xlabel("answered")
-    axes.set_ylabel("true")
+    axes.set(xlabel="answered", ylabel="true")
     if len(names) > NUMBERED:
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(integer=True))
@@ -41,18 +39,15 @@ def draw_calibration(figure: Drawing, answers: Answers) -> None:
     """How often answers of each confidence are right, above how many there are of each."""
     found = answers.calibration()
     bins = len(found.counts)
-    edges = np.arange(bins) / bins
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="as sure as right")
     upper.plot(found.confidence, found.accuracy, color=BLUE, marker="o", markersize=5, label="this network")
     upper.set_title(f"is it right as often as it is sure? calibration error {found.error:.1%}", fontsize=10)
-    upper.set_ylabel("part of answers right")
-    upper.set_xlim(0, 1)
-    upper.set_ylim(0, 1.02)
+    upper.set(ylabel="part of answers right", xlim=(0, 1), ylim=(0, 1.02))
     upper.grid(alpha=0.3)
     upper.legend(fontsize=8, loc="best")
+    edges = np.arange(bins) / bins
     lower.bar(edges, found.counts.numpy(), width=1 / bins, align="edge", color=ORANGE, edgecolor="white")
     lower.set_yscale("symlog", linthresh=1)
     lower.set_ylim(bottom=0)
-    lower.set_xlabel("probability of the class answered")
-    lower.set_ylabel("images")
+    lower.set(xlabel="probability of the class answered", ylabel="images")
