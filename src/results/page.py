@@ -20,7 +20,7 @@ from src.model.answers import Answers
 from src.model.build import images_of
 from src.model.predictor import Predictor, first_filters
 from src.model.saved import load
-from src.results.figures import canvas, curves, images, scores
+from src.results.figures import canvas, curves, scores, tiles
 from src.results.outcome import Outcome
 from src.results.screen import describe_origin, in_nats, show_note
 
@@ -75,10 +75,10 @@ def save_pictures(folder: Path, predictor: Predictor, answers: Answers) -> list[
         "curves": (4.6 * bool(metrics), curves.draw_learning, (metrics,)),
         "confusion": (5, scores.draw_confusion, (answers,)),
         "calibration": (4.6, scores.draw_calibration, (answers,)),
-        "mistakes": (1.3 * -(-len(wrong) // 5), images.draw_answers, (answers, wrong, 5, True)),
-        "seen_right": (1.58 * -(-len(seen[0]) // 2), images.draw_saliency, (predictor, answers, seen[0])),
-        "seen_wrong": (1.58 * -(-len(seen[1]) // 2), images.draw_saliency, (predictor, answers, seen[1])),
-        "filters": (0.46 * min(-(-len(kernels) // 12), 3), images.draw_filters, (kernels, 12)),
+        "mistakes": (1.3 * -(-len(wrong) // 5), tiles.draw_answers, (answers, wrong, 5, True)),
+        "seen_right": (1.58 * -(-len(seen[0]) // 2), tiles.draw_saliency, (predictor, answers, seen[0])),
+        "seen_wrong": (1.58 * -(-len(seen[1]) // 2), tiles.draw_saliency, (predictor, answers, seen[1])),
+        "filters": (0.46 * min(-(-len(kernels) // 12), 3), tiles.draw_filters, (kernels, 12)),
     }
     shown = []
     for name, (height, draw, subject) in drawn.items():
@@ -101,10 +101,10 @@ def save_summary(folder: Path, predictor: Predictor, answers: Answers, outcome: 
     curves.draw_learning(left, curves.read_curves(folder / "metrics.csv"))
     top, bottom = right.subfigures(2, 1, height_ratios=(1.6, 1))
     top.suptitle(f"{answers.split} images and answers", fontsize=10)
-    images.draw_answers(top, answers, torch.linspace(0, len(answers) - 1, 24).round().long().unique())
+    tiles.draw_answers(top, answers, torch.linspace(0, len(answers) - 1, 24).round().long().unique())
     if (filters := first_filters(predictor.network)) is not None:
         bottom.suptitle("filters of the first convolution", fontsize=10)
-        images.draw_filters(bottom, filters)
+        tiles.draw_filters(bottom, filters)
     canvas.save(figure, folder / "summary.png")
 
 

@@ -24,7 +24,7 @@ from src.data.images import split
 from src.model.build import read_images
 from src.model.predictor import Predictor
 from src.results.figures.canvas import BLUE, shorten
-from src.results.figures.images import as_colour, overlay
+from src.results.figures.tiles import as_colour, overlay
 from src.results.outcome import Outcome
 from src.results.screen import describe_origin
 

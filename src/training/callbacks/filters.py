@@ -20,7 +20,7 @@ class Filters(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         writer, filters = tensorboard(trainer), first_filters(module)
         if writer and filters is not None:
-            from src.results.figures.images import to_unit  # not before the first picture: matplotlib takes a second
+            from src.results.figures.tiles import to_unit  # not before the first picture: matplotlib takes a second
 
             pictures = torch.stack([viewable(to_unit(kernel)) for kernel in filters[: self._count]])
             framed = F.pad(F.interpolate(pictures, scale_factor=4.0), (2, 2, 2, 2), value=1.0)

@@ -22,9 +22,9 @@ class Mistakes(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, *_: Any) -> None:
         writer, answers = tensorboard(trainer), recorded(trainer)
         if writer and answers and len(worst := answers.mistakes(self._count)):
-            from src.results.figures import canvas, images  # not before the first picture: matplotlib takes a second
+            from src.results.figures import canvas, tiles  # not before the first picture: matplotlib takes a second
 
             figure = canvas.blank(6, 1.35 * -(-len(worst) // 6), dpi=90)
-            images.draw_answers(figure, answers, worst, columns=6, sure=True)
+            tiles.draw_answers(figure, answers, worst, columns=6, sure=True)
             pixels, step = canvas.pixels(figure), trainer.global_step - 1
             writer.add_image("most confident mistakes in validation", pixels, step, dataformats="HWC")
