@@ -14,7 +14,7 @@ from filelock import FileLock
 from src.config import cli
 from src.config.errors import UserError
 from src.config.folder import CONFIG, LOCK, folder_to_resume, is_alive, lock
-from src.config.process import FOLDER, common_folder, launch_name
+from src.config.process import launch_name
 from src.sweeps import grid
 from tests.conftest import SHORT, Outcome, only_run
 
@@ -52,13 +52,29 @@ class TestSlurm:
 
 class TestFolder:
     def test_processes_that_lightning_starts_work_in_the_folder_of_their_leader(
-        self, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+        self, door: Door, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.delenv(FOLDER, raising=False)
-        leaders = common_folder(Path("logs/one"))
-        assert leaders == in_tmp / "logs/one"
+        folders: list[Path] = []
+        monkeypatch.setattr("src.train.train", lambda config, folder, **_: folders.append(folder))
+        assert door("train", "hydra.run.dir=logs/one").code == 0
         monkeypatch.setenv("LOCAL_RANK", "1")
-        assert common_folder(Path("logs/another")) == leaders
+        assert door("train").code == 0
+        assert folders == [in_tmp / "logs/one"] * 2
+
+    def test_processes_of_torchrun_resume_the_same_run(
+        self, door: Door, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folders: list[Path] = []
+        monkeypatch.setattr("src.train.train", lambda config, folder, **_: folders.append(folder))
+        (in_tmp / "mine").mkdir()
+        (in_tmp / "mine" / CONFIG).touch()
+        for rank in (0, 1):
+            names = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "a"}
+            for name, value in names.items():
+                monkeypatch.setenv(name, value)
+            assert door("train", "resume=mine").code == 0
+        assert folders == [in_tmp / "mine"] * 2
+        assert "Name it: resume=FOLDER" in door("train", "resume=last").err
 
     def test_a_run_that_is_looked_at_can_start(self, in_tmp: Path) -> None:
         """Who looks whether a run is alive holds its lock for an instant; here for as long as the run waits for it."""

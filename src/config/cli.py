@@ -22,7 +22,7 @@ from src.config.errors import RunError, Stopped, UserError
 from src.config.files import check_writable
 from src.config.folder import folder_to_resume
 from src.config.help import help_text
-from src.config.process import common_folder, is_child, launch_name
+from src.config.process import FOLDER, inherited_folder, is_child, launch_name, world_size
 from src.config.schema import LoggerConfig, TrainConfig
 
 
@@ -133,12 +133,18 @@ def _requests(arguments: Arguments, schema: type[Checked]) -> list[Request[Check
 
 def _folder_of(folder: Path, config: TrainConfig, arguments: Arguments) -> Path:
     """That of the run's other processes, of the run that goes on, or this one; UserError if it can't be had."""
+    if inherited := inherited_folder():
+        return inherited
     if launch_name() == "torchrun-none" and not any(text.startswith("hydra.run.dir=") for text in arguments.overrides):
         raise UserError(
             "torchrun: its processes share a folder. Name it with hydra.run.dir=FOLDER, or the run with --rdzv-id=NAME."
         )
+    if config.resume == "last" and (world_size() or 1) > 1:  # each would look at a moment of its own
+        raise UserError("resume=last: the processes of srun or torchrun share a folder. Name it: resume=FOLDER.")
     check_writable(folder)
-    return common_folder(folder_to_resume(config.resume) if config.resume and not is_child() else folder)
+    folder = (folder_to_resume(config.resume) if config.resume else folder).absolute()
+    os.environ[FOLDER] = str(folder)
+    return folder
 
 
 def end(error: BaseException, code: int) -> NoReturn:

@@ -69,12 +69,10 @@ def is_child() -> bool:
     return rank() != 0
 
 
-def common_folder(folder: Path) -> Path:
-    """The folder of the run that this process belongs to: `folder`, or what the process that started it has."""
-    if is_child() and world_size() is None and FOLDER in os.environ:
-        return Path(os.environ[FOLDER])
-    os.environ[FOLDER] = str(folder.absolute())
-    return folder.absolute()
+def inherited_folder() -> Path | None:
+    """The folder of the run for which Lightning has started this process; None if it has not."""
+    started = is_child() and world_size() is None and FOLDER in os.environ
+    return Path(os.environ[FOLDER]) if started else None
 
 
 def _is_interactive() -> bool:
