@@ -148,11 +148,11 @@ def draw_sheet(path: Path, rows: list[Row], predictor: Predictor) -> None:
     from src.results.figures import canvas, tiles  # matplotlib takes a second, which the answers need not wait for
 
     drawn = [rows[n] for n in torch.linspace(0, len(rows) - 1, min(SHEET, len(rows))).round().int().tolist()]
-    tiles, captions = [], []
+    pictures, captions = [], []
     for row in drawn:
         pixels = read_image(Path(row.file), predictor.channels, (predictor.width, predictor.height))
-        tiles.append(tiles.as_colour(torch.from_numpy(255 - pixels if row.inverted else pixels.copy())))
+        pictures.append(tiles.as_colour(torch.from_numpy(255 - pixels if row.inverted else pixels.copy())))
         captions.append(tiles.caption(row.predicted, row.true))
-    figure = canvas.blank(9, 1.45 * -(-len(tiles) // 8), 120)
-    tiles.draw_tiles(figure, tiles, captions, 8)
+    figure = canvas.blank(9, 1.45 * -(-len(pictures) // 8), 120)
+    tiles.draw_tiles(figure, pictures, captions, 8)
     canvas.save(figure, path)
