@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from shutil import get_terminal_size
 
 import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table as Grid
+from rich.text import Text
 
 from src.config.errors import UserError
 from src.config.files import write_text
@@ -24,9 +28,8 @@ NOTE = "Accuracy: mean ± standard deviation over runs that differ in their seed
 class Table:
     """What the runs in `folder`, of a sweep or a `search` that `command` began, have come to so far.
 
-    `overrides` are of each run by the name of its folder. `runs` has a row a run: run, state, the `varied` options,
-    scores, epochs, seconds, command, error. `best` is the finished run of the best validation accuracy, of equal ones
-    the first; None where none is finished.
+    `overrides` are by the name of a run's folder, `runs` has a row a run, and `best` is the finished run of the best
+    validation accuracy, of equal ones the first.
     """
 
     def __init__(self, folder: Path, overrides: Mapping[str, Sequence[str]], command: str, search: bool) -> None:
@@ -72,11 +75,9 @@ class Table:
     def show(self) -> None:
         """Print the settings, what failed, and the command of the best."""
         print(f"\n{self._counted()}")
-        cells, width = self._settings(), get_terminal_size().columns
+        cells = self._settings()
         if not cells.empty:
-            leaves = [title.rpartition(".")[2] for title in cells]
-            header = leaves if len(set(leaves)) == len(leaves) else True
-            print(f"\n{cells.head(SHOWN).to_string(index=False, header=header, line_width=width)}\n")
+            _show(cells.head(SHOWN))
         if len(cells) > SHOWN:
             print(f"and {len(cells) - SHOWN} more in {self.folder / 'summary.md'}")
         for run in self.runs[self.runs.error != ""].itertuples():
@@ -98,20 +99,16 @@ class Table:
     def _settings(self) -> pd.DataFrame:
         """A row of text for each setting, the best first."""
         scored = self.runs[self.runs.state.isin(["finished", "pruned"])]
-        groups = [group for _, group in scored.groupby(self._keys or scored.state, sort=False)]
-        groups.sort(key=lambda group: group.val_accuracy.fillna(0).mean(), reverse=True)
-        rows = [
-            {key: _short(group[key].iloc[0]) for key in self._keys}
-            | {
-                "runs": str(len(group)),
-                "val acc, %": _spread(group.val_accuracy),
-                "test acc, %": _spread(group.test_accuracy),
-                "training": _time(group.seconds.mean()),
-            }
-            for group in groups
+        groups = scored.groupby(self._keys or "state", sort=False)
+        columns = [
+            groups.size().map(str),
+            groups.val_accuracy.agg(_spread),
+            groups.test_accuracy.agg(_spread),
+            groups.seconds.mean().map(_time),
         ]
-        cells = pd.DataFrame(rows, columns=[*self._keys, *NUMBERS])
-        return cells.loc[:, (cells != "-").any()]  # without the test where none was done
+        best_first = groups.val_accuracy.mean().fillna(0).sort_values(ascending=False, kind="stable").index
+        cells = pd.concat(columns, axis=1, keys=NUMBERS).loc[best_first].reset_index()[[*self._keys, *NUMBERS]]
+        return cells.loc[:, (cells != "-").any()].map(_short)  # without the test where none was done
 
 
 def experiment_command(folder: Path) -> str:
@@ -138,6 +135,19 @@ def _read(folder: Path) -> dict[str, object]:
         name = "results.json" if is_finished(folder) else "metrics.csv"
         return {"state": "failed", "error": f"{name} can't be read: {error}"}
     return {"state": "interrupted" if (folder / CONFIG).exists() else "waiting"}
+
+
+def _show(cells: pd.DataFrame) -> None:
+    """Print cells; where a terminal is too narrow, its options are cut, not the numbers."""
+    grid = Grid(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, show_edge=False)
+    leaves = [title.rpartition(".")[2] for title in cells]
+    for title, leaf in zip(cells, leaves, strict=True):
+        number = title in NUMBERS or pd.to_numeric(cells[title], errors="coerce").notna().all()
+        name = Text(leaf if leaves.count(leaf) == 1 else title, no_wrap=True)
+        grid.add_column(name, justify="right" if number else "left", no_wrap=title in NUMBERS)
+    for row in cells.to_numpy().tolist():
+        grid.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in row))
+    Console(width=None if sys.stdout.isatty() else 1000).print("", grid, "", sep="\n")
 
 
 def _markdown(cells: pd.DataFrame) -> str:
