@@ -9,7 +9,6 @@ from itertools import chain
 from pathlib import Path
 
 import pandas as pd
-from rich import box
 from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
@@ -45,11 +44,7 @@ class Table:
         scores = self.runs.val_accuracy[self.runs.state == "finished"].dropna()
         self.best = None if scores.empty else self.runs.loc[scores.idxmax()]
 
-    @property
-    def finished(self) -> bool:
-        return bool((self.runs.state == "finished").all())
-
-    def save(self) -> None:
+    def _save(self) -> None:
         """Write the runs as CSV, the settings as Markdown, and the pictures into the folder."""
         write_text(self.folder / ("trials.csv" if self._search else "summary.csv"), self.runs.to_csv(index=False))
         if not self._search and (self.runs.state != "waiting").any():  # a search has Optuna's pictures
@@ -73,7 +68,8 @@ class Table:
         write_text(self.folder / "summary.md", "\n\n".join(filter(None, parts)) + "\n")
 
     def show(self) -> None:
-        """Print the settings, what failed, and the command of the best."""
+        """Save the table, and print the settings, what failed, and the command of the best."""
+        self._save()
         print(f"\n{self._counted()}")
         cells = self._settings()
         if not cells.empty:
@@ -138,16 +134,16 @@ def _read(folder: Path) -> dict[str, object]:
 
 
 def _show(cells: pd.DataFrame) -> None:
-    """Print cells; where a terminal is too narrow, its options are cut, not the numbers."""
-    grid = Grid(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, show_edge=False)
-    leaves = [title.rpartition(".")[2] for title in cells]
+    """Print a line for each row; where a terminal is too narrow, long words are cut and titles folded, no numbers."""
+    grid, leaves = Grid(box=None, pad_edge=False), [title.rpartition(".")[2] for title in cells]
     for title, leaf in zip(cells, leaves, strict=True):
+        name = Text(leaf if leaves.count(leaf) == 1 else title, overflow="fold")
         number = title in NUMBERS or pd.to_numeric(cells[title], errors="coerce").notna().all()
-        name = Text(leaf if leaves.count(leaf) == 1 else title, no_wrap=True)
-        grid.add_column(name, justify="right" if number else "left", no_wrap=title in NUMBERS)
+        longest = cells[title].map(len).max()
+        grid.add_column(name, justify="right" if number else "left", min_width=longest if number else min(longest, 12))
     for row in cells.to_numpy().tolist():
         grid.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in row))
-    Console(width=None if sys.stdout.isatty() else 1000).print("", grid, "", sep="\n")
+    Console(width=None if sys.stdout.isatty() else 1000).print("", grid, "", sep="\n", crop=False)
 
 
 def _markdown(cells: pd.DataFrame) -> str:

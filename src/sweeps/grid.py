@@ -86,9 +86,8 @@ def show(folder: Path) -> bool:
 
     definition = Definition.read(folder)
     table = Table(folder, definition.runs, definition.command, definition.search)
-    table.save()
     table.show()
-    return table.finished
+    return bool((table.runs.state == "finished").all())
 
 
 def chosen(arguments: Arguments) -> tuple[Arguments, Path | None]:

@@ -96,7 +96,6 @@ class Search:
         if table.best is not None:
             self._save_best(table.best, len(table.runs))
         save_pictures(self._study, self.folder)
-        table.save()
         table.show()
         return table.best is not None
 
@@ -118,7 +117,7 @@ class Search:
         """Run a trial, if one is left, with the folder of its run locked until Optuna was told what came of it."""
         with ExitStack() as held:
             with self._lock:
-                if trial := self._abandoned() or ask(self._study, self._space, self.config):
+                if trial := self._abandoned() or ask(self._study, self._space, self.config):  # before others look
                     held.enter_context(lock(self._folder_of(trial)))
                 self._record()
             if trial:
