@@ -128,10 +128,7 @@ def claim_slot(folder: Path) -> FileLock:
 
 
 def follow(words: list[str], environment: Mapping[str, str]) -> None:
-    """Run a command to its end in a process group of its own, and show what it says.
-
-    Raises RunError if it failed, Stopped if this process was asked to stop, which the command then was, too.
-    """
+    """Run a command in a process group of its own; raises RunError if it failed, Stopped if both were asked to stop."""
     options: Any = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True, "env": environment}
     with Interrupts() as interrupts, subprocess.Popen(words, **options) as child:
         assert child.stderr is not None

@@ -77,10 +77,7 @@ class Search:
         return [*self._fixed, *declared([f"{key}={value}" for key, value in point.items()])]
 
     def run(self, train: Callable[..., float | None]) -> bool:
-        """Run trials until there are n_trials in all, and show what was found; whether any came to its end.
-
-        Raises UserError if another search has this name or the storage can't be used.
-        """
+        """Run trials until there are n_trials in all; whether any was finished. Raises UserError if it can't begin."""
         self.folder.mkdir(parents=True, exist_ok=True)
         # Optuna has no lock around asking for a point and claiming its trial: two processes would be given the same
         self._lock = FileLock(self.folder / ".study.lock")
