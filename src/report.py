@@ -11,11 +11,8 @@ from src.config.folder import CONFIG, is_finished
 from src.sweeps.grid import DEFINITION, show
 
 
-def report(folder: Path, data_dir: str | None = None) -> None:
-    """Write what `folder` needs to be looked at: the table and pictures of a sweep or search, or a run's page.
-
-    Raises UserError if it is neither, or the run's images are not to be had.
-    """
+def report(folder: Path, data_dir: str | None) -> None:
+    """Write the table of a sweep or search, or a run's page; raises UserError if it can't be had."""
     if (folder / DEFINITION).exists():
         show(folder)
     elif is_finished(folder):
@@ -25,9 +22,8 @@ def report(folder: Path, data_dir: str | None = None) -> None:
     elif (folder / CONFIG).exists():
         raise UserError(f"{folder}: this run is unfinished, no results.json is there. Finish it with resume={folder}.")
     elif folder.is_dir():
-        raise UserError(
-            f"{folder} holds no run and no sweep. Name one, such as logs/NAME, logs/sweep/NAME or logs/tune/NAME."
-        )
+        advice = "Name one, such as logs/NAME, logs/sweep/NAME or logs/tune/NAME."
+        raise UserError(f"{folder} holds no run and no sweep. {advice}")
     else:
         raise UserError(f"{folder}: there is no such folder.")
 

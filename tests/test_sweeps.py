@@ -22,6 +22,7 @@ from src.config import process as cluster
 from src.config.cli import Arguments
 from src.config.folder import LOCK
 from src.model.hardware import pick_hardware
+from src.results.table import Table
 from src.sweeps import grid
 from tests.conftest import ROOT, SHORT, Outcome, results_of, write_folder
 from tests.crash import compare
@@ -99,6 +100,26 @@ class TestGrid:
             assert re.search(r"a\[bold\]'? +1 ", shown), shown
             assert re.search(r"b\[red\]'? +1 ", shown), shown
             assert "table and pictures: 's[dim]'" in shown
+
+    def test_a_narrow_terminal_cuts_words_and_no_numbers(
+        self, in_tmp: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        keys = ("optimizer.lr", "optimizer.weight_decay", "model.dropout", "label_smoothing")
+        overrides = {}
+        for name in ("a", "b"):
+            overrides[name] = [f"data_dir={'a/long/way/' * 9}{name}", *(f"{key}=0.0{ord(name)}" for key in keys)]
+            (in_tmp / name).mkdir()
+            (in_tmp / name / "pruned.txt").touch()
+            (in_tmp / name / "metrics.csv").write_text("epoch,val/acc\n0,0.5\n")
+        monkeypatch.setenv("TERM", "dumb")  # 80 columns, no colours
+        for terminal in (True, False):
+            monkeypatch.setattr(sys.stdout, "isatty", lambda terminal=terminal: terminal)
+            Table(in_tmp, overrides, "c", search=False).show()
+            rows = [line for line in capsys.readouterr().out.splitlines() if "0.098" in line or "0.097" in line]
+            assert [len(re.findall(r" 0\.09[78]\b", row)) for row in rows] == [4, 4], rows
+            assert all(row.endswith(" 50.00") for row in rows), rows
+            assert all(len(row) <= 80 for row in rows) == terminal, "a pipe gets whole words"
+            assert all(("a/long/way/" * 9 in row) != terminal for row in rows)
 
     def test_best_command_runs_as_it_stands(self, door: Door, options: list[str], in_tmp: Path) -> None:
         outcome = door("train", "-m", *options, "seed=1,2", "hydra.sweep.dir=sweep")

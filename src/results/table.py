@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from shutil import get_terminal_size
 
 import pandas as pd
+from rich.console import Console
+from rich.table import Table as Grid
+from rich.text import Text
 
 from src.config.errors import UserError
 from src.config.files import write_text
@@ -24,9 +27,8 @@ NOTE = "Accuracy: mean ± standard deviation over runs that differ in their seed
 class Table:
     """What the runs in `folder`, of a sweep or a `search` that `command` began, have come to so far.
 
-    `overrides` are of each run by the name of its folder. `runs` has a row a run: run, state, the `varied` options,
-    scores, epochs, seconds, command, error. `best` is the finished run of the best validation accuracy, of equal ones
-    the first; None where none is finished.
+    `overrides` are by the name of a run's folder, `runs` has a row a run, and `best` is the finished run of the best
+    validation accuracy, of equal ones the first.
     """
 
     def __init__(self, folder: Path, overrides: Mapping[str, Sequence[str]], command: str, search: bool) -> None:
@@ -42,11 +44,7 @@ class Table:
         scores = self.runs.val_accuracy[self.runs.state == "finished"].dropna()
         self.best = None if scores.empty else self.runs.loc[scores.idxmax()]
 
-    @property
-    def finished(self) -> bool:
-        return bool((self.runs.state == "finished").all())
-
-    def save(self) -> None:
+    def _save(self) -> None:
         """Write the runs as CSV, the settings as Markdown, and the pictures into the folder."""
         write_text(self.folder / ("trials.csv" if self._search else "summary.csv"), self.runs.to_csv(index=False))
         if not self._search and (self.runs.state != "waiting").any():  # a search has Optuna's pictures
@@ -70,13 +68,12 @@ class Table:
         write_text(self.folder / "summary.md", "\n\n".join(filter(None, parts)) + "\n")
 
     def show(self) -> None:
-        """Print the settings, what failed, and the command of the best."""
+        """Save the table, and print the settings, what failed, and the command of the best."""
+        self._save()
         print(f"\n{self._counted()}")
-        cells, width = self._settings(), get_terminal_size().columns
+        cells = self._settings()
         if not cells.empty:
-            leaves = [title.rpartition(".")[2] for title in cells]
-            header = leaves if len(set(leaves)) == len(leaves) else True
-            print(f"\n{cells.head(SHOWN).to_string(index=False, header=header, line_width=width)}\n")
+            _show(cells.head(SHOWN))
         if len(cells) > SHOWN:
             print(f"and {len(cells) - SHOWN} more in {self.folder / 'summary.md'}")
         for run in self.runs[self.runs.error != ""].itertuples():
@@ -98,20 +95,16 @@ class Table:
     def _settings(self) -> pd.DataFrame:
         """A row of text for each setting, the best first."""
         scored = self.runs[self.runs.state.isin(["finished", "pruned"])]
-        groups = [group for _, group in scored.groupby(self._keys or scored.state, sort=False)]
-        groups.sort(key=lambda group: group.val_accuracy.fillna(0).mean(), reverse=True)
-        rows = [
-            {key: _short(group[key].iloc[0]) for key in self._keys}
-            | {
-                "runs": str(len(group)),
-                "val acc, %": _spread(group.val_accuracy),
-                "test acc, %": _spread(group.test_accuracy),
-                "training": _time(group.seconds.mean()),
-            }
-            for group in groups
+        groups = scored.groupby(self._keys or "state", sort=False)
+        columns = [
+            groups.size().map(str),
+            groups.val_accuracy.agg(_spread),
+            groups.test_accuracy.agg(_spread),
+            groups.seconds.mean().map(_time),
         ]
-        cells = pd.DataFrame(rows, columns=[*self._keys, *NUMBERS])
-        return cells.loc[:, (cells != "-").any()]  # without the test where none was done
+        best_first = groups.val_accuracy.mean().fillna(0).sort_values(ascending=False, kind="stable").index
+        cells = pd.concat(columns, axis=1, keys=NUMBERS).loc[best_first].reset_index()[[*self._keys, *NUMBERS]]
+        return cells.loc[:, (cells != "-").any()].map(_short)  # without the test where none was done
 
 
 def experiment_command(folder: Path) -> str:
@@ -138,6 +131,19 @@ def _read(folder: Path) -> dict[str, object]:
         name = "results.json" if is_finished(folder) else "metrics.csv"
         return {"state": "failed", "error": f"{name} can't be read: {error}"}
     return {"state": "interrupted" if (folder / CONFIG).exists() else "waiting"}
+
+
+def _show(cells: pd.DataFrame) -> None:
+    """Print a line for each row; where a terminal is too narrow, long words are cut and titles folded, no numbers."""
+    grid, leaves = Grid(box=None, pad_edge=False), [title.rpartition(".")[2] for title in cells]
+    for title, leaf in zip(cells, leaves, strict=True):
+        name = Text(leaf if leaves.count(leaf) == 1 else title, overflow="fold")
+        number = title in NUMBERS or pd.to_numeric(cells[title], errors="coerce").notna().all()
+        longest = cells[title].map(len).max()
+        grid.add_column(name, justify="right" if number else "left", min_width=longest if number else min(longest, 12))
+    for row in cells.to_numpy().tolist():
+        grid.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in row))
+    Console(width=None if sys.stdout.isatty() else 1000).print("", grid, "", sep="\n", crop=False)
 
 
 def _markdown(cells: pd.DataFrame) -> str:

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
 from filelock import FileLock, Timeout
@@ -22,9 +21,6 @@ from src.config.folder import CONFIG, FREE, LOCK, RUNS, settle
 from src.config.process import launch_name, world_size
 from src.config.schema import Section, TrainConfig
 from src.sweeps.jobs import Job, Task, is_parallel, start
-
-if TYPE_CHECKING:
-    from src.results.table import Table
 
 SWEEPS = RUNS / "sweep"
 DEFINITION = "sweep.yaml"
@@ -45,32 +41,26 @@ class Definition(Section):
         try:
             return cls.model_validate(yaml.safe_load((folder / DEFINITION).read_text(encoding="utf-8")))
         except (OSError, ValueError, yaml.YAMLError) as error:
-            text = error.errors()[0]["msg"] if isinstance(error, ValidationError) else " ".join(str(error).split())
-            raise UserError(f"{folder / DEFINITION} can't be read: {text}.") from error
+            text = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            raise UserError(f"{folder / DEFINITION} can't be read: {' '.join(text.split())}.") from error
 
     def write(self, folder: Path) -> None:
         content = self.model_dump(exclude_defaults=True)
         write_text(folder / DEFINITION, yaml.safe_dump(content, sort_keys=False, width=1000))
 
-    def table(self, folder: Path) -> Table:
-        from src.results.table import Table  # needs pandas
-
-        return Table(folder, self.runs, self.command, self.search)
-
 
 def run(arguments: Arguments, task: Task) -> bool:
     """Do the sweep that a command line asks for, and show its table; whether all of its runs are finished.
 
-    Every job is composed and checked before the first one starts. Raises UserError if something of it can't be served,
-    or its folder holds another sweep.
+    Raises UserError, before the first job starts, if one can't be served or the folder holds another sweep.
     """
     if (world_size() or 1) > 1:
         raise UserError("a sweep (-m) starts the processes of its runs itself. Start it without srun or torchrun.")
     arguments, folder = chosen(arguments)
     asked = declared(arguments.overrides)
     folder, jobs = _jobs(arguments, asked, folder)
-    overrides = [text.removeprefix("++") for text in asked]
     runs = {job.request.folder.name: list(job.request.named) for job in jobs}
+    overrides = [text.removeprefix("++") for text in asked]
     folder.mkdir(parents=True, exist_ok=True)
     try:
         lock = FileLock(folder / LOCK).acquire(timeout=0)
@@ -92,17 +82,18 @@ def run(arguments: Arguments, task: Task) -> bool:
 
 def show(folder: Path) -> bool:
     """Write and show the table of a sweep or search, at its end or before; whether all of its runs are finished."""
-    table = Definition.read(folder).table(folder)
-    table.save()
+    from src.results.table import Table  # needs pandas
+
+    definition = Definition.read(folder)
+    table = Table(folder, definition.runs, definition.command, definition.search)
     table.show()
-    return table.finished
+    return bool((table.runs.state == "finished").all())
 
 
 def chosen(arguments: Arguments) -> tuple[Arguments, Path | None]:
-    """The command line without `sweep=`, and the folder of the earlier sweep that it names.
+    """The command line without `sweep=`, which alone stands for all of it, and the folder of the sweep that it names.
 
-    Alone, it stands for the whole command that the sweep was begun with, its --config-dir included. Raises UserError if
-    there is no such sweep.
+    Raises UserError if there is no such sweep.
     """
     named = [text for text in arguments.overrides if text.lstrip("+").startswith("sweep=")]
     if not named:
@@ -116,12 +107,11 @@ def chosen(arguments: Arguments) -> tuple[Arguments, Path | None]:
         definition = max(definitions, key=lambda path: path.stat().st_mtime)
     elif not definition.exists():
         raise UserError(f"sweep={value}: that folder holds no sweep, for there is no {DEFINITION}.")
-    folder, rest = definition.parent, tuple(text for text in arguments.overrides if text not in named)
-    if rest:
-        return replace(arguments, overrides=rest), folder
-    whole = Definition.read(folder)
-    config_dir = arguments.config_dir or whole.config_dir
-    return replace(arguments, overrides=tuple(whole.overrides), config_dir=config_dir), folder
+    folder, rest = definition.parent, [text for text in arguments.overrides if text not in named]
+    if not rest:
+        begun = Definition.read(folder)
+        rest, arguments = begun.overrides, replace(arguments, config_dir=arguments.config_dir or begun.config_dir)
+    return replace(arguments, overrides=tuple(rest)), folder
 
 
 def _jobs(arguments: Arguments, asked: Sequence[str], folder: Path | None) -> tuple[Path, list[Job]]:
@@ -147,10 +137,9 @@ def _jobs(arguments: Arguments, asked: Sequence[str], folder: Path | None) -> tu
             raise UserError(f"two runs of this sweep would write to {name}. A value is named twice.")
         OmegaConf.set_readonly(hydra, False)  # launchers write there, too
         hydra.sweep.dir, hydra.sweep.subdir = str(folder), name
-        named = written(overrides)
+        named = tuple(written(overrides))
         # absolute, for what a launcher starts may work in another folder
-        request = Request(config, folder.absolute() / name, arguments.command(named), tuple(named))
-        jobs[name] = Job(request, composed.whole)
+        jobs[name] = Job(Request(config, folder.absolute() / name, arguments.command(named), named), composed.whole)
     assert folder is not None
     check_writable(folder)
     return folder, list(jobs.values())
@@ -176,12 +165,10 @@ def _compare(folder: Path, begun: Sequence[str], asked: Sequence[str]) -> None:
 
 def _values(overrides: Sequence[str]) -> dict[str, list[str]]:
     """Each key with its values as they are written; what Hydra alone reads is left out."""
-    return {
-        override.key_or_group: (
-            list(override.sweep_string_iterator())
-            if override.is_sweep_override()
-            else [str(override.get_value_element_as_str())]
-        )
-        for override in parse(overrides)
-        if not override.key_or_group.startswith("hydra")
-    }
+    values = {}
+    for override in parse(overrides):
+        if not override.key_or_group.startswith("hydra"):
+            several = override.is_sweep_override()
+            texts = override.sweep_string_iterator() if several else [override.get_value_element_as_str()]
+            values[override.key_or_group] = list(texts)
+    return values

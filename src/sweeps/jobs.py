@@ -63,7 +63,7 @@ def is_parallel(hydra: Any) -> bool:
     return "JoblibLauncher" in str(hydra.launcher.get("_target_"))
 
 
-def _run(jobs: Sequence[Job], task: Task) -> float | None:
+def _run(jobs: Sequence[Job], task: Task) -> None:
     """Do the job that Hydra has made ready; one that fails says so, here and in its folder, and stops no other."""
     hydra: Any = HydraConfig.get()
     request, parallel, leads = jobs[hydra.job.num].request, is_parallel(hydra), not is_child()
@@ -79,12 +79,11 @@ def _run(jobs: Sequence[Job], task: Task) -> float | None:
             words = put(shlex.split(request.command)[1:], "hydra.run.dir", folder)
             environment = {name: value for name, value in os.environ.items() if name not in _LEFT_BY_LIGHTNING}
             follow([sys.executable, *words], environment)
-            score = None
         else:
             if parallel:
                 claim_slot(folder.parent)
             with printing_to_file(folder) if parallel else nullcontext():
-                score = task(request)
+                task(request)
     except Stopped as stop:
         again = f"hydra.sweep.dir={shlex.quote(str(sweep))}"
         print(f"{Stopped(stop.number)} The sweep goes on with its command and {again}", file=sys.stderr)
@@ -94,10 +93,9 @@ def _run(jobs: Sequence[Job], task: Task) -> float | None:
         if leads and not is_alive(folder):  # else it is another process's run
             folder.mkdir(parents=True, exist_ok=True)
             write_text(folder / ERROR, f"{message}\n")
-        return None
-    if leads and parallel:
-        print(f"{title} is finished: {sweep / folder.name}", flush=True)
-    return score
+    else:
+        if leads and parallel:
+            print(f"{title} is finished: {sweep / folder.name}", flush=True)
 
 
 @contextmanager
@@ -119,10 +117,7 @@ def tell(error: Exception, title: str = "") -> str:
 
 @cache
 def claim_slot(folder: Path) -> FileLock:
-    """Take the lowest number that no other process on this machine has below `folder`, for as long as this one lives.
-
-    See process.slot.
-    """
+    """Take, for process.slot, the lowest number that no other process on this machine has below `folder`."""
     for number in count():
         lock = FileLock(folder / f".slot-{platform.node()}-{number}.lock")
         with suppress(Timeout):
@@ -133,10 +128,7 @@ def claim_slot(folder: Path) -> FileLock:
 
 
 def follow(words: list[str], environment: Mapping[str, str]) -> None:
-    """Run a command to its end in a process group of its own, and show what it says.
-
-    Raises RunError if it failed, Stopped if this process was asked to stop, which the command then was, too.
-    """
+    """Run a command in a process group of its own; raises RunError if it failed, Stopped if both were asked to stop."""
     options: Any = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True, "env": environment}
     with Interrupts() as interrupts, subprocess.Popen(words, **options) as child:
         assert child.stderr is not None

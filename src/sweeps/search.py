@@ -11,6 +11,7 @@ from typing import Any
 from filelock import FileLock
 from hydra.core.override_parser.types import QuotedString
 from omegaconf import OmegaConf
+from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from src.config.check import check, flat, keys, nearest, plain
@@ -22,27 +23,24 @@ from src.config.folder import ERROR, FREE, PRUNED, SEARCHES, differences, is_ali
 from src.config.groups import is_group
 from src.config.schema import TrainConfig, TuneConfig
 from src.results.table import Table, experiment_command
-from src.sweeps.grid import Definition, show
+from src.sweeps.grid import Definition
 from src.sweeps.jobs import claim_slot, printing_to_file, tell
-from src.sweeps.study import ask, ends, leave_out, open_study, read_space, real_trials, save_pictures
+from src.sweeps.study import ask, leave_out, open_study, read_space, real_trials, save_pictures
 
 # of the machine or of the search, not of what was found
 _LEFT_OUT = (FREE - {"trainer.max_epochs", "data_dir"}) | {"test", "report"}
 
 
 class Search:
-    """What a command line asks for: how to search, the space, and the fixed overrides.
-
-    Raises UserError if something of it can't be served.
-    """
+    """What a command line asks for; raises UserError if something of it can't be served."""
 
     def __init__(self, arguments: Arguments) -> None:
         own, fixed, varied = [], ["++test=false", "++report=false"], {}  # it must not choose by the test set
         for text, override in zip(arguments.overrides, parse(arguments.overrides), strict=True):
-            key = override.key_or_group
-            if key.partition(".")[0] in TuneConfig.model_fields:
+            key, section = override.key_or_group, override.key_or_group.partition(".")[0]
+            if section in TuneConfig.model_fields:
                 own.append(f"~{key}" if override.value() is None and key in ("search", "pruner") else text)
-            elif not is_group(key) and key.partition(".")[0] not in (*TrainConfig.model_fields, "hydra"):
+            elif not is_group(key) and section not in (*TrainConfig.model_fields, "hydra"):
                 near = nearest(key, [*TuneConfig.model_fields, *keys(TrainConfig)])
                 raise UserError(f"{key}: there is no such key.{near}")
             elif override.is_sweep_override():
@@ -60,13 +58,15 @@ class Search:
         name = config.name or f"{self._base.dataset.name}_{self._base.model.name}_{option}"
         self.config, self.folder = config.model_copy(update={"name": name}), SEARCHES / name
         named = {text.partition("=")[0].lstrip("+") for text in fixed}
-        chosen = {key: str(text) for key, text in flat(config.search).items() if key not in named}
-        self._texts = chosen | varied
+        self._texts = {key: str(text) for key, text in flat(config.search).items() if key not in named} | varied
         self._space = read_space(self._texts)
-        probes = {key: ends(distribution) for key, distribution in self._space.items()}
+        probes = {
+            key: values.choices if isinstance(values, CategoricalDistribution) else (values.low, values.high)
+            for key, values in self._space.items()
+        }
         first = {key: values[0] for key, values in probes.items()}
-        for key, values in probes.items():
-            for value in values:  # a wrong one is told before the first trial
+        for key in probes:
+            for value in probes[key]:  # a wrong one is told before the first trial
                 self.compose(first | {key: value})
 
     def compose(self, point: dict[str, Any]) -> TrainConfig:
@@ -77,11 +77,7 @@ class Search:
         return [*self._fixed, *declared([f"{key}={value}" for key, value in point.items()])]
 
     def run(self, train: Callable[..., float | None]) -> bool:
-        """Run trials until there are n_trials in all, and show what was found; whether any came to its end.
-
-        Raises UserError if another search has this name or the storage can't be used, and Stopped if this process was
-        asked to stop: the trial in hand goes on when the same command is given again.
-        """
+        """Run trials until there are n_trials in all; whether any was finished. Raises UserError if it can't begin."""
         self.folder.mkdir(parents=True, exist_ok=True)
         # Optuna has no lock around asking for a point and claiming its trial: two processes would be given the same
         self._lock = FileLock(self.folder / ".study.lock")
@@ -93,12 +89,12 @@ class Search:
         claim_slot(self.folder)
         while self._run_next(train):
             pass
-        best = self._table().best
-        if best is not None:
-            self._save_best(best)
+        table = self._record()
+        if table.best is not None:
+            self._save_best(table.best, len(table.runs))
         save_pictures(self._study, self.folder)
-        show(self.folder)
-        return best is not None
+        table.show()
+        return table.best is not None
 
     def _check_definition(self) -> None:
         attributes = self._study.user_attrs
@@ -110,23 +106,17 @@ class Search:
         for key in attributes["space"].keys() | self._texts.keys():
             before, now = (texts.get(key, "fixed") for texts in (attributes["space"], self._texts))
             changes += [(f"search.{key}", before, now)] if before != now else []
-        if changes:
-            key, before, now = changes[0]
+        for key, before, now in changes[:1]:
             words = f"was begun with {key}={before}, and this command says {key}={now}. Choose another name=."
             raise UserError(f"{self.folder} {words}")
 
     def _run_next(self, train: Callable[..., float | None]) -> bool:
-        """Run a trial that is this process's alone, if there is one.
-
-        It is while the folder of its run is locked, from before others may look until Optuna was told what came of it;
-        train() takes the same lock once more.
-        """
+        """Run a trial, if one is left, with the folder of its run locked until Optuna was told what came of it."""
         with ExitStack() as held:
             with self._lock:
-                self._free_disk()
-                if trial := self._abandoned() or ask(self._study, self._space, self.config):
+                if trial := self._abandoned() or ask(self._study, self._space, self.config):  # before others look
                     held.enter_context(lock(self._folder_of(trial)))
-                    self._table()
+                self._record()
             if trial:
                 self._run(trial, train)
         return trial is not None
@@ -146,29 +136,24 @@ class Search:
     def _folder_of(self, trial: Trial | FrozenTrial) -> Path:
         return self.folder / f"trial-{trial.number:03}"
 
-    def _table(self) -> Table:
-        """The trials so far, which are written down for src.report, too."""
-        trials = [trial for trial in real_trials(self._study) if trial.params.keys() == self._space.keys()]
-        definition = Definition(
-            command=self._arguments.command(self._arguments.overrides),
-            overrides=list(self._arguments.overrides),
-            runs={
-                self._folder_of(trial).name: [f"{key}={trial.params[key]}" for key in self._space] for trial in trials
-            },
-            config_dir=self._arguments.config_dir,
-            search=True,
-        )
+    def _record(self) -> Table:
+        """Write down the trials so far, and remove the weights of each that can't be the best any more."""
+        runs = {
+            self._folder_of(trial).name: [f"{key}={trial.params[key]}" for key in self._space]
+            for trial in real_trials(self._study)
+            if trial.params.keys() == self._space.keys()
+        }
+        arguments, overrides = self._arguments, list(self._arguments.overrides)
+        command, config_dir = arguments.command(overrides), arguments.config_dir
+        definition = Definition(command=command, overrides=overrides, runs=runs, config_dir=config_dir, search=True)
         definition.write(self.folder)
-        return definition.table(self.folder)
-
-    def _free_disk(self) -> None:
-        """Remove the weights of each trial that can't be the best any more."""
-        table = self._table()
+        table = Table(self.folder, runs, command, search=True)
         ended = table.runs.run[table.runs.state.isin(["finished", "pruned"])]
         for name in [] if table.best is None else ended[ended != table.best.run]:
             for path in (self.folder / name / "checkpoints").glob("*.ckpt"):
                 if path.name != "best.ckpt" or not self.config.keep_weights:
                     path.unlink(missing_ok=True)
+        return table
 
     def _run(self, trial: Trial, train: Callable[..., float | None]) -> None:
         with importing():
@@ -195,13 +180,11 @@ class Search:
             write_text(folder / ERROR, f"{tell(error, f'{folder.name}: ')}\n")
             self._study.tell(trial, state=TrialState.FAIL)
 
-    def _save_best(self, best: Any) -> None:
+    def _save_best(self, best: Any, trials: int) -> None:
         """Write the options of the best trial as `experiment/best.yaml`: groups as its defaults, the values below."""
-        trials = real_trials(self._study)
-        trial = next(trial for trial in trials if self._folder_of(trial).name == best.run)
         defaults: list[Any] = []
         values = OmegaConf.create({})
-        for override in parse(self._overrides(trial.params)):
+        for override in parse(self._overrides({key: best[key] for key in self._space})):
             key, value = override.key_or_group, override.value()
             if key == "experiment":
                 defaults.insert(0, value)
@@ -209,7 +192,7 @@ class Search:
                 defaults.append({f"override /{key}": value})
             elif not key.startswith("hydra") and key not in _LEFT_OUT:
                 OmegaConf.update(values, key, value.text if isinstance(value, QuotedString) else value)
-        score = f"{best.val_accuracy:.2%} of the validation images in {best.run} of {len(trials)}"
+        score = f"{best.val_accuracy:.2%} of the validation images in {best.run} of {trials}"
         text = f"# @package _global_\n# {experiment_command(self.folder)}\n# {score}\n"
         text += OmegaConf.to_yaml(OmegaConf.create({"defaults": defaults})) if defaults else ""
         (self.folder / "experiment").mkdir(exist_ok=True)

@@ -26,10 +26,7 @@ LEFT_OUT = "left out"  # of the search: see leave_out
 
 
 def read_space(texts: Mapping[str, str]) -> dict[str, Distribution]:
-    """What a search varies, from Hydra's notation: choice(a, b), range(1, 10), tag(log, interval(1e-4, 1e-2)) ...
-
-    Raises UserError if there is nothing, or it is none of these.
-    """
+    """What a search varies, from Hydra's notation; raises UserError if there is nothing, or it is no range."""
     if not texts:
         raise UserError("search: there is nothing to vary. Name a key with choice(...) or interval(...).")
     space = {}
@@ -58,23 +55,14 @@ def _distribution(text: str) -> Distribution:
     return IntDistribution(low, high, **options) if whole else FloatDistribution(low, high, **options)
 
 
-def ends(distribution: Distribution) -> list[Any]:
-    """The values that tell whether a config takes all of them."""
-    if isinstance(distribution, CategoricalDistribution):
-        return list(distribution.choices)
-    return sorted({distribution.low, distribution.high})
-
-
 def open_study(folder: Path, config: TuneConfig) -> optuna.Study:
     """The study of this name, new or begun before; raises UserError if its storage can't be used."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     warnings.filterwarnings("ignore", message=".*is ignored because this `step`.*")  # seen before a kill
     pruner = _build(config.pruner) if config.pruner else optuna.pruners.NopPruner()
-    storage = open_storage(folder, config.storage)
-    return optuna.create_study(
-        storage=storage, pruner=pruner, study_name=config.name, direction="maximize", load_if_exists=True
-    )
+    options: Any = {"study_name": config.name, "direction": "maximize", "load_if_exists": True}
+    return optuna.create_study(storage=open_storage(folder, config.storage), pruner=pruner, **options)
 
 
 def open_storage(folder: Path, address: str | None) -> BaseStorage:
@@ -153,12 +141,12 @@ def save_pictures(study: optuna.Study, folder: Path) -> None:
     if len({trial.value for trial in study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])}) < 2:
         return
     pyplot.switch_backend("agg")
-    plot: Any = optuna.visualization.matplotlib
+    plots: Any = optuna.visualization.matplotlib
     with warnings.catch_warnings(), pyplot.style.context("default"):
         warnings.simplefilter("ignore")
-        history, importances = plot.plot_optimization_history(study), plot.plot_param_importances(study)
-        axes = {"history": history, "importances": importances, "parallel": plot.plot_parallel_coordinate(study)}
-        for name, drawn in axes.items():
-            drawn.figure.set_size_inches(9, 4.5)
-            save(drawn.figure, folder / f"{name}.png")
-            pyplot.close(drawn.figure)
+        draw = {"history": plots.plot_optimization_history, "importances": plots.plot_param_importances}
+        for name, plot in (draw | {"parallel": plots.plot_parallel_coordinate}).items():
+            figure = plot(study).figure
+            figure.set_size_inches(9, 4.5)
+            save(figure, folder / f"{name}.png")
+            pyplot.close(figure)

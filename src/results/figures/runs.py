@@ -16,8 +16,7 @@ def save_curves(folder: Path, runs: pd.DataFrame, keys: list[str]) -> None:
     figure = blank(8, 4.5)
     axes = figure.subplots()
     labels = [" ".join(f"{key}={shorten(run[key])}" for key in keys) or "all runs" for _, run in runs.iterrows()]
-    settings = [(label, group) for label, group in runs.groupby(labels)]
-    settings.sort(key=lambda setting: setting[1].val_accuracy.fillna(0).mean(), reverse=True)
+    settings = sorted(runs.groupby(labels), key=lambda item: item[1].val_accuracy.fillna(0).mean(), reverse=True)
     for rank, (label, group) in enumerate(settings):
         colour, name = (COLOURS[rank], label) if rank < len(COLOURS) else ("#CCCCCC", None)
         for run in group.itertuples():
@@ -26,8 +25,7 @@ def save_curves(folder: Path, runs: pd.DataFrame, keys: list[str]) -> None:
                 style = "o-" if run.state == "finished" else "o:"
                 axes.plot(*curve, style, color=colour, markersize=3, zorder=3 - rank / 1000, label=name)
     axes.set_title("validation accuracy of each run", fontsize=10)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("accuracy")
+    axes.set(xlabel="epoch", ylabel="accuracy")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     handles, names = axes.get_legend_handles_labels()
