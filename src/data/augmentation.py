@@ -16,10 +16,7 @@ def batch_flip(images: Tensor, generator: Generator) -> Tensor:
 
 
 def batch_crop(images: Tensor, padding: int, generator: Generator) -> Tensor:
-    """Cut a window of the same size out of each image, reflected by `padding` pixels at each edge; any dtype.
-
-    Raises ValueError if `padding` reaches over the opposite edge.
-    """
+    """Cut a window of the same size out of each image, reflected by `padding` pixels at each edge; any dtype."""
     height, width = images.shape[-2:]
     if padding >= min(height, width):
         raise ValueError(f"a crop of {padding} pixels needs images of more than {padding} pixels a side")
@@ -32,10 +29,7 @@ def batch_crop(images: Tensor, padding: int, generator: Generator) -> Tensor:
 
 
 def batch_affine(images: Tensor, degrees: float, translate: float, scale: float, generator: Generator) -> Tensor:
-    """Rotate, shift and scale each float image by its own random amounts; what comes in from outside is 0.
-
-    The largest are an angle of `degrees`, a shift by `translate` of the side, a change of size by `scale` of it.
-    """
+    """Rotate by up to `degrees`, shift by up to `translate` of the side, scale by up to `scale`; 0 comes in."""
     draws = torch.rand((4, len(images)), generator=generator, device=images.device) * 2 - 1
     angle = draws[0] * math.radians(degrees)
     size = 1 + draws[1] * scale

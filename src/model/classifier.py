@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 import torch.nn.functional as F
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -24,7 +25,7 @@ class Classifier(L.LightningModule):
     """Cross-entropy on the logits of `network`, with loss and top-1 accuracy over each epoch.
 
     `label_smoothing` is of the training loss only, so that the scored losses of all runs compare; dropout in step k is
-    a function of `seed`, k and the process; `about` is what each checkpoint says about itself.
+    a function of `seed`, k and the process.
     """
 
     def __init__(
@@ -79,10 +80,7 @@ class Classifier(L.LightningModule):
         return self._step(batch, "test")
 
     def log_epoch(self) -> None:
-        """Log the training metrics of the epoch, and begin anew.
-
-        Not in each step: a run that is resumed before its last validation takes no step any more.
-        """
+        """Log the training metrics of the epoch, for a run that is resumed at its end takes no step, and begin anew."""
         for name, metric in self._metrics("train").items():
             if metric.update_called:
                 self.log(f"train/{name}", metric.compute())
@@ -93,12 +91,9 @@ class Classifier(L.LightningModule):
         checkpoint[ABOUT] = self.about.model_dump()  # plain values, which weights_only=True loads
         if "optimizer_states" in checkpoint:
             states = {name: metric.metric_state for name, metric in self._metrics("train").items()}
-            gathered: Any = self.all_gather(states)
-            alone = self.trainer.world_size == 1
-            checkpoint["epoch_so_far"] = {  # each tensor (processes, ...)
-                name: {key: value[None] if alone else value for key, value in state.items()}
-                for name, state in gathered.items()
-            }
+            alone = self.trainer.world_size == 1  # then Lightning gives them back as they are
+            gathered = apply_to_collection(states, Tensor, torch.unsqueeze, 0) if alone else self.all_gather(states)
+            checkpoint["epoch_so_far"] = gathered  # each tensor (processes, ...)
 
     def on_load_checkpoint(self, checkpoint: Content) -> None:
         for name, metric in self._metrics("train").items():

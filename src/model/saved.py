@@ -55,15 +55,14 @@ class About(Section, extra="ignore"):
 
     @classmethod
     def of(cls, config: TrainConfig, splits: Splits, precision: Any, command: str) -> About:
-        name, train = config.dataset.name, splits.train
-        counts = {"train": len(train), "val": len(splits.valid), "test": len(splits.test)}
+        name, train, val, test = config.dataset.name, splits.train, len(splits.valid), len(splits.test)
         return cls(
             config=plain(config),
             classes=splits.classes,
             channels=train.shape[1],
             size=list(train.shape[2:]),
             dark_background=has_dark_background(train),
-            images=ImageCounts(**counts, sha256=checksum(splits)),
+            images=ImageCounts(train=len(train), val=val, test=test, sha256=checksum(splits)),
             precision=precision,
             dataset=name,
             source=splits.origin,
@@ -85,7 +84,7 @@ class Checkpoint(NamedTuple):
 
 
 def load(path: str | Path) -> Checkpoint:
-    """Read a checkpoint with torch's ``weights_only=True``, which runs no code from the file.
+    """Read a checkpoint, without running code from it.
 
     Raises UserError if there is no such file, or it is damaged, not ours, or holds more than plain values and tensors.
     """
