@@ -57,8 +57,8 @@ def batch_normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 def batch_denormalize(images: Tensor, mean: list[float], std: list[float]) -> Tensor:
     """What batch_normalize was given, as float pixels in 0..1."""
-    shape = (len(mean), 1, 1)
-    return (images * images.new_tensor(std).view(shape) + images.new_tensor(mean).view(shape)).clamp(0, 1)
+    scale, shift = images.new_tensor([std, mean])[:, :, None, None]
+    return (images * scale + shift).clamp(0, 1)
 
 
 def _reflect(index: Tensor, length: int) -> Tensor:

@@ -85,7 +85,7 @@ class DataModule(L.LightningDataModule):
 
     def __init__(self, splits: Splits, config: TrainConfig, start: tuple[int, int] = (0, 0)) -> None:
         super().__init__()
-        self.splits, self.config, self._start = splits, config, start
+        self.splits, self.scored_images, self.config, self._start = splits, splits.test, config, start
         self._placed = splits  # where batches are fetched from
         self.preparation = Preparation.of(config.dataset)
 
@@ -102,10 +102,6 @@ class DataModule(L.LightningDataModule):
 
     def test_dataloader(self) -> DataLoader:
         return self._loader(self._placed.test, None)
-
-    @property
-    def scored_images(self) -> ImageSet:
-        return self.splits.test
 
     def _loader(self, images: ImageSet, seed: int | None) -> DataLoader:
         rank, replicas = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

@@ -49,9 +49,9 @@ def read_folder(data_dir: Path, source: str, folder: PathBelow = ".", channels: 
 
 
 def read_image(path: Path, channels: int, size: tuple[int, int]) -> np.ndarray:
-    """An image's largest middle part in the shape of `size` (width, height), as uint8 (C, H, W) of this size, on white.
+    """An image as uint8 (C, H, W) of the `size` (width, height): its largest middle part of that shape, resized.
 
-    Raises UserError if it is no image, or a broken one.
+    What is transparent becomes white. Raises UserError if it is no image, or a broken one.
     """
     with _open(path) as image:
         try:

@@ -151,10 +151,8 @@ def _with_test(source: Source) -> Source:
 
 
 def _cut(labels: Tensor, fraction: float, total: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices of the rest and of the chosen part, `fraction` * `total` images, stratified by class.
-
-    Each class gives its exact share rounded down; the remaining places go to the largest remainders.
-    """
+    """Indices of the rest and of the chosen part, `fraction` * `total` images, stratified by class: each gives its
+    exact share rounded down, and those still missing come from the classes with the largest remainders."""
     counts = torch.bincount(labels)
     share = counts.double() * fraction * total / len(labels)
     take = share.floor().long()

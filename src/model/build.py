@@ -106,7 +106,7 @@ def build_classifier(config: TrainConfig, hardware: Hardware, about: About) -> C
 
 
 def summarize(classifier: Classifier, num_classes: int) -> ModelSummary:
-    """Every layer with its output shape; raises UserError if the images don't fit, or it gives no logit a class."""
+    """Every layer with its output shape; raises UserError if images don't fit, or the answer isn't a logit a class."""
     with _told("", ValueError, RuntimeError):
         summary = ModelSummary(classifier, max_depth=-1)
     shape = summary.out_sizes[summary.layer_names.index("network")]

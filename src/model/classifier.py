@@ -18,8 +18,6 @@ from torchmetrics.classification import MulticlassAccuracy
 from src.data.batches import Batch, step_seed
 from src.model.saved import ABOUT, About, Content
 
-PHASES = ("train", "val", "test")
-
 
 class Classifier(L.LightningModule):
     """Cross-entropy on the logits of `network`, with loss and top-1 accuracy over each epoch.
@@ -41,7 +39,7 @@ class Classifier(L.LightningModule):
         self.network, self.about = network, about
         self.label_smoothing, self.seed = label_smoothing, seed
         self._optimizer, self._scheduler = optimizer, scheduler
-        for phase in PHASES:  # with their own checks, each would wait for the device in each step
+        for phase in ("train", "val", "test"):  # with their own checks, each would wait for the device in each step
             self.add_module(f"{phase}_loss", MeanMetric(nan_strategy="disable"))
             accuracy = MulticlassAccuracy(len(about.classes), average="micro", validate_args=False)
             self.add_module(f"{phase}_acc", accuracy)
@@ -80,7 +78,7 @@ class Classifier(L.LightningModule):
         return self._step(batch, "test")
 
     def log_epoch(self) -> None:
-        """Log the training metrics of the epoch, for a run that is resumed at its end takes no step, and begin anew."""
+        """Log and reset the epoch's training metrics; not in each step, for a run resumed at its end takes none."""
         for name, metric in self._metrics("train").items():
             if metric.update_called:
                 self.log(f"train/{name}", metric.compute())

@@ -73,10 +73,8 @@ def keep_freed_memory() -> None:
 
 
 def flops_per_image(network: nn.Module, image: Tensor, training: bool = True) -> int | None:
-    """Floating-point operations of one pass of `image` (1, C, S, S), forward and for training also back.
-
-    By torch's counter: only products (convolutions and linear layers), a multiplication with its addition as two.
-    The pass runs on tensors without data; None for a network that can't.
+    """Floating-point operations of one pass of `image` (1, C, S, S), forward and for training also back, by torch's
+    counter: only products, a multiplication with its addition as two. None for a network that can't run without data.
     """
     weights = {name: weight.detach().to("meta").requires_grad_(training) for name, weight in network.named_parameters()}
     state = {name: value.to("meta") for name, value in network.named_buffers()} | weights

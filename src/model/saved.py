@@ -33,9 +33,9 @@ class ImageCounts(Section):
 
 
 class About(Section, extra="ignore"):
-    """What a checkpoint says about itself. A field that came later has a default, for checkpoints without it.
+    """What a checkpoint says about itself; a field that came later has a default, for checkpoints without it.
 
-    `config` is the run's, with what `auto` and `null` came to; `size` is (height, width), `source` full or sample.
+    `config` is the run's, with what `auto` and `null` came to; `size` is (height, width).
     """
 
     format: int = FORMAT
@@ -84,10 +84,7 @@ class Checkpoint(NamedTuple):
 
 
 def load(path: str | Path) -> Checkpoint:
-    """Read a checkpoint, without running code from it.
-
-    Raises UserError if there is no such file, or it is damaged, not ours, or holds more than plain values and tensors.
-    """
+    """Read a checkpoint; raises UserError if it is missing, damaged, not ours, or more than values and tensors."""
     content, about = read(Path(path))
     try:
         config = check(about.config, TrainConfig)
