@@ -334,11 +334,15 @@ class TestFuzz:
 
     def parse(self, digits: Path, content: bytes) -> None:
         (digits / "MNIST/raw/train-images-idx3-ubyte").write_bytes(content)
-        tracemalloc.start()
-        found = made_of(lambda: read_torchvision(digits, "full", "MNIST", verify=False, download=False))
-        _, most = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        assert most < 2 * len(content) + 100_000
+        peaks = []
+        for _ in range(2):  # Python's table of interned strings may grow meanwhile by megabytes: pathlib fills it
+            tracemalloc.start()
+            found = made_of(lambda: read_torchvision(digits, "full", "MNIST", verify=False, download=False))
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+            if peaks[-1] < 2 * len(content) + 100_000:
+                break
+        assert min(peaks) < 2 * len(content) + 100_000
         if isinstance(found, str):
             assert found.startswith(f"refused: {digits}/MNIST/raw")
             assert "Delete it" in found or "Delete its files" in found

@@ -16,10 +16,7 @@ def batch_flip(images: Tensor, generator: Generator) -> Tensor:
 
 
 def batch_crop(images: Tensor, padding: int, generator: Generator) -> Tensor:
-    """Cut a window of the same size out of each image, reflected by `padding` pixels at each edge; any dtype.
-
-    Raises ValueError if `padding` reaches over the opposite edge.
-    """
+    """Cut a window of the same size out of each image, reflected by `padding` pixels at each edge; any dtype."""
     height, width = images.shape[-2:]
     if padding >= min(height, width):
         raise ValueError(f"a crop of {padding} pixels needs images of more than {padding} pixels a side")
@@ -32,10 +29,7 @@ def batch_crop(images: Tensor, padding: int, generator: Generator) -> Tensor:
 
 
 def batch_affine(images: Tensor, degrees: float, translate: float, scale: float, generator: Generator) -> Tensor:
-    """Rotate, shift and scale each float image by its own random amounts; what comes in from outside is 0.
-
-    The largest are an angle of `degrees`, a shift by `translate` of the side, a change of size by `scale` of it.
-    """
+    """Rotate by up to `degrees`, shift by up to `translate` of the side, scale by up to `scale`; 0 comes in."""
     draws = torch.rand((4, len(images)), generator=generator, device=images.device) * 2 - 1
     angle = draws[0] * math.radians(degrees)
     size = 1 + draws[1] * scale
@@ -63,8 +57,8 @@ def batch_normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 def batch_denormalize(images: Tensor, mean: list[float], std: list[float]) -> Tensor:
     """What batch_normalize was given, as float pixels in 0..1."""
-    shape = (len(mean), 1, 1)
-    return (images * images.new_tensor(std).view(shape) + images.new_tensor(mean).view(shape)).clamp(0, 1)
+    scale, shift = images.new_tensor([std, mean])[:, :, None, None]
+    return (images * scale + shift).clamp(0, 1)
 
 
 def _reflect(index: Tensor, length: int) -> Tensor:

@@ -29,9 +29,8 @@ def step_seed(seed: int, step: int, rank: int, purpose: str) -> int:
 class BatchOrder(Sampler[Tensor]):
     """Indices int64 (B,) on `device`, one tensor a batch; shuffled anew in each epoch if `seed` is given.
 
-    Each of `replicas` processes takes every `replicas`-th image, and none is taken twice. For
-    training, each gets equally many batches: the few images left over wait for another epoch.
-    A resumed run goes on at `start`, (epoch, batch): of that epoch, the batches before it are left out.
+    Each of `replicas` processes takes every `replicas`-th image, for training equally many: the few left over wait for
+    another epoch. A resumed run goes on at `start`, (epoch, batch): of that epoch, the batches before it are left out.
     """
 
     def __init__(
@@ -71,19 +70,14 @@ class Batches(Dataset[Batch]):
 
     images: ImageSet
 
-    def __len__(self) -> int:
-        return len(self.images)
-
     def __getitem__(self, indices: Tensor) -> Batch:
         return self.images.fetch(indices)
 
 
 class DataModule(L.LightningDataModule):
-    """Batches of uint8 images, each fetched by one indexing call; all else is done to them on the device.
+    """Batches of uint8 images, which lie on the GPU where they fit, so that nothing is transferred in a step.
 
-    Images that leave most of a GPU's memory free lie there as a whole, so that nothing is transferred in a step.
-    `config` is what build.resolved gave; `start` is where a resumed run goes on, (epoch, batch), for Lightning asks for
-    the batches before it knows that.
+    `start` is where a resumed run goes on, (epoch, batch): Lightning asks for the batches before it knows that.
     """
 
     step = 0  # of the training batch that comes next, counted over the run; a resumed run sets it
@@ -91,7 +85,7 @@ class DataModule(L.LightningDataModule):
 
     def __init__(self, splits: Splits, config: TrainConfig, start: tuple[int, int] = (0, 0)) -> None:
         super().__init__()
-        self.splits, self.config, self._start = splits, config, start
+        self.splits, self.scored_images, self.config, self._start = splits, splits.test, config, start
         self._placed = splits  # where batches are fetched from
         self.preparation = Preparation.of(config.dataset)
 
@@ -108,10 +102,6 @@ class DataModule(L.LightningDataModule):
 
     def test_dataloader(self) -> DataLoader:
         return self._loader(self._placed.test, None)
-
-    @property
-    def scored_images(self) -> ImageSet:
-        return self.splits.test
 
     def _loader(self, images: ImageSet, seed: int | None) -> DataLoader:
         rank, replicas = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

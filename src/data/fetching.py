@@ -6,8 +6,8 @@ import errno
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
 from urllib.parse import urlsplit
@@ -30,8 +30,16 @@ def fetch(data_dir: Path, name: str, missing: Callable[[], list[str]], addresses
 
     Raises Unreachable if each address, tried in turn, failed or gave nothing for its part of PATIENCE.
     """
-    with _alone(data_dir, name) as folder:
-        failures = []
+    lock, folder = FileLock(data_dir / f".{name}.lock"), data_dir / f".{name}.part"  # for what is half-written
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise UserError(f"data_dir: can't write to {data_dir} ({error}). Choose another data_dir.") from error
+    failures = []
+    try:
+        shutil.rmtree(folder, ignore_errors=True)  # of a download that was killed
+        folder.mkdir()
         for address in addresses if missing() else ():  # another process may have been first
             root = Path(mkdtemp(dir=folder))  # what was given up may still write into its own
             try:
@@ -47,21 +55,6 @@ def fetch(data_dir: Path, name: str, missing: Callable[[], list[str]], addresses
                 (root / file).replace(data_dir / file)
         if missing():
             raise Unreachable(f"nothing could be downloaded; tried {', '.join(failures)}.")
-
-
-@contextmanager
-def _alone(data_dir: Path, name: str) -> Iterator[Path]:
-    """A folder for what is half-written, in `data_dir`, which no other process has meanwhile."""
-    lock, folder = FileLock(data_dir / f".{name}.lock"), data_dir / f".{name}.part"
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError as error:
-        raise UserError(f"data_dir: can't write to {data_dir} ({error}). Choose another data_dir.") from error
-    try:
-        shutil.rmtree(folder, ignore_errors=True)  # of a download that was killed
-        folder.mkdir()
-        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         Path(lock.lock_file).unlink(missing_ok=True)  # while it is held; who waits for it then makes a new one
@@ -69,10 +62,7 @@ def _alone(data_dir: Path, name: str) -> Iterator[Path]:
 
 
 def _watch(fill: Fill, address: str, folder: Path, seconds: float) -> None:
-    """Fill the `folder`, and raise TimeoutError once nothing has been written below it for `seconds`.
-
-    It is left to a thread then: nothing else ends a name look-up that hangs.
-    """
+    """Fill the `folder`, and raise TimeoutError once nothing has been written below it for `seconds`."""
     errors: list[Exception] = []
 
     def run() -> None:
@@ -81,7 +71,7 @@ def _watch(fill: Fill, address: str, folder: Path, seconds: float) -> None:
         except Exception as error:
             errors.append(error)
 
-    thread = threading.Thread(target=run, daemon=True)
+    thread = threading.Thread(target=run, daemon=True)  # nothing else ends a name look-up that hangs
     thread.start()
     size, deadline = 0, time.monotonic() + seconds
     while thread.is_alive():

@@ -22,8 +22,7 @@ _BROKEN = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombEr
 def read_folder(data_dir: Path, source: str, folder: PathBelow = ".", channels: PositiveInt = 3) -> Source:
     """Read `data_dir`/`folder`: either CLASS/IMAGE, or train/CLASS/IMAGE with test and val beside it.
 
-    Images of one size keep it, up to LARGEST_SIDE. Others are cut to the largest square in their middle and
-    brought to the side that half of those squares reach. `channels` are 1 for grey images, 3 for colour. Raises
+    Images of one size keep it, up to LARGEST_SIDE; others become squares of the side that half of them reach. Raises
     UserError if the folder is missing, is empty, has one class, or holds something that is no image.
     """
     root = data_dir / folder
@@ -34,23 +33,25 @@ def read_folder(data_dir: Path, source: str, folder: PathBelow = ".", channels: 
     if not root.is_dir():
         raise UserError(f"{root}: there is no such folder. Set data_dir to a folder with one sub-folder a class.")
     splits = {_SPLITS[item.name]: item for item in _visible(root) if item.is_dir() and item.name in _SPLITS}
-    if "train" not in splits:
-        splits = {"train": root}
+    splits = splits if "train" in splits else {"train": root}
     classes = [item.name for item in _visible(splits["train"]) if item.is_dir()]
     if len(classes) < 2:
         found = f"only the class {classes[0]}" if classes else "no sub-folder"
         raise UserError(f"{splits['train']} holds {found}. Images are expected in one sub-folder a class, two or more.")
     files = {split: _files(place, classes) for split, place in splits.items()}
-    size = _common_size([path for part in files.values() for path, _ in part])
+    with ThreadPoolExecutor() as pool:
+        sizes = list(pool.map(_size, (path for part in files.values() for path, _ in part)))
+    same = len(set(sizes)) == 1 and max(sizes[0]) <= LARGEST_SIDE
+    side = min(sorted(map(min, sizes))[len(sizes) // 2], LARGEST_SIDE)
+    size = sizes[0] if same else (side, side)
     sets = {split: _load(part, channels, size) for split, part in files.items()}
     return Source(sets["train"], classes, "full", sets.get("valid"), sets.get("test"))
 
 
 def read_image(path: Path, channels: int, size: tuple[int, int]) -> np.ndarray:
-    """Read an image of any size, mode and orientation as uint8 (C, H, W) of the `size` (width, height).
+    """An image as uint8 (C, H, W) of the `size` (width, height): its largest middle part of that shape, resized.
 
-    An image of another size is cut to the largest part in its middle that has this shape, and resized. What is
-    transparent becomes white. Raises UserError if it is no image, or a broken one.
+    What is transparent becomes white. Raises UserError if it is no image, or a broken one.
     """
     with _open(path) as image:
         try:
@@ -80,8 +81,7 @@ def as_pixels(image: Image.Image, channels: int, size: tuple[int, int], name: st
 
 
 def _open(path: Path) -> Image.Image:
-    """The image, its pixels not yet read; raises UserError if it is none."""
-    try:
+    try:  # the pixels are not yet read
         return Image.open(path)
     except _BROKEN as error:
         reason = "no image that can be read" if isinstance(error, UnidentifiedImageError) else error
@@ -96,12 +96,12 @@ def _visible(folder: Path) -> list[Path]:
 
 def _files(place: Path, classes: list[str]) -> list[tuple[Path, int]]:
     """Each image's path and label."""
+    found = []
     for item in _visible(place):
         if not item.is_dir():
             raise UserError(f"{item} lies beside the class folders. Move it into one of them, or away.")
         if item.name not in classes:
             raise UserError(f"{item}: this class has no training images. The classes are {', '.join(classes)}.")
-    found = []
     for label, name in enumerate(classes):
         images = _visible(place / name) if (place / name).is_dir() else []
         if not images:
@@ -110,28 +110,14 @@ def _files(place: Path, classes: list[str]) -> list[tuple[Path, int]]:
     return found
 
 
-def _common_size(paths: list[Path]) -> tuple[int, int]:
-    """The width and height that all images are brought to."""
-
-    def size_of(path: Path) -> tuple[int, int]:
-        with _open(path) as image:
-            return image.size
-
-    with ThreadPoolExecutor() as pool:
-        sizes = list(pool.map(size_of, paths))
-    if len(set(sizes)) == 1 and max(sizes[0]) <= LARGEST_SIDE:
-        return sizes[0]
-    side = min(sorted(map(min, sizes))[len(sizes) // 2], LARGEST_SIDE)
-    return side, side
+def _size(path: Path) -> tuple[int, int]:
+    with _open(path) as image:
+        return image.size
 
 
 def _load(files: list[tuple[Path, int]], channels: int, size: tuple[int, int]) -> ImageSet:
-    width, height = size
-    pixels = np.empty((len(files), channels, height, width), np.uint8)
-
-    def decode(number: int) -> None:
-        pixels[number] = read_image(files[number][0], channels, size)
-
+    pixels = np.empty((len(files), channels, size[1], size[0]), np.uint8)
     with ThreadPoolExecutor() as pool:
-        list(pool.map(decode, range(len(files))))
+        for index, image in enumerate(pool.map(lambda file: read_image(file[0], channels, size), files)):
+            pixels[index] = image
     return ImageSet(torch.from_numpy(pixels), torch.tensor([label for _, label in files]))

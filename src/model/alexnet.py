@@ -11,13 +11,10 @@ from src.config.schema import Fraction, NonNegativeInt, PositiveInt
 class AlexNet(nn.Module):
     """Five convolutions and three linear layers (Krizhevsky, Sutskever, Hinton 2012).
 
-    The widths 64-192-384-256-256 with padding 2 are those of "One weird trick for parallelizing
-    convolutional neural networks" (Krizhevsky 2014); 96-256-384-384-256 without padding are the first
-    paper's, where batch normalization (Ioffe, Szegedy 2015) stands in for local response normalization.
-
-    `widths` are the channels of the convolutions, `hidden` the units of the two hidden linear layers, before each of
-    which is `dropout`; `batch_norm` follows each convolution, and `padding` is the first one's. Raises ValueError if
-    there are not five widths, or (when called) if the images don't end as a 6x6 map.
+    The widths 64-192-384-256-256 with padding 2 are those of "One weird trick for parallelizing convolutional neural
+    networks" (Krizhevsky 2014); 96-256-384-384-256 without padding are the first paper's, where batch normalization
+    (Ioffe, Szegedy 2015) stands in for local response normalization. `padding` is the first convolution's. Raises
+    ValueError if there are not five widths, or (when called) if the images don't end as a 6x6 map.
     """
 
     def __init__(
@@ -75,11 +72,9 @@ class AlexNet(nn.Module):
 
 
 def _initialize(layer: nn.Module) -> None:
-    """Weights that keep the variance of rectified activations (He et al. 2015, section 2.2), biases zero.
-
-    With torch's own choice, which the linear layers keep, five convolutions shrink the signal until training
-    starts on a plateau; with this one in the linear layers too, SGD at usual rates overshoots.
-    """
+    """Weights that keep the variance of rectified activations (He et al. 2015, section 2.2), biases zero."""
+    # with torch's own choice, which the linear layers keep, five convolutions shrink the signal until training starts
+    # on a plateau; with this one in the linear layers too, SGD at usual rates overshoots
     if isinstance(layer, nn.Conv2d) and layer.bias is not None:
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         nn.init.zeros_(layer.bias)

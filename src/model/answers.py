@@ -92,8 +92,8 @@ class Answers:
 
     def per_class(self) -> list[ClassScores]:
         """In the order of the classes."""
-        rows, matrix = [], self.matrix
-        counts = torch.stack([matrix.diag(), matrix.sum(0), matrix.sum(1)], 1).tolist()
+        rows = []
+        counts = torch.stack([self.matrix.diag(), self.matrix.sum(0), self.matrix.sum(1)], 1).tolist()
         for name, (right, answered, images) in zip(self.classes, counts, strict=True):
             scores = [right / total if total else None for total in (answered, images, (answered + images) / 2)]
             rows.append(ClassScores(name, images, *scores))

@@ -42,25 +42,19 @@ def read_images(dataset: DatasetConfig, data_dir: str) -> Source:
 
 
 def images_of(saved: Checkpoint, data_dir: str | None = None) -> Splits:
-    """The images that a checkpoint was trained on, cut as they were then; `data_dir` says where they lie now.
-
-    Raises UserError if they are not there, or others than then.
-    """
-    config, about = saved.config, saved.about
-    dataset, data_dir = config.dataset, data_dir or config.data_dir
-    splits = split(read_images(dataset, data_dir), dataset.valid_fraction, config.seed)
-    if checksum(splits) != about.images.sha256:
-        others = f"these are not the images of {about.dataset} that {saved.path} was trained on"
+    """A checkpoint's images, cut as they were for its training; raises UserError if those in `data_dir` are others."""
+    config, data_dir = saved.config, data_dir or saved.config.data_dir
+    splits = split(read_images(config.dataset, data_dir), config.dataset.valid_fraction, config.seed)
+    if checksum(splits) != saved.about.images.sha256:
+        others = f"these are not the images of {saved.about.dataset} that {saved.path} was trained on"
         raise UserError(f"data_dir={data_dir}: {others}. Set data_dir to where they lie.")
     return splits
 
 
 def resolved(dataset: DatasetConfig, splits: Splits) -> DatasetConfig:
     """The config with what `auto` and `null` came to for these images."""
-    mean, std = dataset.mean, dataset.std
-    if not mean or not std:
-        measured_mean, measured_std = measure(splits.train)
-        mean, std = mean or measured_mean, std or measured_std
+    measured = ([], []) if dataset.mean and dataset.std else measure(splits.train)
+    mean, std = dataset.mean or measured[0], dataset.std or measured[1]
     channels = splits.train.shape[1]
     for name, values in {"mean": mean, "std": std}.items():
         if len(values) != channels:
@@ -71,8 +65,8 @@ def resolved(dataset: DatasetConfig, splits: Splits) -> DatasetConfig:
 def build_datamodule(config: TrainConfig, splits: Splits, start: tuple[int, int] = (0, 0)) -> DataModule:
     crop, side = config.dataset.augmentation.crop, min(splits.train.shape[-2:])
     if crop >= side:
-        taken = f"dataset.augmentation.crop={crop}"
-        raise UserError(f"{taken}: the images are only {side} pixels wide. Take a smaller crop.")
+        only = f"the images are only {side} pixels wide"
+        raise UserError(f"dataset.augmentation.crop={crop}: {only}. Take a smaller crop.")
     return DataModule(splits, config, start)
 
 
@@ -82,8 +76,7 @@ def build_network(model: Component, in_channels: int, num_classes: int) -> nn.Mo
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         raise UserError(f"model._target_={model.target}: that is no network (torch.nn.Module).")
     with _told("", ValueError, TypeError):
-        network = cls(in_channels, num_classes, **model.arguments())
-    return network.to(memory_format=torch.channels_last)
+        return cls(in_channels, num_classes, **model.arguments()).to(memory_format=torch.channels_last)
 
 
 def compile_network(classifier: Classifier, hardware: Hardware) -> None:
@@ -94,23 +87,26 @@ def compile_network(classifier: Classifier, hardware: Hardware) -> None:
 
 def build_classifier(config: TrainConfig, hardware: Hardware, about: About) -> Classifier:
     """The classifier of a run; raises UserError if its network refuses the arguments."""
-    optimizer = _optimizer(config, hardware)
+    cls = resolve(config.optimizer)
+    known = inspect.signature(cls).parameters
+    options = {key: value for key, value in config.optimizer.arguments().items() if key in known}
+    # Lightning can't clip the gradients of a fused optimizer that unscales them itself
+    clipped = hardware.precision == "16-mixed" and config.trainer.gradient_clip_val
+    if "fused" in known and hardware.accelerator in ("cuda", "cpu") and not clipped:
+        options["fused"] = True
+    optimizer = partial(cls, **options)
     scheduler = partial(resolve(config.scheduler), **config.scheduler.arguments())
     # on nothing, so that wrong arguments are found before anything is written
     with _told("optimizer or scheduler: ", ValueError, TypeError, RuntimeError):
         scheduler(optimizer([nn.Parameter(torch.zeros(1))]), 10)
     network = build_network(config.model, about.channels, len(about.classes))
     classifier = Classifier(network, optimizer, scheduler, about, config.label_smoothing, config.seed)
-    size = config.dataset.image_size
-    classifier.example_input_array = torch.zeros(1, about.channels, size, size)
+    classifier.example_input_array = torch.zeros(1, about.channels, *[config.dataset.image_size] * 2)
     return classifier
 
 
 def summarize(classifier: Classifier, num_classes: int) -> ModelSummary:
-    """Every layer with its output shape, from a pass of one image of the size that the run will see.
-
-    Raises UserError if that size does not fit the network, or its answer is not one logit a class.
-    """
+    """Every layer with its output shape; raises UserError if images don't fit, or the answer isn't a logit a class."""
     with _told("", ValueError, RuntimeError):
         summary = ModelSummary(classifier, max_depth=-1)
     shape = summary.out_sizes[summary.layer_names.index("network")]
@@ -124,20 +120,8 @@ def load_weights(network: nn.Module, saved: Checkpoint) -> None:
     try:
         network.load_state_dict(saved.state_dict)
     except RuntimeError as error:
-        theirs = f"its weights are not those of {saved.config.model.target} as it is now"
-        advice = "Take the revision that it was trained with, which it names."
-        raise UserError(f"checkpoint={saved.path}: {theirs}. {advice}") from error
-
-
-def _optimizer(config: TrainConfig, hardware: Hardware) -> Any:
-    cls = resolve(config.optimizer)
-    known = inspect.signature(cls).parameters
-    options = {key: value for key, value in config.optimizer.arguments().items() if key in known}
-    fusable = "fused" in known and hardware.accelerator in ("cuda", "cpu")
-    # Lightning can't clip the gradients of a fused optimizer that unscales them itself
-    if fusable and not (hardware.precision == "16-mixed" and config.trainer.gradient_clip_val):
-        options["fused"] = True
-    return partial(cls, **options)
+        theirs = f"checkpoint={saved.path}: its weights are not those of {saved.config.model.target} as it is now"
+        raise UserError(f"{theirs}. Take the revision that it was trained with, which it names.") from error
 
 
 def resolve(component: Component) -> Any:

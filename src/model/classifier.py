@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 import torch.nn.functional as F
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -17,14 +18,12 @@ from torchmetrics.classification import MulticlassAccuracy
 from src.data.batches import Batch, step_seed
 from src.model.saved import ABOUT, About, Content
 
-PHASES = ("train", "val", "test")
-
 
 class Classifier(L.LightningModule):
     """Cross-entropy on the logits of `network`, with loss and top-1 accuracy over each epoch.
 
     `label_smoothing` is of the training loss only, so that the scored losses of all runs compare; dropout in step k is
-    a function of `seed`, k and the process; `about` is what each checkpoint says about itself.
+    a function of `seed`, k and the process.
     """
 
     def __init__(
@@ -40,7 +39,7 @@ class Classifier(L.LightningModule):
         self.network, self.about = network, about
         self.label_smoothing, self.seed = label_smoothing, seed
         self._optimizer, self._scheduler = optimizer, scheduler
-        for phase in PHASES:  # with their own checks, each would wait for the device in each step
+        for phase in ("train", "val", "test"):  # with their own checks, each would wait for the device in each step
             self.add_module(f"{phase}_loss", MeanMetric(nan_strategy="disable"))
             accuracy = MulticlassAccuracy(len(about.classes), average="micro", validate_args=False)
             self.add_module(f"{phase}_acc", accuracy)
@@ -79,10 +78,7 @@ class Classifier(L.LightningModule):
         return self._step(batch, "test")
 
     def log_epoch(self) -> None:
-        """Log the training metrics of the epoch, and begin anew.
-
-        Not in each step: a run that is resumed before its last validation takes no step any more.
-        """
+        """Log and reset the epoch's training metrics; not in each step, for a run resumed at its end takes none."""
         for name, metric in self._metrics("train").items():
             if metric.update_called:
                 self.log(f"train/{name}", metric.compute())
@@ -93,12 +89,9 @@ class Classifier(L.LightningModule):
         checkpoint[ABOUT] = self.about.model_dump()  # plain values, which weights_only=True loads
         if "optimizer_states" in checkpoint:
             states = {name: metric.metric_state for name, metric in self._metrics("train").items()}
-            gathered: Any = self.all_gather(states)
-            alone = self.trainer.world_size == 1
-            checkpoint["epoch_so_far"] = {  # each tensor (processes, ...)
-                name: {key: value[None] if alone else value for key, value in state.items()}
-                for name, state in gathered.items()
-            }
+            alone = self.trainer.world_size == 1  # then Lightning gives them back as they are
+            gathered = apply_to_collection(states, Tensor, torch.unsqueeze, 0) if alone else self.all_gather(states)
+            checkpoint["epoch_so_far"] = gathered  # each tensor (processes, ...)
 
     def on_load_checkpoint(self, checkpoint: Content) -> None:
         for name, metric in self._metrics("train").items():

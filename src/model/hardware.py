@@ -47,10 +47,7 @@ class Hardware:
 
 
 def pick_hardware(device: str, precision: str, slot: int | None = None) -> Hardware:
-    """What `device` and `precision` come to on this machine, for the job in its `slot` if others run beside it.
-
-    Raises UserError if a GPU is asked for and there is none.
-    """
+    """What both come to here, for the job in its `slot` if others run beside it; raises UserError if it has no GPU."""
     gpu = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else None
     if device == "gpu" and gpu is None:
         raise UserError("device=gpu: this machine has no GPU that torch can use. There is: cpu.")
@@ -59,19 +56,15 @@ def pick_hardware(device: str, precision: str, slot: int | None = None) -> Hardw
     probes = (getattr(torch.cpu, name, bool) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     cpu = "bf16-mixed" if any(probe() for probe in probes) else "32-true"
     half = {"cuda": "16-mixed", "mps": "32-true", "cpu": cpu}[accelerator]
-    note = None
-    if precision == "16-mixed" and accelerator != "cuda":
-        note = f"precision=16-mixed needs a CUDA GPU; this run uses {half} instead."
+    refused = precision == "16-mixed" and accelerator != "cuda"
+    note = f"precision=16-mixed needs a CUDA GPU; this run uses {half} instead." if refused else None
     mine = slot % torch.cuda.device_count() if slot is not None and accelerator == "cuda" else None
     return Hardware(accelerator, half if precision == "auto" or note else precision, note, mine)
 
 
 def keep_freed_memory() -> None:
-    """Keep memory that a step frees for the next step, where the C library is glibc; elsewhere nothing changes.
-
-    By default glibc maps each large tensor anew and gives it back, so that the kernel clears some 200,000 pages in
-    each step of AlexNet: a fifth of its time.
-    """
+    """Keep memory that a step frees for the next one: glibc would map each large tensor anew, so that the kernel clears
+    some 200,000 pages in each step of AlexNet, a fifth of its time."""
     if sys.platform != "linux" or not hasattr(library := ctypes.CDLL(None), "gnu_get_libc_version"):
         return
     trim_threshold, mmap_max = -1, -4  # of malloc.h
@@ -80,14 +73,11 @@ def keep_freed_memory() -> None:
 
 
 def flops_per_image(network: nn.Module, image: Tensor, training: bool = True) -> int | None:
-    """Floating-point operations of one pass of `image` (1, C, S, S), forward and for training also back.
-
-    By torch's counter: only products (convolutions and linear layers), a multiplication with its addition as two.
-    The pass runs on tensors without data; None for a network that can't.
+    """Floating-point operations of one pass of `image` (1, C, S, S), forward and for training also back, by torch's
+    counter: only products, a multiplication with its addition as two. None for a network that can't run without data.
     """
-    state = {name: value.to("meta") for name, value in network.named_buffers()}
-    for name, weight in network.named_parameters():
-        state[name] = weight.detach().to("meta").requires_grad_(training)
+    weights = {name: weight.detach().to("meta").requires_grad_(training) for name, weight in network.named_parameters()}
+    state = {name: value.to("meta") for name, value in network.named_buffers()} | weights
     with FlopCounterMode(display=False) as counter:
         try:
             logits = functional_call(network, state, image.detach().to("meta"))
@@ -100,10 +90,7 @@ def flops_per_image(network: nn.Module, image: Tensor, training: bool = True) ->
 
 
 def matmul_rate(device: torch.device, precision: str, patience: float = 0.5) -> float:
-    """Floating-point operations a second of this machine: the best of many products of two square matrices.
-
-    It tries for `patience` seconds: a machine that others use has slow moments.
-    """
+    """Floating-point operations a second: the best of products in `patience` seconds, as others may use the machine."""
     size = 2048 if device.type == "cpu" else 8192
     left, right = torch.randn(2, size, size, device=device, dtype=_DTYPES[precision])
     seconds: list[float] = []

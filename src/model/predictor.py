@@ -35,10 +35,7 @@ class Predictor:
 
     @classmethod
     def load(cls, path: str | Path, device: Device = "auto", precision: Precision | None = None) -> Predictor:
-        """From a checkpoint, in the precision that it was trained in unless another is asked for.
-
-        Raises UserError if it can't be read, or there is no such device.
-        """
+        """In the precision of its training unless another is asked for; raises UserError if it can't be read."""
         return cls.of(load(path), device, precision)
 
     @classmethod
@@ -92,10 +89,8 @@ class Predictor:
 
 
 def last_feature_maps(network: nn.Module, images: Tensor) -> nn.Module | None:
-    """The layer that gives the maps of the last convolution that a pass over `images` comes through.
-
-    Where layers that keep their shape come next, as normalization and activation do, it is the last of these.
-    """
+    """The last convolution that a pass over `images` comes through, or the last of the layers after it that keep its
+    shape, as normalization and activation do."""
     passed: list[tuple[nn.Module, torch.Size]] = []
 
     def record(layer: nn.Module, _: object, output: Tensor) -> None:

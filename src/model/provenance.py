@@ -36,9 +36,16 @@ def versions() -> dict[str, str]:
 def machine() -> Machine:
     import torch  # who only reads what was written need not wait for it
 
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    threads = torch.get_num_threads()
-    return Machine(system=platform.platform(), processor=_processor(), cores=os.cpu_count(), threads=threads, gpu=gpu)
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return Machine(
+        system=platform.platform(),
+        processor=next(named, platform.processor() or platform.machine()),
+        cores=os.cpu_count(),
+        threads=torch.get_num_threads(),
+        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    )
 
 
 def git_revision() -> Revision | None:
@@ -56,10 +63,3 @@ def git_revision() -> Revision | None:
 def _git(*words: str) -> str:
     here, command = Path(__file__).parent, ["git", *words]
     return subprocess.run(command, cwd=here, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())

@@ -33,9 +33,9 @@ class ImageCounts(Section):
 
 
 class About(Section, extra="ignore"):
-    """What a checkpoint says about itself. A field that came later has a default, for checkpoints without it.
+    """What a checkpoint says about itself; a field that came later has a default, for checkpoints without it.
 
-    `config` is the run's, with what `auto` and `null` came to; `size` is (height, width), `source` full or sample.
+    `config` is the run's, with what `auto` and `null` came to; `size` is (height, width).
     """
 
     format: int = FORMAT
@@ -55,15 +55,14 @@ class About(Section, extra="ignore"):
 
     @classmethod
     def of(cls, config: TrainConfig, splits: Splits, precision: Any, command: str) -> About:
-        name, train = config.dataset.name, splits.train
-        counts = {"train": len(train), "val": len(splits.valid), "test": len(splits.test)}
+        name, train, val, test = config.dataset.name, splits.train, len(splits.valid), len(splits.test)
         return cls(
             config=plain(config),
             classes=splits.classes,
             channels=train.shape[1],
             size=list(train.shape[2:]),
             dark_background=has_dark_background(train),
-            images=ImageCounts(**counts, sha256=checksum(splits)),
+            images=ImageCounts(train=len(train), val=val, test=test, sha256=checksum(splits)),
             precision=precision,
             dataset=name,
             source=splits.origin,
@@ -85,10 +84,7 @@ class Checkpoint(NamedTuple):
 
 
 def load(path: str | Path) -> Checkpoint:
-    """Read a checkpoint with torch's ``weights_only=True``, which runs no code from the file.
-
-    Raises UserError if there is no such file, or it is damaged, not ours, or holds more than plain values and tensors.
-    """
+    """Read a checkpoint; raises UserError if it is missing, damaged, not ours, or more than values and tensors."""
     content, about = read(Path(path))
     try:
         config = check(about.config, TrainConfig)

@@ -16,23 +16,16 @@ def constant(optimizer: Optimizer, total_steps: int) -> LRScheduler:
 
 
 def cosine(optimizer: Optimizer, total_steps: int, warmup: Fraction = 0.05, final: Fraction = 0.0) -> LRScheduler:
-    """Up in a line for the fraction `warmup` of the steps, then down half a cosine to `final` of the rate.
-
-    Loshchilov, Hutter 2017 (SGDR), section 3, without restarts.
-    """
+    """Up in a line, then down half a cosine (Loshchilov, Hutter 2017, SGDR, section 3, without restarts)."""
     return one_cycle(optimizer, total_steps, warmup, 0.0, final)
 
 
 def one_cycle(
-    optimizer: Optimizer,
-    total_steps: int,
-    warmup: Fraction = 0.3,
-    initial: Fraction = 0.04,
-    final: Fraction = 1e-4,
+    optimizer: Optimizer, total_steps: int, warmup: Fraction = 0.3, initial: Fraction = 0.04, final: Fraction = 1e-4
 ) -> LRScheduler:
-    """From `initial` of the rate up to it and down to `final` of it, momentum left alone.
+    """Up for the fraction `warmup` of the steps from `initial` of the rate, then down half a cosine to `final` of it.
 
-    Smith, Topin 2018 (Super-Convergence); the falling part is a cosine as in torch's OneCycleLR.
+    Smith, Topin 2018 (Super-Convergence), as torch's OneCycleLR, but momentum is left alone.
     """
     rising = round(warmup * total_steps)
 

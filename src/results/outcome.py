@@ -19,18 +19,14 @@ if TYPE_CHECKING:
 NAME = "results.json"
 
 
-class Record(Section, extra="ignore"):
-    """A part of results.json; keys of a later version are passed over."""
-
-
-class Dataset(Record):
+class Dataset(Section, extra="ignore"):  # as in all parts: keys of a later version are passed over
     name: str
     source: str
     test_set: str
     sha256: str
 
 
-class Training(Record):
+class Training(Section, extra="ignore"):
     """Of all sessions, but for `checkpoint_seconds`, the last one's wait; `share_of_peak` is of the matrix rate."""
 
     seconds: float
@@ -43,18 +39,18 @@ class Training(Record):
     share_of_peak: float | None = None
 
 
-class Validation(Record):
+class Validation(Section, extra="ignore"):
     accuracy: float | None  # null where nothing was validated
     images: int
 
 
-class Score(Record):
+class Score(Section, extra="ignore"):
     accuracy: float
     loss: float | None  # null where it was no number
     images: int
 
 
-class Outcome(Record):
+class Outcome(Section, extra="ignore"):
     """`checkpoint` is the one that was scored, relative to the run's folder; `command` runs the run again."""
 
     dataset: Dataset
@@ -77,9 +73,9 @@ class Outcome(Record):
     @classmethod
     def of(cls, about: About, **measured: Any) -> Outcome:
         """From what the checkpoints say of themselves, and the fields that only the finished run knows."""
-        names = {"name": about.dataset, "source": about.source, "test_set": about.test_set}
+        sha256 = about.images.sha256
         return cls(
-            dataset=Dataset(**names, sha256=about.images.sha256),
+            dataset=Dataset(name=about.dataset, source=about.source, test_set=about.test_set, sha256=sha256),
             model=about.config["model"]["name"],
             optimizer=about.config["optimizer"]["name"],
             seed=about.config["seed"],
@@ -102,8 +98,8 @@ class Outcome(Record):
             raise UserError(f"{path} can't be read: {error.strerror}.") from error
         except ValidationError as error:
             detail = error.errors()[0]
-            key = "".join(f"{word}: " for word in detail["loc"][-1:])
-            raise UserError(f"{path} is damaged, or no record of a run: {key}{detail['msg']}.") from error
+            reason = ": ".join(map(str, (*detail["loc"][-1:], detail["msg"])))
+            raise UserError(f"{path} is damaged, or no record of a run: {reason}.") from error
 
     def write(self, folder: Path) -> None:
         write_json(folder / NAME, self.model_dump())
