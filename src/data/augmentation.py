@@ -55,12 +55,6 @@ def batch_normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return images * scale[:, None, None] - (mean / std)[:, None, None]
 
 
-def batch_denormalize(images: Tensor, mean: list[float], std: list[float]) -> Tensor:
-    """What batch_normalize was given, as float pixels in 0..1."""
-    scale, shift = images.new_tensor([std, mean])[:, :, None, None]
-    return (images * scale + shift).clamp(0, 1)
-
-
 def _reflect(index: Tensor, length: int) -> Tensor:
     """Indices outside 0..length-1 mirrored at the edge pixel, which is not repeated."""
     return (length - 1) - ((length - 1) - index.abs()).abs()

@@ -74,13 +74,12 @@ class About(Section, extra="ignore"):
 
 
 class Checkpoint(NamedTuple):
-    """`state_dict` is the network's; `resumable` says whether the optimizer's state is there."""
+    """`state_dict` is the network's."""
 
     path: Path
     config: TrainConfig
     about: About
     state_dict: dict[str, Tensor]
-    resumable: bool
 
 
 def load(path: str | Path) -> Checkpoint:
@@ -92,7 +91,7 @@ def load(path: str | Path) -> Checkpoint:
         raise UserError(f"checkpoint={path}: its config does not fit this version: {error}") from error
     state, prefix = content["state_dict"], "network."
     weights = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    return Checkpoint(Path(path), config, about, weights, "optimizer_states" in content)
+    return Checkpoint(Path(path), config, about, weights)
 
 
 def read(path: Path) -> tuple[Content, About]:
