@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from src.config.check import check
 from src.config.errors import UserError
@@ -19,7 +19,7 @@ from src.model.saved import About, Content, read
 from src.training.saving import Saved, previous
 
 
-class _State(TypedDict):
+class _State(Section, extra="ignore"):
     """What must be in a checkpoint besides, for Lightning and the classifier."""
 
     callbacks: dict[str, dict]
@@ -76,7 +76,7 @@ def _read(path: Path) -> Resumed:
     if "optimizer_states" not in content:
         raise UserError(f"{path} holds the weights alone. Take last.ckpt, which has the optimizer's state.")
     try:
-        TypeAdapter(_State).validate_python(content)
+        _State.model_validate(content)
         resumed = Resumed.model_validate(content | {"path": path, "about": about, "content": content})
     except ValidationError as error:
         raise UserError(f"{path}: a part of what a run goes on from is missing or wrong.") from error
