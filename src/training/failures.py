@@ -53,7 +53,9 @@ def _quiet(raised: threading.ExceptHookArgs) -> None:
 
 def explain(error: Exception, config: TrainConfig, folder: Path) -> str | None:
     """The sentence for an error of memory, disk, loader or process; None for a bug, whose traceback is needed."""
-    text, chain = str(error), list(_chain(error))
+    text, chain = str(error), list[BaseException]([error])
+    while link := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(link)
     on_gpu = isinstance(error, torch.OutOfMemoryError)
     # on a CPU torch raises a plain RuntimeError, which nothing but its words tells from others
     if on_gpu or isinstance(error, MemoryError) or "can't allocate memory" in text:
@@ -76,12 +78,6 @@ def explain(error: Exception, config: TrainConfig, folder: Path) -> str | None:
     if of_gloo or isinstance(error, torch.distributed.DistError):  # gloo's has no type of its own
         return f"another process of this run died: {_first_sentence(text)}"
     return None
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _first_sentence(text: str) -> str:
