@@ -19,7 +19,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from src.config.folder import read_config
-from src.training.callbacks.recorder import RecordAnswers
+from src.model.answers import Answers
 from tests.browser import free_port, opened
 from tests.conftest import NARROW, ROOT, Outcome, only_run
 
@@ -155,7 +155,7 @@ def test_a_run_that_goes_on_shows_each_validation_once(door: Door, in_tmp: Path)
 
 def test_there_are_none_without_tensorboard_or_by_option(door: Door, in_tmp: Path) -> None:
     options = [*QUICK, *LIMITS, "trainer.max_epochs=1"]
-    with patch.object(RecordAnswers, "_gather", autospec=True, side_effect=RecordAnswers._gather) as gathered:
+    with patch("src.training.callbacks.recorder.Answers", wraps=Answers) as gathered:
         assert door("train", *options, "logger=csv", "hydra.run.dir=logs/csv").code == 0
     assert gathered.call_count == 1, "of the test; nobody asked for a validation's"
     assert not (in_tmp / "logs/csv/tensorboard").exists()

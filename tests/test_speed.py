@@ -283,15 +283,15 @@ def test_later_jobs_of_a_sweep_keep_nothing_of_the_job_before() -> None:
 
 
 def test_bar_draws_no_more_than_five_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    from src.training.callbacks.metrics import LogMetrics
     from src.training.callbacks.progress import ProgressBar
-    from src.training.callbacks.throughput import Throughput
 
-    bar, drawn = ProgressBar(Throughput()), []
+    bar, drawn = ProgressBar(LogMetrics()), []
     monkeypatch.setattr(L.pytorch.callbacks.RichProgressBar, "on_train_batch_end", lambda *_: drawn.append(1))
     clock = iter(x / 100 for x in range(100, 300))
     monkeypatch.setattr("src.training.callbacks.progress.time.perf_counter", lambda: next(clock))
     run = type("Run", (), {"is_last_batch": False})()
     outputs, batch = {"logits": torch.zeros(2, 3), "loss": torch.tensor(1.0)}, (None, torch.zeros(2))
     for step in range(200):
-        bar.on_train_batch_end(run, None, outputs, batch, step)  # type: ignore[arg-type]
+        bar.on_train_batch_end(run, None, outputs, batch, step)
     assert len(drawn) == 10

@@ -78,8 +78,8 @@ def show_start(
     console().print(table)
 
 
-def show_end(outcome: Outcome, folder: Path, links: Mapping[str, str]) -> None:
-    """The table that a run ends with; `links` say where its logs are besides."""
+def show_end(outcome: Outcome, folder: Path) -> None:
+    """The table that a run ends with."""
     test, train, best, run = outcome.test, outcome.train, outcome.val.accuracy, near(folder)
     rate, share = train.images_per_second, train.share_of_peak
     validated = "none measured" if best is None else f"{best:.2%}"
@@ -102,7 +102,6 @@ def show_end(outcome: Outcome, folder: Path, links: Mapping[str, str]) -> None:
     lines = {
         "look at it": "report.html" in there and f"{run / 'report.html'}",
         "curves": "tensorboard" in there and f"tensorboard --logdir {shlex.quote(str(run))}",
-        **links,
         "profile": "profile" in there and f"{run}/profile, trace.json opens in https://ui.perfetto.dev",
         "score it again": f"python -m src.eval checkpoint={checkpoint}",
         "draw on it": f"python -m src.demo checkpoint={checkpoint}",

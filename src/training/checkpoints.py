@@ -14,11 +14,12 @@ from torch import Tensor, distributed
 from src.config.errors import Stopped
 from src.config.process import Interrupts
 from src.config.schema import TrainConfig
+from src.model.saved import Content
 from src.training.callbacks.finite import FiniteLoss
 from src.training.logs import RunLogs
 from src.training.position import Position
 from src.training.resume import Resumed
-from src.training.saving import Content, Saved, Writer
+from src.training.saving import Saved, Writer
 
 _SAVE, _TIME, _SIGNAL = 1, 2, 3  # what a process may wish; the greatest wish of all processes is done
 
@@ -27,25 +28,22 @@ class Checkpoints(L.Callback):
     """Writes `last.ckpt`, from which a run goes on bit for bit, and `best.ckpt`, the best validated weights.
 
     `last` is written before each validation, or after an epoch without one, every so many minutes and steps, and at
-    the end. Each holds the run's position, so that where it was taken makes no difference to the run. A signal or
-    `trainer.max_time` ends the run with one after the step in hand, or within a validation.
-
-    Several processes agree without waiting for each other: they begin to exchange their wishes before a batch, and
-    read them before the next one. So a wish of theirs is done one step later.
+    the end; a signal or `trainer.max_time` ends the run with one after the step in hand, or within a validation.
+    Several processes begin to exchange their wishes before a batch, and read them before the next one, so that none
+    waits for another, and a wish is done one step later.
     """
 
     def __init__(
         self, folder: Path, config: TrainConfig, logs: RunLogs, interrupts: Interrupts, resumed: Resumed | None = None
     ) -> None:
         self.last, self.best = folder / "last.ckpt", folder / "best.ckpt"
-        self.best_score = resumed.best_score if resumed else None
-        self.best_step = resumed.best_step if resumed else None
+        self.writer, self.finite = Writer(resumed.content if resumed else None), FiniteLoss(self.last)
+        self.best_score, self.best_step = (resumed.best_score, resumed.best_step) if resumed else (None, None)
         self.seconds = resumed.seconds if resumed else 0.0  # of training; in all, when it is over
         self.interruptions = resumed.interruptions + (not resumed.position.finished) if resumed else 0
         self.stalled = 0.0  # seconds that this process has waited for checkpoints
-        self.writer = Writer(resumed.content if resumed else None)
         self._should_stop = resumed is not None and (resumed.should_stop or resumed.finished(config))
-        self._saved_step = resumed.position.steps if resumed else None
+        self._saved_step = resumed and resumed.position.steps
         self._steps, self._minutes = config.callbacks.checkpoint_steps, config.callbacks.checkpoint_minutes
         self._max_time = config.trainer.max_time
         self._logs, self._interrupts = logs, interrupts
@@ -55,8 +53,6 @@ class Checkpoints(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, *_: Any) -> None:
         self._began = self._saved_at = time.monotonic()
-        if trainer.is_global_zero:
-            self.last.parent.mkdir(parents=True, exist_ok=True)
         trainer.should_stop = self._should_stop
 
     def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
@@ -76,8 +72,7 @@ class Checkpoints(L.Callback):
         due = step > 0 and (batch_idx == 0 or (self._steps is not None and step % self._steps == 0))
         if (due or wish) and step != self._saved_step:
             self._save(trainer)
-        self._stop(wish)
-        self._ask()
+        self._stop_or_ask(wish)
 
     def on_validation_start(self, trainer: L.Trainer, *_: Any) -> None:
         if trainer.state.fn != "fit":
@@ -94,8 +89,7 @@ class Checkpoints(L.Callback):
 
     def on_validation_batch_start(self, trainer: L.Trainer, _: Any, batch: Any, batch_idx: int, *more: Any) -> None:
         if trainer.state.fn == "fit" and batch_idx < self._common:  # its checkpoint was begun when it started
-            self._stop(self._answer())
-            self._ask()
+            self._stop_or_ask(self._answer())
 
     def on_validation_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
         score = float(trainer.callback_metrics.get("val/acc", -math.inf))
@@ -129,9 +123,7 @@ class Checkpoints(L.Callback):
         checkpoint.update(saved.model_dump())
 
     def _save(self, trainer: L.Trainer, **before: bool) -> None:
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, FiniteLoss):
-                callback.check(trainer)
+        self.finite.check(trainer)
         self._position, self._saved_step = Position.of(trainer, **before), trainer.global_step
         self._write(trainer, self.last, weights_only=False)
         self._saved_at = time.monotonic()
@@ -141,10 +133,6 @@ class Checkpoints(L.Callback):
         trainer.save_checkpoint(path, weights_only)
         self.stalled += time.perf_counter() - started
 
-    def _stop(self, wish: int) -> None:
-        if wish > _SAVE:
-            raise Stopped(None if wish == _TIME else wish - _SIGNAL)
-
     def _wish(self) -> int:
         if self._interrupts.received is not None:
             return _SIGNAL + self._interrupts.received
@@ -153,8 +141,10 @@ class Checkpoints(L.Callback):
         old = self._minutes is not None and time.monotonic() - self._saved_at > 60 * self._minutes
         return _SAVE if old and not self.writer.busy else 0  # busy with the last one
 
-    def _ask(self) -> None:
-        """Begin to tell the other processes, if there are any."""
+    def _stop_or_ask(self, wish: int) -> None:
+        """Raise Stopped if that is to be done; else begin to ask the other processes, if there are any."""
+        if wish > _SAVE:
+            raise Stopped(None if wish == _TIME else wish - _SIGNAL)
         if self._group is not None:
             wishes = torch.tensor(self._wish())
             work = distributed.all_reduce(wishes, distributed.ReduceOp.MAX, self._group, async_op=True)

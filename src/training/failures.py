@@ -53,7 +53,9 @@ def _quiet(raised: threading.ExceptHookArgs) -> None:
 
 def explain(error: Exception, config: TrainConfig, folder: Path) -> str | None:
     """The sentence for an error of memory, disk, loader or process; None for a bug, whose traceback is needed."""
-    text, chain = str(error), list(_chain(error))
+    text, chain = str(error), list[BaseException]([error])
+    while link := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(link)
     on_gpu = isinstance(error, torch.OutOfMemoryError)
     # on a CPU torch raises a plain RuntimeError, which nothing but its words tells from others
     if on_gpu or isinstance(error, MemoryError) or "can't allocate memory" in text:
@@ -66,27 +68,16 @@ def explain(error: Exception, config: TrainConfig, folder: Path) -> str | None:
     if hung_up or any("DataLoader worker" in str(link) for link in chain):  # likewise a RuntimeError
         return f"a process that fetches batches died: {_first_sentence(text)} num_workers=0 needs none."
     for link in chain:
-        if isinstance(link, OSError) and (sentence := _of_disk(link, folder)):
-            return sentence
+        if isinstance(link, OSError):
+            path = Path(os.fsdecode(link.filename)) if isinstance(link.filename, str | bytes) else folder
+            inside = path.absolute().is_relative_to(folder.absolute()) and link.filename
+            if inside or link.errno in _NAMELESS:
+                reason = _DISK.get(link.errno or 0, str(link.strerror))
+                return f"{folder if inside else path} can't be written to: {reason}."
     of_gloo = type(error) is RuntimeError and re.search(r"Connection (closed|reset) by peer|gloo", text)
     if of_gloo or isinstance(error, torch.distributed.DistError):  # gloo's has no type of its own
         return f"another process of this run died: {_first_sentence(text)}"
     return None
-
-
-def _of_disk(error: OSError, folder: Path) -> str | None:
-    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else None
-    inside = name is not None and Path(name).absolute().is_relative_to(folder.absolute())
-    if not inside and error.errno not in _NAMELESS:
-        return None
-    reason = _DISK.get(error.errno or 0, str(error.strerror))
-    return f"{folder if inside or name is None else name} can't be written to: {reason}."
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _first_sentence(text: str) -> str:

@@ -11,20 +11,16 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor
 
 from src.config.files import whole
 from src.training.saving import Saved
 
-TIMINGS = ("train/images_per_second",)  # would differ from run to run
+TIMING = "train/images_per_second"  # would differ from run to run
 
 
 class CSVLogger(Logger):
-    """A table with a row for each time that something was logged, and a column for each name, sorted.
-
-    It holds no timings, so that the same run writes the same bytes. Lightning's own logger removes the file that
-    an interrupted run has left.
-    """
+    """A table with a row for each time that something was logged, and a column for each name, sorted; it holds no
+    timings, so that the same run writes the same bytes. Lightning's removes the file of an interrupted run."""
 
     name, version, save_dir = "", "", ""
 
@@ -39,8 +35,7 @@ class CSVLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        values = {key: value.item() if isinstance(value, Tensor) else value for key, value in metrics.items()}
-        row = {key: value for key, value in values.items() if key not in TIMINGS} | {"step": step}
+        row = {key: value for key, value in metrics.items() if key != TIMING} | {"step": step}
         if row.keys() <= {"epoch", "step"}:
             return
         if row.keys() <= set(self._columns):

@@ -15,16 +15,21 @@ from src.config.errors import UserError
 from src.config.files import whole
 from src.config.folder import Run
 from src.config.schema import Section, TrainConfig
-from src.model.saved import About, read
-from src.training.saving import Content, Saved, previous
+from src.model.saved import About, Content, read
+from src.training.saving import Saved, previous
 
 
-class Resumed(Saved):
-    """What a run goes on from: the whole `content` of a checkpoint, and what must be in it."""
+class _State(Section, extra="ignore"):
+    """What must be in a checkpoint besides, for Lightning and the classifier."""
 
     callbacks: dict[str, dict]
     epoch_so_far: dict[str, dict]
     optimizer_states: list[dict]
+
+
+class Resumed(Saved):
+    """A checkpoint that a run goes on from; its `content` is empty as soon as Lightning has it, for it is large."""
+
     path: Path
     about: About
     content: Content
@@ -46,9 +51,7 @@ class Resumed(Saved):
 
 def to_resume(run: Run) -> Resumed | None:
     """The checkpoint that a run goes on from: the one named, or the last that is whole; None where none was written.
-
-    Raises UserError if it is damaged, and so is the one before it, or if it holds the weights alone.
-    """
+    Raises UserError if it is damaged, and so is the one before it, or if it holds the weights alone."""
     last = run.folder / "checkpoints" / "last.ckpt"
     path, older = run.checkpoint or last, previous(last)
     if not run.checkpoint and not last.exists() and not older.exists():
@@ -73,6 +76,7 @@ def _read(path: Path) -> Resumed:
     if "optimizer_states" not in content:
         raise UserError(f"{path} holds the weights alone. Take last.ckpt, which has the optimizer's state.")
     try:
+        _State.model_validate(content)
         resumed = Resumed.model_validate(content | {"path": path, "about": about, "content": content})
     except ValidationError as error:
         raise UserError(f"{path}: a part of what a run goes on from is missing or wrong.") from error
@@ -81,10 +85,8 @@ def _read(path: Path) -> Resumed:
 
 
 def continued(resumed: Resumed, about: About) -> tuple[About, list[str]]:
-    """What the checkpoints of a continued run say about themselves, and what a reader of its score should know.
-
-    `about` is this session's. Raises UserError if the images are not those that the run began with.
-    """
+    """What the checkpoints of a continued run say about themselves, where `about` is this session's, and what a reader
+    of its score should know; raises UserError if the images are not those that the run began with."""
     before = resumed.about
     if before.images != about.images:
         raise UserError(

@@ -26,15 +26,11 @@ def train(
     named: Sequence[str] = (),
     callbacks: Sequence[Callback] = (),
 ) -> float | None:
-    """Run one experiment in `folder`, or go on with the one that was begun there.
+    """Run one experiment in `folder`, or go on with the one that was begun there; gives the best validation accuracy.
 
-    Gives the best validation accuracy, None if none was measured. Raises UserError if the request can't be served,
-    RunError if the run failed on its way, and Stopped if it was asked to stop, and left a checkpoint.
-
-    Args:
-        command: runs it again; results.json and the checkpoints name it.
-        named: the overrides that the user wrote: with `resume=`, only what they name is changed or refused.
-        callbacks: besides the run's own.
+    `command` runs it again, and is written down; `named` are the overrides that the user wrote: with `resume=`, only
+    what they name is changed or refused; `callbacks` come besides the run's own. Raises UserError if the request can't
+    be served, RunError if the run failed on its way, and Stopped if it was asked to stop, and left a checkpoint.
     """
     run = settle(folder, config, named)
     check_processes(run.config)
@@ -78,16 +74,15 @@ def _train(run: Run, interrupts: Interrupts, command: str, callbacks: Sequence[C
         hardware = hardware.noting(notes)
     with explained(config, folder), Trackers(config, folder) as trackers:
         session = Session(config, hardware, folder, interrupts, trackers, resumed, callbacks)
-        del resumed  # it is large
         return session.run(splits, about)
 
 
 def _show_finished(folder: Path) -> float | None:
     outcome = Outcome.read(folder)
     split, score = ("test", outcome.test) if outcome.test else ("val", outcome.val)
-    share = "no validation" if score.accuracy is None else f"{score.accuracy:.2%}"
     if not is_child():
-        epochs = outcome.train.epochs
-        print(f"This run is finished: {share} of {score.images:,} {split} images after {epochs} epochs.")
+        share = "no validation" if score.accuracy is None else f"{score.accuracy:.2%}"
+        after = f"after {outcome.train.epochs} epochs"
+        print(f"This run is finished: {share} of {score.images:,} {split} images {after}.")
         print(f"{folder}: nothing to do. A greater trainer.max_epochs goes on.")
     return outcome.val.accuracy

@@ -15,27 +15,22 @@ from torch.utils._pytree import tree_map_only
 
 from src.config.files import whole
 from src.config.schema import NonNegativeInt, Section
+from src.model.saved import Content
 from src.training.position import Position
-
-Content = dict[str, Any]  # of a checkpoint: tensors and plain values
 
 
 class Saved(Section):
-    """What `last.ckpt` holds besides what Lightning saves, for a run to go on from it.
-
-    `seconds` are of training; `should_stop` is a wish to stop early, which min_epochs or min_steps may hold back, and
-    which no state of Lightning's remembers. `best_step` is the step after which `best.ckpt` was written.
-    """
+    """What `last.ckpt` holds besides what Lightning saves, for a run to go on from it."""
 
     model_config = ConfigDict(extra="ignore", strict=False)  # else a dataclass is not read from a dict
 
     position: Position
     logs: dict[str, NonNegativeInt]
     best_score: float | None
-    best_step: int | None
+    best_step: int | None  # after which best.ckpt was written
     interruptions: int
-    seconds: float
-    should_stop: bool
+    seconds: float  # of training
+    should_stop: bool  # early, which min_epochs or min_steps may hold back, and no state of Lightning's remembers
 
 
 def previous(path: Path) -> Path:
@@ -44,13 +39,11 @@ def previous(path: Path) -> Path:
 
 
 class Writer(CheckpointIO):
-    """Copies tensors and writes them in a thread of its own, whose errors are raised by the next call.
-
-    Lightning gets what is `preloaded`: the checkpoint was read already.
-    """
+    """Copies tensors and writes them in a thread of its own, whose errors are raised by the next call; for Lightning to
+    load, it has what is `preloaded`."""
 
     def __init__(self, preloaded: Content | None = None) -> None:
-        self._preloaded = preloaded
+        self._preloaded = preloaded or {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._written: Future[None] | None = None
 
@@ -70,8 +63,8 @@ class Writer(CheckpointIO):
         self._written = self._thread.submit(write, copy, Path(path))
 
     def load_checkpoint(self, *_: Any, **__: Any) -> Content:
-        content, self._preloaded = self._preloaded, None  # it is large
-        assert content is not None
+        content = self._preloaded.copy()
+        self._preloaded.clear()  # it is large, and Lightning lets go of its own
         return content
 
     def remove_checkpoint(self, path: Any) -> None:
@@ -79,10 +72,8 @@ class Writer(CheckpointIO):
 
 
 def write(content: Content, path: Path) -> None:
-    """Write a checkpoint to `path`, or raise an OSError that names it; what was there becomes the previous one.
-
-    It is flushed before it is renamed, so that at any instant there is a whole one.
-    """
+    """Write a checkpoint to `path`, or raise an OSError that names it; what was there becomes the previous one, and at
+    any instant there is a whole one."""
     try:
         with whole(path) as temporary:
             with temporary.open("xb") as file:  # "x" follows no link that a stranger's folder has there

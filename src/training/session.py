@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from textwrap import indent
-from typing import cast
 
 import lightning as L
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
-from torch import Tensor
 
 from src.config.check import as_yaml
 from src.config.errors import UserError
@@ -19,6 +17,7 @@ from src.config.files import write_config
 from src.config.process import Interrupts
 from src.config.schema import TrainConfig
 from src.data.images import Splits
+from src.model.answers import Answers
 from src.model.build import build_classifier, build_datamodule, compile_network, load_weights, summarize
 from src.model.classifier import Classifier
 from src.model.hardware import Hardware, flops_per_image, matmul_rate
@@ -26,11 +25,9 @@ from src.model.predictor import Predictor
 from src.model.saved import About, load
 from src.results.outcome import Outcome, Score, Training, Validation
 from src.results.screen import show_end, show_start
-from src.training.callbacks.finite import FiniteLoss
 from src.training.callbacks.metrics import LogMetrics
 from src.training.callbacks.progress import progress_callback
 from src.training.callbacks.recorder import RecordAnswers
-from src.training.callbacks.throughput import Throughput
 from src.training.checkpoints import Checkpoints
 from src.training.logs import RunLogs
 from src.training.position import Position
@@ -52,21 +49,20 @@ class Session:
         resumed: Resumed | None,
         callbacks: Sequence[L.Callback],
     ) -> None:
-        self.config, self.folder, self.hardware, self.trackers = config, folder, hardware, trackers
-        self._resumed = resumed
+        self.config, self.folder, self.hardware = config, folder, hardware
+        self.trackers, self.resumed = trackers, resumed
         self.logs = RunLogs(folder, config.logger.tensorboard, resumed)
         self.checkpoints = Checkpoints(folder / "checkpoints", config, self.logs, interrupts, resumed)
-        self.throughput, self.recorder = Throughput(), RecordAnswers()
+        self.metrics, self.recorder = LogMetrics(), RecordAnswers()
         listed = [  # in the order in which each hook calls them
             # before what logs when a batch starts: it would be in the logs of the checkpoint, and be logged again;
             # before weight averaging, which takes the averages away when a validation ends: they are the best weights
             self.checkpoints,
             self.recorder,  # before the pictures of its answers
             *(build_callback(name, component) for name, component in config.callbacks.components().items()),
-            self.throughput,  # after those that draw, whose time it leaves out; before what shows its rate
-            LogMetrics(),  # before what reads the metrics of an epoch: the lines
-            FiniteLoss(self.checkpoints.last),
-            *([progress_callback(self.throughput)] if config.trainer.enable_progress_bar is not False else []),
+            self.metrics,  # after those that draw, whose time its rate leaves out; before what shows that
+            self.checkpoints.finite,
+            *([progress_callback(self.metrics)] if config.trainer.enable_progress_bar is not False else []),
             *callbacks,
         ]
         parts = {"logger": self.logs.loggers, "plugins": [self.checkpoints.writer]}
@@ -74,9 +70,8 @@ class Session:
 
     def run(self, splits: Splits, about: About) -> float | None:
         """Train, test the best checkpoint once, and write down what it came to; gives the best validation accuracy."""
-        config, trainer, checkpoints = self.config, self.trainer, self.checkpoints
-        resumed, self._resumed = self._resumed, None
-        position, checkpoint = (resumed.position, resumed.path) if resumed else (Position(0, 0, 0, 0), None)
+        config, trainer, checkpoints, resumed = self.config, self.trainer, self.checkpoints, self.resumed
+        position = resumed.position if resumed else Position(0, 0, 0, 0)
         L.seed_everything(config.seed, verbose=False)
         datamodule = build_datamodule(config, splits, start=(position.epoch, position.batch))
         datamodule.step = position.batches
@@ -85,32 +80,36 @@ class Session:
         if config.compile:
             compile_network(classifier, self.hardware)
         if trainer.is_global_zero:
-            show_start(config, splits, self.hardware, self.folder, summary, str(position) if checkpoint else None)
-            self._begin(resumed)
-        del resumed  # its tensors are Lightning's now, which lets go of them
-        trainer.fit(classifier, datamodule, ckpt_path=checkpoint, weights_only=True)
+            show_start(config, splits, self.hardware, self.folder, summary, str(position) if resumed else None)
+            self._begin()
+        trainer.fit(classifier, datamodule, ckpt_path=resumed.path if resumed else None, weights_only=True)
         if not trainer.global_step:
             raise UserError("nothing was trained: trainer.max_steps ended the run at its start.")
         best = checkpoints.last if checkpoints.best_step is None else checkpoints.best  # without validation
         load_weights(classifier.network, load(best))
-        scores = trainer.test(classifier, datamodule, verbose=False)[0] if config.test else {}
+        answers = None
+        if config.test:
+            trainer.test(classifier, datamodule, verbose=False)
+            answers = self.recorder.answers
         if trainer.is_global_zero:
-            outcome = self._end(self._outcome(classifier, scores, best), scores)
+            outcome = self._end(self._outcome(classifier, answers, best), answers)
             if config.report:
                 from src.results.page import try_to_save  # matplotlib, for which the first step need not wait
 
                 predictor = Predictor(classifier.network, config, about, self.hardware)
-                try_to_save(self.folder, predictor, self.recorder.answers if scores else None, splits, outcome)
-            show_end(outcome, self.folder, self.trackers.links)
+                try_to_save(self.folder, predictor, answers, splits, outcome)
+            show_end(outcome, self.folder)
         return checkpoints.best_score
 
-    def _begin(self, resumed: Resumed | None) -> None:
+    def _begin(self) -> None:
         """Bring the folder to where this session goes on; if a tracker is out, raise UserError and change nothing."""
+        resumed, last = self.resumed, self.checkpoints.last
         self.trainer.loggers = [*self.logs.loggers, *self.trackers.open()]
-        for left in [*self.folder.glob(".*.part"), *self.checkpoints.last.parent.glob(".*.part")]:
+        last.parent.mkdir(parents=True, exist_ok=True)
+        for left in [*self.folder.glob(".*.part"), *last.parent.glob(".*.part")]:
             left.unlink()  # a process that was killed wrote it
         if resumed:
-            resumed.make_last(self.checkpoints.last, self.checkpoints.best)
+            resumed.make_last(last, self.checkpoints.best)
         # a finished run that is to have more epochs is unfinished from here on
         if not resumed or not resumed.finished(self.config):
             for name in ("results.json", "report.html", "summary.png"):
@@ -120,9 +119,9 @@ class Session:
         if self.logs.tensorboard and not resumed:
             self.logs.tensorboard.experiment.add_text("config", indent(as_yaml(self.config), "    "))
 
-    def _outcome(self, classifier: Classifier, scores: Mapping[str, float], best: Path) -> Outcome:
-        """What the run came to, but for the machine's own rate; `scores` are the test's, none if there was none."""
-        rate, about, checkpoints = self.throughput.rate, classifier.about, self.checkpoints
+    def _outcome(self, classifier: Classifier, answers: Answers | None, best: Path) -> Outcome:
+        """What the run came to, but for the machine's own rate; `answers` are the test's."""
+        rate, about, checkpoints = self.metrics.rate, classifier.about, self.checkpoints
         train = Training(
             seconds=round(checkpoints.seconds, 2),
             epochs=self.trainer.current_epoch,
@@ -130,27 +129,26 @@ class Session:
             checkpoint_seconds=round(checkpoints.stalled, 3),
             images=about.images.train,
             images_per_second=rate and round(rate, 2),
-            flops_per_image=flops_per_image(classifier.network, cast(Tensor, classifier.example_input_array)),
+            flops_per_image=flops_per_image(classifier.network, classifier.example_input_array),  # type: ignore[arg-type]
         )
-        test = None
-        if scores and (answers := self.recorder.answers):
-            loss = scores["test/loss"] if math.isfinite(scores["test/loss"]) else None
-            test = Score(accuracy=scores["test/acc"], loss=loss, images=len(answers))
+        loss = answers.loss if answers and math.isfinite(answers.loss) else None
         return Outcome.of(
             about,
             device=self.hardware.accelerator,
             parameters=sum(weight.numel() for weight in classifier.network.parameters()),
             train=train,
             val=Validation(accuracy=checkpoints.best_score, images=about.images.val),
-            test=test,
+            test=Score(accuracy=answers.accuracy, loss=loss, images=len(answers)) if answers else None,
             checkpoint=best.relative_to(self.folder).as_posix(),
         )
 
-    def _end(self, outcome: Outcome, scores: Mapping[str, float]) -> Outcome:
+    def _end(self, outcome: Outcome, answers: Answers | None) -> Outcome:
         """Write the outcome down, and give it with the share of the machine's own rate."""
-        scores = {"val/acc": outcome.val.accuracy or 0.0, **scores}
-        final = {f"final/{name}": score for name, score in scores.items()}
-        self.trackers.record(final)
+        final = {"final/val/acc": outcome.val.accuracy or 0.0}
+        if answers:
+            final |= {"final/test/acc": answers.accuracy, "final/test/loss": answers.loss}
+        for tracker in self.trackers.loggers:
+            tracker.log_metrics(final)
         if self.logs.tensorboard:
             self.logs.tensorboard.log_hyperparams(hyperparameters(self.config), final)
             self.logs.tensorboard.save()

@@ -33,7 +33,6 @@ class Trackers(ExitStack):
     def __init__(self, config: TrainConfig, folder: Path) -> None:
         super().__init__()
         self.config, self.folder, self.loggers = config, folder, list[Logger]()
-        self.links: dict[str, str] = {}
 
     def open(self) -> list[Logger]:
         """Begin a run in each, or go on with it; raises UserError, nothing written, if one can't be reached."""
@@ -97,11 +96,6 @@ class Trackers(ExitStack):
         else:
             logger.log_hyperparams(hyperparameters(self.config))
         return logger
-
-    def record(self, scores: dict[str, float]) -> None:
-        """Tell them what the run came to, to be seen beside its hyperparameters."""
-        for logger in self.loggers:
-            logger.log_metrics(scores)
 
 
 def hyperparameters(config: TrainConfig) -> dict[str, int | float | str | bool]:

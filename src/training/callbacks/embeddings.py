@@ -33,9 +33,7 @@ class Embeddings(L.Callback):
             self._wanted, self._batches = torch.arange(count) * total // count, batch_indices(trainer)
             self._hook = last[0].register_forward_pre_hook(lambda layer, inputs: self._inputs.append(inputs[0]))
 
-    def on_test_batch_end(
-        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
-    ) -> None:
+    def on_test_batch_end(self, _: Any, module: Any, outputs: Any, batch: Any, batch_idx: int, *more: Any) -> None:
         if self._inputs and len(features := self._inputs[-1]) == len(batch[1]):  # it may see parts of images
             chosen = torch.isin(indices := self._batches[batch_idx], self._wanted)
             answered = outputs["logits"].argmax(1)[chosen].cpu()

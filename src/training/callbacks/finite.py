@@ -14,15 +14,11 @@ NEVER = 2**31 - 1
 
 
 class FiniteLoss(L.Callback):
-    """Raises RunError with the first step whose loss is NaN or infinite.
-
-    The losses are judged on the device, and asked for every `log_every_n_steps` steps and before a checkpoint:
-    reading each one would make every step wait for a GPU.
-    """
+    """Raises RunError with the first step whose loss is NaN or infinite; asked for every `log_every_n_steps` steps and
+    before a checkpoint, for reading each loss would make every step wait for a GPU."""
 
     def __init__(self, last: Path) -> None:
-        self._last = last
-        self._step = 0
+        self._last, self._step = last, 0
 
     def on_fit_start(self, trainer: L.Trainer, *_: Any) -> None:
         self._first_bad = torch.tensor(NEVER, device=trainer.strategy.root_device)  # int64 (), the step
@@ -42,8 +38,5 @@ class FiniteLoss(L.Callback):
         if step < NEVER:
             there = self._last.exists()
             saved = f"The last good checkpoint is {self._last}." if there else "No checkpoint was written."
-            raise RunError(
-                f"the loss is NaN or infinite in step {step}. {saved} "
-                "Begin another run with a smaller optimizer.lr or with trainer.gradient_clip_val.",
-                everywhere=True,
-            )
+            advice = "Begin another run with a smaller optimizer.lr or with trainer.gradient_clip_val."
+            raise RunError(f"the loss is NaN or infinite in step {step}. {saved} {advice}", everywhere=True)

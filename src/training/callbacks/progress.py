@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from src.training.callbacks.throughput import Throughput
+from src.training.callbacks.metrics import LogMetrics
 
 PAUSE = 0.2  # seconds between two drawings; Lightning's own bar draws, and reads the loss, in each step
 COLUMNS = {
@@ -29,9 +29,9 @@ LINE = "{:>9} " + " {:>10}" * len(COLUMNS) + " {:>8}"
 class ProgressBar(RichProgressBar):
     """Lightning's bar with loss and accuracy of the batch at hand and images a second, in 80 columns."""
 
-    def __init__(self, throughput: Throughput) -> None:
+    def __init__(self, metrics: LogMetrics) -> None:
         super().__init__(leave=True)
-        self._throughput, self._drawn = throughput, 0.0
+        self._metrics, self._drawn = metrics, 0.0
         self._shown: Tensor | None = None  # float (2,): loss and accuracy
         self._underway: Tensor | None = None
 
@@ -39,9 +39,7 @@ class ProgressBar(RichProgressBar):
         time_left = TimeRemainingColumn(compact=True, elapsed_when_finished=True)
         return [TextColumn("{task.description}"), BarColumn(bar_width=5), MofNCompleteColumn(), time_left]
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         now, labels = time.perf_counter(), batch[1]
         if now - self._drawn >= PAUSE or trainer.is_last_batch:
             self._drawn = now
@@ -56,7 +54,7 @@ class ProgressBar(RichProgressBar):
         if trainer.training and self._shown is not None:
             loss, accuracy = self._shown.tolist()
             metrics = {"loss": f"{loss:.3f}", "acc": f"{accuracy:.1%}"}
-            if rate := self._throughput.running:
+            if rate := self._metrics.running:
                 metrics["img/s"] = f"{rate:.0f}"
         if (validated := trainer.callback_metrics.get("val/acc")) is not None:
             metrics["val"] = f"{float(validated):.1%}"
@@ -83,9 +81,8 @@ _print = rank_zero_only(print)
 
 
 def _epoch(trainer: L.Trainer) -> str:
-    """Counted from 1, of how many."""
     return f"{trainer.current_epoch + 1}/{trainer.max_epochs}"
 
 
-def progress_callback(throughput: Throughput) -> L.Callback:
-    return ProgressBar(throughput) if sys.stdout.isatty() else EpochLines()
+def progress_callback(metrics: LogMetrics) -> L.Callback:
+    return ProgressBar(metrics) if sys.stdout.isatty() else EpochLines()

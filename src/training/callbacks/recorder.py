@@ -15,10 +15,8 @@ SPLITS = {"test": "test", "val": "validation", "train": "training"}  # in words
 
 
 class RecordAnswers(L.Callback):
-    """Keeps, in `answers`, those of the last test, of all processes, in the order of the images.
-
-    Also those of the last validation, if TensorBoard is to show a callback with `shows_validation = True`.
-    """
+    """Keeps, in `answers`, those of the last test, of all processes, in the order of the images; also those of the last
+    validation, if TensorBoard is to show a callback with `shows_validation = True`."""
 
     def __init__(self) -> None:
         self.answers: Answers | None = None
@@ -37,14 +35,8 @@ class RecordAnswers(L.Callback):
             self._logits.append(outputs["logits"].clone())  # the next replay of a CUDA graph writes there
 
     def on_validation_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        if self._wanted:
-            self.answers = self._gather(trainer)
-
-    on_test_epoch_start = on_validation_epoch_start  # type: ignore[assignment]
-    on_test_batch_end = on_validation_batch_end  # type: ignore[assignment]
-    on_test_epoch_end = on_validation_epoch_end  # type: ignore[assignment]
-
-    def _gather(self, trainer: L.Trainer) -> Answers:
+        if not self._wanted:
+            return
         data = trainer.datamodule  # type: ignore[attr-defined]
         split = data.scored if trainer.testing else "val"
         none = torch.empty(0, len(data.splits.classes))  # a process of many may have no image
@@ -56,7 +48,11 @@ class RecordAnswers(L.Callback):
             torch.distributed.all_gather_object(gathered, (indices, logits))
             indices, logits = (torch.cat(tensors) for tensors in zip(*gathered, strict=True))
             logits, indices = logits[indices.argsort()], indices.sort().values
-        return Answers(data.splits.named(split)[indices], logits, data.splits.classes, SPLITS[split])
+        self.answers = Answers(data.splits.named(split)[indices], logits, data.splits.classes, SPLITS[split])
+
+    on_test_epoch_start = on_validation_epoch_start  # type: ignore[assignment]
+    on_test_batch_end = on_validation_batch_end  # type: ignore[assignment]
+    on_test_epoch_end = on_validation_epoch_end  # type: ignore[assignment]
 
 
 def batch_indices(trainer: L.Trainer) -> list[Tensor]:
