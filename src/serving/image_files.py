@@ -131,8 +131,8 @@ def show(rows: list[Row]) -> None:
 def write(path: Path, rows: list[Row]) -> None:
     """All rows as CSV or JSON, by the file's name."""
     if path.suffix.lower() == ".json":
-        tops = [[{"class": name, "probability": share} for name, share in row.top] for row in rows]
-        write_json(path, {"predictions": [{**row._asdict(), "top": top} for row, top in zip(rows, tops, strict=True)]})
+        tops = [{"top": [{"class": name, "probability": share} for name, share in row.top]} for row in rows]
+        write_json(path, {"predictions": [row._asdict() | top for row, top in zip(rows, tops, strict=True)]})
         return
     table = pd.DataFrame(rows).drop(columns="top")
     table["inverted"] = table.inverted.map({True: "true", False: "false"})

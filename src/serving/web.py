@@ -63,9 +63,8 @@ def centre(drawing: Image.Image) -> Image.Image | None:
     side, weights = round(max(ink.size) * 28 / 20), np.asarray(ink)
     paper = Image.new("L", (side, side))
     middles = [np.average(np.arange(length) + 0.5, weights=weights.sum(axis)) for axis, length in enumerate(ink.size)]
-    left, top = (round(side / 2 - middle) for middle in middles)
-    # nothing is cut off
-    paper.paste(ink, (min(max(left, 0), side - ink.width), min(max(top, 0), side - ink.height)))
+    left, top = np.clip(np.round(side / 2 - np.array(middles)), 0, side - np.array(ink.size)).astype(int).tolist()
+    paper.paste(ink, (left, top))  # its middle in the middle, as far as nothing is cut off
     return ImageOps.invert(paper)
 
 
@@ -104,12 +103,11 @@ def png(image: Tensor) -> str:
 
 def find_examples(predictor: Predictor, data_dir: str, folder: Path) -> list[Example]:
     """About ten test images, as many of each of the first classes, as files in `folder`; UserError if not to be had."""
-    run = predictor.config
-    dataset = run.dataset.model_copy(update={"download": False})  # ten images are worth no download
+    dataset = predictor.config.dataset.model_copy(update={"download": False})  # ten images are worth no download
     source = read_images(dataset, data_dir)
     if source.classes != predictor.classes or source.train.shape[1] != predictor.channels:
         raise UserError(f"the images in {data_dir} are not those that the network was trained on.")
-    test = split(source, dataset.valid_fraction, run.seed).test
+    test = split(source, dataset.valid_fraction, predictor.config.seed).test
     examples: list[Example] = []
     for label, name in enumerate(source.classes[:EXAMPLES]):
         for index in (test.labels == label).nonzero()[: max(EXAMPLES // len(source.classes), 1), 0].tolist():

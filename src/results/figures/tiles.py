@@ -29,8 +29,7 @@ def caption(answered: str, true: str | None = None) -> Caption:
 
 def as_colour(image: Tensor) -> Tensor:
     """(C, H, W) as (3, H, W), grey where there are not three channels: their mean."""
-    image = image if len(image) in (1, 3) else image.float().mean(0, keepdim=True).to(image.dtype)
-    return image.expand(3, -1, -1)
+    return (image if len(image) in (1, 3) else image.float().mean(0, keepdim=True).to(image.dtype)).expand(3, -1, -1)
 
 
 def to_unit(kernel: Tensor) -> Tensor:
@@ -46,14 +45,11 @@ def overlay(image: Tensor, heat: Tensor) -> Tensor:
 
 
 def draw_tiles(figure: Drawing, pictures: Sequence[Tensor], captions: Sequence[Caption], columns: int) -> None:
-    """Pictures of one size, uint8 (3, H, W), row by row, each below its caption if there are any.
-
-    They are one image on one pair of axes, which is drawn ten times as fast as axes for each.
-    """
+    """Pictures of one size, uint8 (3, H, W), row by row, each below its caption if there are any."""
     height, width = pictures[0].shape[1:]
     gap, above = -(-width // 12), round(0.42 * width) if captions else 0
     tiles = F.pad(torch.stack([*pictures]), (0, 0, above, 0, 0, 0, 0, -len(pictures) % columns), value=255)
-    axes = figure.subplots()
+    axes = figure.subplots()  # for all, as one image: it is drawn ten times as fast as axes for each
     for index, (text, wrong) in enumerate(captions):
         row, column = divmod(index, columns)
         centre, top = gap + column * (width + gap) + width / 2, (row + 1) * (gap + above) + row * height
@@ -65,8 +61,7 @@ def draw_tiles(figure: Drawing, pictures: Sequence[Tensor], captions: Sequence[C
 
 
 def draw_answers(figure: Drawing, answers: Answers, indices: Tensor, columns: int = 8, sure: bool = False) -> None:
-    """Images with the predicted class above each, and the true one where they differ; `sure` adds how probable the
-    network holds both."""
+    """Images with the answer above each, and the true class where it differs; `sure` adds the probability of both."""
     rows, captions = answers.images[indices], []
     for shares, *labels in zip(answers.probabilities[indices], answers.predicted[indices], rows.labels, strict=True):
         names = [f"{answers.classes[n]} {shares[n]:.0%}" if sure else answers.classes[n] for n in labels]
