@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from html import escape
@@ -188,5 +187,4 @@ def serve(predictor: Predictor, checkpoint: Path, name: str, config: DemoConfig,
     address: Any = {"server_name": host, "server_port": config.port, "root_path": "", "inbrowser": config.open_browser}
     page.launch(share=False, ssr_mode=False, prevent_thread_lock=True, **address, **looks)
     print(f"Open http://{host}:{config.port} in a browser; Ctrl-C ends it.", flush=True)
-    while True:
-        time.sleep(1)  # on Windows a longer wait can't be interrupted
+    page.block_thread()
