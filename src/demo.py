@@ -18,14 +18,13 @@ HOST = "127.0.0.1"
 
 
 def demo(request: Request[DemoConfig]) -> None:
-    """Serve the page until a signal comes."""
     config = request.config
     with Interrupts() as interrupts, TemporaryDirectory(ignore_cleanup_errors=True) as uploads:
         # Gradio reads these when it is imported; its own request to the page must not go to a proxy
         os.environ |= {"GRADIO_TEMP_DIR": uploads, "GRADIO_ANALYTICS_ENABLED": "False", "no_proxy": HOST}
         need("gradio", "demo", "src.demo")
         refuse_taken(config.port)
-        checkpoint = Path(config.checkpoint) if config.checkpoint else newest_checkpoint()
+        checkpoint = Path(config.checkpoint or newest_checkpoint())
         name = f"{checkpoint}{'' if config.checkpoint else ', the newest finished run'}"
         print(f"checkpoint: {name}", flush=True)
         with importing(), interrupts.waiting():  # a request that was refused need not wait for torch

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from jinja2 import Environment, FileSystemLoader
+from torch import Tensor
 
 from src.config.check import as_yaml
 from src.config.errors import UserError
@@ -39,10 +40,10 @@ PICTURES = {  # in the order of the page: title, and what is to be seen, in word
 
 
 def save(folder: Path, predictor: Predictor, answers: Answers, outcome: Outcome) -> None:
-    """Write `summary.png`, `report.html` and `report/*.png` into the folder of a run whose test, or validation where
-    there was none, was answered so."""
-    dataset = outcome.dataset
-    save_summary(folder, predictor, answers, outcome)
+    """Write `summary.png`, `report.html` and `report/*.png` of a run that answered its test so, or its validation."""
+    dataset, filters = outcome.dataset, first_filters(predictor.network)
+    metrics, kernels = curves.read_curves(folder / "metrics.csv"), torch.zeros(0) if filters is None else filters
+    save_summary(folder, metrics, kernels, answers, outcome)
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     environment.filters["percent"] = lambda share: "-" if share is None else f"{share:.1%}"
     page = environment.get_template("page.html").render(
@@ -50,7 +51,7 @@ def save(folder: Path, predictor: Predictor, answers: Answers, outcome: Outcome)
         outcome=outcome,
         scored=f"{len(answers):,} {describe_origin(dataset.name, dataset.source)}",
         headlines=headlines(outcome, answers),
-        pictures=save_pictures(folder, predictor, answers),
+        pictures=save_pictures(folder / "report", metrics, kernels, predictor, answers),
         classes=answers.per_class(),
         split=answers.split,
         config=as_yaml(predictor.config),
@@ -59,38 +60,37 @@ def save(folder: Path, predictor: Predictor, answers: Answers, outcome: Outcome)
     write_text(folder / NAME, page)
 
 
-def save_pictures(folder: Path, predictor: Predictor, answers: Answers) -> list[tuple[str, str, str]]:
-    """Write `report/*.png`, and give title, words and base64 of each; what this network or run lacks is left out."""
-    pictures = folder / "report"
-    if pictures.is_symlink():  # a stranger's, to who knows where
-        pictures.unlink()
-    pictures.mkdir(exist_ok=True)
-    for old in pictures.glob("*.png"):  # of a network that had others
+def save_pictures(
+    folder: Path, metrics: curves.Curves, kernels: Tensor, predictor: Predictor, answers: Answers
+) -> list[tuple[str, str, str]]:
+    """Write `*.png`, and give title, words and base64 of each; what this network or run lacks is left out."""
+    if folder.is_symlink():  # a stranger's, to who knows where
+        folder.unlink()
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.png"):  # of a network that had others
         old.unlink()
-    metrics, filters = curves.read_curves(folder / "metrics.csv"), first_filters(predictor.network)
-    wrong, right = answers.mistakes(MISTAKES), answers.successes(LOOKED_INTO)
-    kernels = torch.zeros(0) if filters is None else filters
-    seen = [indices[: LOOKED_INTO * bool(len(kernels))] for indices in (right, wrong)]
+    wrong, looked_into = answers.mistakes(MISTAKES), LOOKED_INTO * bool(len(kernels))
     drawn: dict[str, tuple[float, Callable[..., None], tuple[Any, ...]]] = {  # inches of height, where it is 5 wide
         "curves": (4.6 * bool(metrics), curves.draw_learning, (metrics,)),
         "confusion": (5, scores.draw_confusion, (answers,)),
         "calibration": (4.6, scores.draw_calibration, (answers,)),
         "mistakes": (1.3 * -(-len(wrong) // 5), tiles.draw_answers, (answers, wrong, 5, True)),
-        "seen_right": (1.58 * -(-len(seen[0]) // 2), tiles.draw_saliency, (predictor, answers, seen[0])),
-        "seen_wrong": (1.58 * -(-len(seen[1]) // 2), tiles.draw_saliency, (predictor, answers, seen[1])),
         "filters": (0.46 * min(-(-len(kernels) // 12), 3), tiles.draw_filters, (kernels, 12)),
     }
+    for name, seen in ("seen_right", answers.successes(looked_into)), ("seen_wrong", wrong[:looked_into]):
+        drawn[name] = 1.58 * -(-len(seen) // 2), tiles.draw_saliency, (predictor, answers, seen)
     shown = []
-    for name, (height, draw, subject) in drawn.items():
+    for name, words in PICTURES.items():
+        height, draw, subject = drawn[name]
         if height:
-            figure, path = canvas.blank(5, height, 150), pictures / f"{name}.png"
+            figure, path = canvas.blank(5, height, 150), folder / f"{name}.png"
             draw(figure, *subject)
             canvas.save(figure, path)
-            shown.append((*PICTURES[name], base64.b64encode(path.read_bytes()).decode()))
+            shown.append((*words, base64.b64encode(path.read_bytes()).decode()))
     return shown
 
 
-def save_summary(folder: Path, predictor: Predictor, answers: Answers, outcome: Outcome) -> None:
+def save_summary(folder: Path, metrics: curves.Curves, kernels: Tensor, answers: Answers, outcome: Outcome) -> None:
     """Write `summary.png`: the curves, images with what was answered, the first layer's filters."""
     figure = canvas.blank(11, 6.2)
     score, title = outcome.test or outcome.val, f"{outcome.model} on {outcome.dataset.test_set}"
@@ -98,13 +98,13 @@ def save_summary(folder: Path, predictor: Predictor, answers: Answers, outcome: 
         title += f": {score.accuracy:.2%} of {score.images:,} {answers.split} images right"
     figure.suptitle(title, fontsize=13, parse_math=False)
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.25))  # type: ignore[misc]
-    curves.draw_learning(left, curves.read_curves(folder / "metrics.csv"))
+    curves.draw_learning(left, metrics)
     top, bottom = right.subfigures(2, 1, height_ratios=(1.6, 1))
     top.suptitle(f"{answers.split} images and answers", fontsize=10)
     tiles.draw_answers(top, answers, torch.linspace(0, len(answers) - 1, 24).round().long().unique())
-    if (filters := first_filters(predictor.network)) is not None:
+    if len(kernels):
         bottom.suptitle("filters of the first convolution", fontsize=10)
-        tiles.draw_filters(bottom, filters)
+        tiles.draw_filters(bottom, kernels)
     canvas.save(figure, folder / "summary.png")
 
 
@@ -119,10 +119,8 @@ def try_to_save(folder: Path, predictor: Predictor, answers: Answers | None, spl
 
 
 def save_again(folder: Path, data_dir: str | None) -> Path:
-    """Have a finished run's checkpoint answer the images again that it was scored on, and write its page.
-
-    Raises UserError if its records are damaged, or its images are not to be had.
-    """
+    """Have a finished run's checkpoint answer the images again that it was scored on, and write its page; UserError if
+    its records are damaged, or its images are not to be had."""
     outcome = Outcome.read(folder)
     saved = load(folder / outcome.checkpoint)
     predictor, splits = Predictor.of(saved), images_of(saved, data_dir)

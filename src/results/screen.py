@@ -11,7 +11,7 @@ from typing import Any
 from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from src.config.schema import TrainConfig
@@ -20,17 +20,15 @@ from src.model.answers import Answers
 from src.model.hardware import Hardware
 from src.results.outcome import Outcome
 
-CONFUSION_CLASSES = 20  # a wider matrix fits no screen
-
 
 def console() -> Console:
     """Shows every word as it is, for a folder may be named `[red]` or `:smile:`; what is bold is a Text."""
     return Console(highlight=False, markup=False, emoji=False, soft_wrap=not sys.stdout.isatty())
 
 
-def data_table(*columns: str, **options: Any) -> Table:
+def data_table(*columns: Column | str, **options: Any) -> Table:
     style = box.SIMPLE_HEAD if sys.stdout.isatty() else None
-    return Table(*columns, box=style, pad_edge=True, title_justify="left", **options)
+    return Table(*columns, box=style, title_justify="left", **options)
 
 
 def show_facts(facts: Mapping[str, str | Text | None], title: str | None = None) -> None:
@@ -58,16 +56,16 @@ def show_start(
         genuine = f"this run is an {name.upper()} score. dataset.source=full takes no sample."
         show_note(f"These are {total:,} packaged digits, not all of {name}: no score of\n       {genuine}", "SAMPLE")
     show_note(hardware.note)
-    facts: dict[str, str | None] = {
-        "data": f"{name}, {len(splits.classes)} classes, {channels}x{height}x{width} resized to {size}x{size}",
-        "images": f"{count:,} to train, {len(splits.valid):,} to validate, {len(splits.test):,} to test",
-        "device": f"{hardware.accelerator}, {hardware.precision}",
-        "writes to": str(near(folder)),
-        "goes on at": goes_on_at,
-    }
-    show_facts(facts)
-    table, names = data_table("layer", "output shape", "parameters"), summary.layer_names
-    table.columns[2].justify = "right"
+    show_facts(
+        {
+            "data": f"{name}, {len(splits.classes)} classes, {channels}x{height}x{width} resized to {size}x{size}",
+            "images": f"{count:,} to train, {len(splits.valid):,} to validate, {len(splits.test):,} to test",
+            "device": f"{hardware.accelerator}, {hardware.precision}",
+            "writes to": str(near(folder)),
+            "goes on at": goes_on_at,
+        }
+    )
+    table, names = data_table("layer", "output shape", Column("parameters", justify="right")), summary.layer_names
     layers = zip(names, summary.layer_types, summary.out_sizes, summary.param_nums, strict=True)
     for layer, kind, sides, parameters in layers:
         if layer.startswith("network.") and not any(other.startswith(f"{layer}.") for other in names):
@@ -83,21 +81,20 @@ def show_end(outcome: Outcome, folder: Path) -> None:
     test, train, best, run = outcome.test, outcome.train, outcome.val.accuracy, near(folder)
     rate, share = train.images_per_second, train.share_of_peak
     validated = "none measured" if best is None else f"{best:.2%}"
-    facts: dict[str, str | Text | None] = {"test": "left out (test=false); src.eval makes up for it"}
-    if test:
-        facts = {
-            "test accuracy": Text(f"{test.accuracy:.2%}", "bold"),
-            "test loss": in_nats(test.loss),
-            "tested on": f"{test.images:,} {describe_origin(outcome.dataset.name, outcome.dataset.source)}",
-        }
-    facts |= {
+    facts = {
+        "test": None if test else "left out (test=false); src.eval makes up for it",
+        "test accuracy": Text(f"{test.accuracy:.2%}", "bold") if test else None,
+        "test loss": in_nats(test.loss) if test else None,
+        "tested on": f"{test.images:,} {describe_origin(outcome.dataset.name, outcome.dataset.source)}"
+        if test
+        else None,
         "checkpoint": f"best of {train.epochs} epochs by validation accuracy ({validated})",
         "training": f"{train.seconds:.0f} s" + (f", {rate:,.0f} images/s" if rate else ""),
         "speed": f"{share:.0%} of this machine's matrix rate" if share else None,
         "run": str(run),
     }
     show_facts(facts, "Result")
-    checkpoint = shlex.quote(str(near(folder / outcome.checkpoint)))
+    checkpoint = shlex.quote(str(run / outcome.checkpoint))
     there = {path.name for path in folder.iterdir()}
     lines = {
         "look at it": "report.html" in there and f"{run / 'report.html'}",
@@ -113,13 +110,12 @@ def show_end(outcome: Outcome, folder: Path) -> None:
 
 def show_confusion(answers: Answers) -> None:
     """The accuracy of each class and the confusion matrix, if the classes are few enough for a screen."""
-    if len(answers.classes) > CONFUSION_CLASSES:
+    if len(answers.classes) > 20:
         return
     width = max(len(str(int(answers.matrix.max()))), 3)  # so narrow that ten classes fit into 80 columns
     title = "right in each true class, and the number of times that each class was answered"
-    table = data_table("true", "accuracy", *(name[:width] for name in answers.classes), title=title)
-    for column in table.columns[1:]:
-        column.justify, column.no_wrap = "right", True
+    names = ["accuracy", *(name[:width] for name in answers.classes)]
+    table = data_table("true", *(Column(name, justify="right", no_wrap=True) for name in names), title=title)
     for number, (scores, row) in enumerate(zip(answers.per_class(), answers.matrix.tolist(), strict=True)):
         cells: list[str | Text] = [str(count) if count else "." for count in row]
         cells[number] = Text(str(row[number]), "bold")

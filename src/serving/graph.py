@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from rich.filesize import decimal
@@ -27,6 +27,7 @@ from src.results.screen import near, show_facts
 LIMIT = 1e-4  # the largest difference of a logit from the checkpoint's
 BATCHES = (1, 3, 16)  # images in each batch that a graph is verified on
 LARGEST = 2**31  # bytes of one ONNX file: protobuf counts them so
+Graph = ONNXProgram | ExportedProgram
 
 
 def export(config: ExportConfig) -> None:
@@ -53,11 +54,8 @@ def export(config: ExportConfig) -> None:
     )
 
 
-def build(predictor: Predictor, format: Literal["onnx", "torch_export"]) -> ONNXProgram | ExportedProgram:
-    """The graph of a predictor in 32-true on the CPU, for any number of images.
-
-    Raises UserError if it is too large for the format, and RunError if the network has no place in a graph.
-    """
+def build(predictor: Predictor, format: Literal["onnx", "torch_export"]) -> Graph:
+    """The graph of a predictor in 32-true on the CPU, for any number of images; UserError if it is too large."""
     network = nn.Sequential(predictor.preparation, predictor.network)
     network.eval().requires_grad_(False)  # so that nobody needs torch.no_grad() to run it
     size = sum(weight.nbytes for weight in network.state_dict().values())
@@ -65,23 +63,15 @@ def build(predictor: Predictor, format: Literal["onnx", "torch_export"]) -> ONNX
         raise UserError(f"format=onnx: {size / 1e9:.1f} GB of weights, but one file holds 2. Use format=torch_export.")
     shapes = ({0: Dim("batch")},)
     example = torch.zeros(2, predictor.channels, predictor.height, predictor.width, dtype=torch.uint8)
-    try:
-        with quiet():
-            program = torch.export.export(network, (example,), dynamic_shapes=shapes)
-            for node in program.graph.nodes:
-                node.meta.pop("stack_trace", None)  # with the paths of this machine
-            if format == "torch_export":
-                return program
+    with quiet(f"format={format}: this network can't be exported"):
+        program = torch.export.export(network, (example,), dynamic_shapes=shapes)
+        for node in program.graph.nodes:
+            node.meta.pop("stack_trace", None)  # with the paths of this machine
+        if format == "onnx":
             program = program.run_decompositions({torch.ops.aten.adaptive_max_pool2d.default: adaptive_max_pool})
             names: Any = {"input_names": ["images"], "output_names": ["logits"], "dynamic_shapes": shapes}
-            exported = torch.onnx.export(program, verbose=False, **names)
-            assert exported is not None
-            return exported
-    except Exception as error:  # a network may do anything, and each part of the exporters has errors of its own
-        cause: BaseException = error
-        while cause.__cause__:  # the first one knows, the others say at which step
-            cause = cause.__cause__
-        raise RunError(f"format={format}: this network can't be exported: {first_line(cause)}") from error
+            return cast(ONNXProgram, torch.onnx.export(program, verbose=False, **names))
+    return program
 
 
 def adaptive_max_pool(images: Tensor, size: list[int]) -> tuple[Tensor, Tensor]:
@@ -93,7 +83,7 @@ def adaptive_max_pool(images: Tensor, size: list[int]) -> tuple[Tensor, Tensor]:
     return images, torch.zeros_like(images, dtype=torch.int64)
 
 
-def save(graph: ONNXProgram | ExportedProgram, path: Path, about: Mapping[str, object]) -> None:
+def save(graph: Graph, path: Path, about: Mapping[str, object]) -> None:
     """Write a graph to `path`, with `about` in it: under each key JSON, as ONNX's metadata or torch's `extra_files`."""
     texts = {key: json.dumps(value) for key, value in about.items()}
     if isinstance(graph, ONNXProgram):
@@ -101,48 +91,42 @@ def save(graph: ONNXProgram | ExportedProgram, path: Path, about: Mapping[str, o
         graph.save(path)
         return
     content = io.BytesIO()  # torch's own writer has no words for a full disk
-    with quiet():
+    with quiet("the graph can't be written"):
         torch.export.save(graph, content, extra_files=texts)
     path.write_bytes(content.getbuffer())
 
 
-def read(path: Path, by_torch: bool) -> Callable[[Tensor], Tensor]:
-    """The graph in a file, run on the CPU by torch or by onnxruntime: uint8 (N, C, H, W) -> logits float32 (N, K)."""
+def read(path: Path, by_torch: bool) -> tuple[Callable[[Tensor], Tensor], str]:
+    """What runs the graph in a file on the CPU, uint8 (N, C, H, W) -> logits float32 (N, K), and that reader's name."""
     if by_torch:
-        with quiet(), path.open("rb") as file:
-            return torch.export.load(file).module()
+        return torch.export.load(io.BytesIO(path.read_bytes())).module(), "torch.export.load of torch"
     import onnxruntime  # torch_export needs no package of ONNX
 
     onnxruntime.set_default_logger_severity(3)  # errors
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
+    return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0]), "onnxruntime"
 
 
-def verify(graph: ONNXProgram | ExportedProgram, path: Path, predictor: Predictor) -> dict[str, Any]:
+def verify(graph: Graph, path: Path, predictor: Predictor) -> dict[str, Any]:
     """Write a graph to `path`, read it as its readers do, compare its logits with the checkpoint's, and say how.
 
     Raises RunError if it can't be run, or a logit differs by more than LIMIT.
     """
     save(graph, path, {})
-    by_torch, generator = isinstance(graph, ExportedProgram), torch.Generator().manual_seed(0)
-    largest = torch.zeros(())
-    try:
-        run = read(path, by_torch)
+    largest, generator = torch.zeros(()), torch.Generator().manual_seed(0)
+    with quiet("the graph can't be run"):
+        run, reader = read(path, isinstance(graph, ExportedProgram))
         for number in BATCHES:
             shape = number, predictor.channels, predictor.height, predictor.width
             images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
             largest = largest.maximum((run(images) - predictor.logits(images)).abs().max())  # which keeps a NaN
-    except Exception as error:  # of a runtime's own kind
-        raise RunError(f"the graph can't be run: {first_line(error)}") from error
     if not largest <= LIMIT:  # so that NaN is refused as well
-        raise RunError(
-            f"the graph's logits differ from the checkpoint's by up to {largest:.2g}; {LIMIT:.0e} is the most that is "
-            "accepted. Nothing was written."
-        )
+        differs = f"the graph's logits differ from the checkpoint's by up to {largest:.2g}"
+        raise RunError(f"{differs}; {LIMIT:.0e} is the most that is accepted. Nothing was written.")
     return {
         "largest_difference": largest.item(),
         "limit": LIMIT,
-        "by": f"torch.export.load of torch {version('torch')}" if by_torch else f"onnxruntime {version('onnxruntime')}",
+        "by": f"{reader} {version(reader.split()[-1])}",
         "against": f"the checkpoint in float32, by torch {version('torch')} on a CPU",
         "batches": BATCHES,
         "images": "random pixels",
@@ -151,39 +135,38 @@ def verify(graph: ONNXProgram | ExportedProgram, path: Path, predictor: Predicto
 
 def describe(predictor: Predictor, about: About) -> dict[str, Any]:
     """What a file says of itself: its classes; what goes in, what is done to it, what comes out; the training."""
-    dataset, channels, size = predictor.config.dataset, predictor.channels, [predictor.height, predictor.width]
-    side, dark = dataset.image_size, predictor.dark_background
-    colours = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
-    shrinks = ", with antialiasing" if max(size) > side else ""
-    outside = f"decode, cut to the largest square in the middle, resize to {size[1]}x{size[0]}"
+    dataset, channels, (height, width) = predictor.config.dataset, about.channels, about.size
+    side, colours = dataset.image_size, {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
+    shrinks = ", with antialiasing" if max(about.size) > side else ""
+    light = ", light on dark" if about.dark_background else ""
     preprocessing = {
-        "input": f"images: uint8 (N, {channels}, {size[0]}, {size[1]}), any N, {colours}, 0 to 255",
-        "output": f"logits: float32 (N, {len(predictor.classes)}); softmax makes probabilities of them",
+        "input": f"images: uint8 (N, {channels}, {height}, {width}), any N, {colours}, 0 to 255",
+        "output": f"logits: float32 (N, {len(about.classes)}); softmax makes probabilities of them",
         "layout": "NCHW",
-        "channels": channels,
-        "size": size,
-        "mean": dataset.mean,
-        "std": dataset.std,
+        **about.model_dump(include={"channels", "size"}),
+        **dataset.model_dump(include={"mean", "std"}),
         "resized_to": [side, side],
-        "dark_background": dark,
+        "dark_background": about.dark_background,
         "inside": f"(pixel / 255 - mean) / std in each channel, then resized to {side}x{side}, bilinear{shrinks}",
-        "outside": outside + (", light on dark" if dark else ""),
+        "outside": f"decode, cut to the largest square in the middle, resize to {width}x{height}{light}",
     }
     return {
-        "classes": predictor.classes,
+        "classes": about.classes,
         "preprocessing": preprocessing,
         "dataset": {"name": about.dataset, "source": about.source, **about.images.model_dump()},
         "training": about.model_dump(include={"command", "git", "versions", "precision"}),
     }
 
 
-def first_line(error: BaseException) -> str:
-    """Of what it says; many of torch's go on for pages."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Without the chatter of exporters. What fails raises an error all the same."""
-    with redirect_stderr(io.StringIO()), warnings.catch_warnings(action="ignore"):
-        yield
+def quiet(failed: str) -> Iterator[None]:
+    """Without the chatter of exporters and runtimes; an error is a RunError with its first line, after `failed`."""
+    try:
+        with redirect_stderr(io.StringIO()), warnings.catch_warnings(action="ignore"):
+            yield
+    except Exception as error:  # a network may do anything, and each part of the exporters has errors of its own
+        cause: BaseException = error
+        while cause.__cause__:  # the first one knows, the others say at which step
+            cause = cause.__cause__
+        line = (str(cause).strip().splitlines() or [type(cause).__name__])[0]  # many of torch's go on for pages
+        raise RunError(f"{failed}: {line}") from error

@@ -26,21 +26,18 @@ SHEET = 64  # images on a contact sheet
 
 
 class Row(NamedTuple):
-    """What was answered for an image."""
+    """What was answered for an image; `true` is its folder's name where that is a class, `top` the likeliest first."""
 
     file: str
     predicted: str
     probability: float
-    true: str | None  # its folder's name where that is a class
+    true: str | None
     inverted: bool
-    top: list[tuple[str, float]]  # classes with their probabilities, the likeliest first
+    top: list[tuple[str, float]]
 
 
 def predict(config: PredictConfig) -> None:
-    """Answer each image that `input` names, show the answers, and write them to `output` and `sheet`.
-
-    Raises RunError at the end if some of the images can't be read, and UserError if none can.
-    """
+    """Answer each image that `input` names; RunError at the end if some can't be read, UserError if none can."""
     files = find_images(config.input)
     predictor = Predictor.load(config.checkpoint, config.device, config.precision)
     show_note(predictor.hardware.note)
@@ -83,33 +80,36 @@ def answer(predictor: Predictor, files: list[Path], config: PredictConfig) -> tu
     unreadable: list[str] = []
     out, classes, size = console(), predictor.classes, config.batch_size
 
-    def read(file: Path) -> tuple[Path, bool, Tensor] | UserError:
+    def read(file: Path) -> tuple[Path, bool, Tensor] | str:
         try:
-            pixels = read_image(file, predictor.channels, (predictor.width, predictor.height))
+            return file, *as_seen(predictor, file, config.invert)
         except UserError as error:
-            return error
-        inverted = predictor.is_inverted(pixels) if config.invert is None else config.invert
-        return file, inverted, torch.from_numpy(255 - pixels if inverted else pixels.copy())
+            return str(error)
 
     hidden = not out.is_terminal or len(files) < 20 * size
     with ThreadPoolExecutor() as pool:
         for start in track(range(0, len(files), size), "", console=out, transient=True, disable=hidden):
             decoded = list(pool.map(read, files[start : start + size]))
-            unreadable += [str(image) for image in decoded if isinstance(image, UserError)]
-            images = [image for image in decoded if not isinstance(image, UserError)]
+            unreadable += [image for image in decoded if isinstance(image, str)]
+            images = [image for image in decoded if not isinstance(image, str)]
             if not images:
                 continue
             best = predictor(torch.stack([pixels for *_, pixels in images])).topk(min(config.top_k, len(classes)))
-            answers = zip(images, best.indices.tolist(), best.values.tolist(), strict=True)
-            for (file, inverted, _), labels, shares in answers:
-                top = [(classes[label], share) for label, share in zip(labels, shares, strict=True)]
+            for (file, inverted, _), labels, shares in zip(images, best.indices, best.values, strict=True):
+                top = [(classes[label], share) for label, share in zip(labels, shares.tolist(), strict=True)]
                 true = file.parent.name if file.parent.name in classes else None
                 rows.append(Row(str(file), *top[0], true, inverted, top))
     return rows, unreadable
 
 
+def as_seen(predictor: Predictor, file: Path, invert: bool | None) -> tuple[bool, Tensor]:
+    """Whether the image in a file is inverted, which None leaves to the predictor, and its pixels uint8 (C, H, W)."""
+    pixels = read_image(file, predictor.channels, (predictor.width, predictor.height))
+    inverted = predictor.is_inverted(pixels) if invert is None else invert
+    return inverted, torch.from_numpy(255 - pixels if inverted else pixels.copy())
+
+
 def show(rows: list[Row]) -> None:
-    """The first rows, and what was done to the images."""
     out, labelled = console(), [row for row in rows if row.true]
     table = data_table("file", "predicted", "probability", *(["true"] if labelled else []), "next")
     table.columns[0].overflow, table.columns[2].justify = "fold", "right"
@@ -121,9 +121,8 @@ def show(rows: list[Row]) -> None:
     if len(rows) > SHOWN:
         out.print(f"  and {len(rows) - SHOWN:,} more; output=FILE.csv has them all.")
     if labelled:
-        right = sum(row.true == row.predicted for row in labelled)
-        share = right / len(labelled)
-        out.print(f"  {right:,} of {len(labelled):,} right ({share:.2%}), the folders' names taken as true.")
+        right, count = sum(row.true == row.predicted for row in labelled), len(labelled)
+        out.print(f"  {right:,} of {count:,} right ({right / count:.2%}), the folders' names taken as true.")
     if turned := sum(row.inverted for row in rows):
         many = f"{turned:,} images were" if turned > 1 else "1 image was"
         out.print(f"  {many} dark on light and inverted: the network has learned light on dark.")
@@ -132,8 +131,8 @@ def show(rows: list[Row]) -> None:
 def write(path: Path, rows: list[Row]) -> None:
     """All rows as CSV or JSON, by the file's name."""
     if path.suffix.lower() == ".json":
-        tops = [[{"class": name, "probability": share} for name, share in row.top] for row in rows]
-        write_json(path, {"predictions": [{**row._asdict(), "top": top} for row, top in zip(rows, tops, strict=True)]})
+        tops = [{"top": [{"class": name, "probability": share} for name, share in row.top]} for row in rows]
+        write_json(path, {"predictions": [row._asdict() | top for row, top in zip(rows, tops, strict=True)]})
         return
     table = pd.DataFrame(rows).drop(columns="top")
     table["inverted"] = table.inverted.map({True: "true", False: "false"})
@@ -148,11 +147,8 @@ def draw_sheet(path: Path, rows: list[Row], predictor: Predictor) -> None:
     from src.results.figures import canvas, tiles  # matplotlib takes a second, which the answers need not wait for
 
     drawn = [rows[n] for n in torch.linspace(0, len(rows) - 1, min(SHEET, len(rows))).round().int().tolist()]
-    pictures, captions = [], []
-    for row in drawn:
-        pixels = read_image(Path(row.file), predictor.channels, (predictor.width, predictor.height))
-        pictures.append(tiles.as_colour(torch.from_numpy(255 - pixels if row.inverted else pixels.copy())))
-        captions.append(tiles.caption(row.predicted, row.true))
+    pictures = [tiles.as_colour(as_seen(predictor, Path(row.file), row.inverted)[1]) for row in drawn]
+    captions = [tiles.caption(row.predicted, row.true) for row in drawn]
     figure = canvas.blank(9, 1.45 * -(-len(pictures) // 8), 120)
     tiles.draw_tiles(figure, pictures, captions, 8)
     canvas.save(figure, path)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from rich.text import Text
 
 from src.config.errors import UserError
@@ -22,13 +20,9 @@ CHANGED = (
 
 
 def score(config: EvalConfig) -> None:
-    """Score the checkpoint on one split and print what it got right.
-
-    Raises UserError if the images don't fit the network, or have changed since training and no others are asked for.
-    """
+    """Score one split; UserError if it doesn't fit the network, or has changed and no other images are asked for."""
     saved = load(config.checkpoint)
-    run, about = saved.config, saved.about
-    predictor = Predictor.of(saved, config.device, config.precision)
+    run, about, predictor = saved.config, saved.about, Predictor.of(saved, config.device, config.precision)
     hardware = predictor.hardware
     if hardware.accelerator == "cpu":
         keep_freed_memory()
@@ -46,8 +40,8 @@ def score(config: EvalConfig) -> None:
             f"data_dir={data_dir}: the images of {about.dataset} have changed since {saved.path} was trained on "
             "them, so some that it has learned from may be scored. dataset= or data_dir= scores them as other images."
         )
+    predictor.classes = splits.classes  # the same number, perhaps by other names
     answers = predictor.answer(splits.named(config.split), config.split, config.batch_size or run.batch_size)
-    answers = replace(answers, classes=splits.classes)
     show_note(hardware.note)
     show_note(CHANGED if changed else None)
     show_facts(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-import time
 from collections.abc import Sequence
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -52,8 +52,7 @@ def answer_drawing(predictor: Predictor, drawing: str | None) -> Answer:
 def centre(drawing: Image.Image) -> Image.Image | None:
     """Dark strokes of any size anywhere on light or transparent paper, as a square grey image; None if there are none.
 
-    As in MNIST (LeCun, Cortes, Burges: "size normalized to fit in a 20x20 pixel box", "center of mass at this
-    point"), the longer side fills 20/28 of the image, and the middle of the ink lies in its middle.
+    As in MNIST (LeCun, Cortes, Burges), the longer side fills 20/28 of it, and the ink's middle lies in its middle.
     """
     light = Image.fromarray(255 - as_pixels(drawing, 1, drawing.size)[0])
     box = light.point(lambda level: 255 * (level >= 128)).getbbox()
@@ -62,11 +61,9 @@ def centre(drawing: Image.Image) -> Image.Image | None:
     ink = light.crop(box)
     side, weights = round(max(ink.size) * 28 / 20), np.asarray(ink)
     paper = Image.new("L", (side, side))
-    corner = []  # where the ink begins, so that its middle lies in the middle and nothing is cut off
-    for axis, length in enumerate(ink.size):
-        middle = np.average(np.arange(length) + 0.5, weights=weights.sum(axis))
-        corner.append(int(np.clip(round(side / 2 - middle), 0, side - length)))
-    paper.paste(ink, (corner[0], corner[1]))
+    middles = [np.average(np.arange(length) + 0.5, weights=weights.sum(axis)) for axis, length in enumerate(ink.size)]
+    left, top = np.clip(np.round(side / 2 - np.array(middles)), 0, side - np.array(ink.size)).astype(int).tolist()
+    paper.paste(ink, (left, top))  # its middle in the middle, as far as nothing is cut off
     return ImageOps.invert(paper)
 
 
@@ -79,13 +76,12 @@ def answer_file(predictor: Predictor, path: str | None) -> Answer:
         return None, note(str(error).replace(path, Path(path).name))
 
 
-def answer(predictor: Predictor, pixels: np.ndarray) -> Answer:
-    """Of uint8 (C, H, W)."""
+def answer(predictor: Predictor, pixels: np.ndarray) -> Answer:  # of uint8 (C, H, W)
     inverted = predictor.is_inverted(pixels)
     images = torch.from_numpy(255 - pixels if inverted else pixels.copy())[None]
     probabilities = predictor(images)[0]
     best = probabilities.argmax()
-    shown = [(f"What the network gets: {predictor.width}\u00a0×\u00a0{predictor.height} pixels", as_colour(images[0]))]
+    shown = [(f"What the network gets: {predictor.width}\u00a0×\u00a0{predictor.height} pixels", images[0])]
     if (heat := predictor.saliency(images, best[None])) is not None:
         name = escape(shorten(predictor.classes[best]))
         shown.append((f"Orange is what spoke for “{name}” (Grad-CAM)", overlay(images[0], heat[0])))
@@ -99,23 +95,18 @@ def note(text: str) -> str:
 
 
 def png(image: Tensor) -> str:
-    """uint8 (3, H, W) as HTML."""
     file = io.BytesIO()
-    to_pil_image(image).save(file, "png")
+    to_pil_image(as_colour(image)).save(file, "png")
     return f'<img alt="" src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
 
 
 def find_examples(predictor: Predictor, data_dir: str, folder: Path) -> list[Example]:
-    """About ten test images, the same number of each of the first classes, as files in `folder`.
-
-    Raises UserError if they are not on this machine, or no longer those of the training.
-    """
-    run = predictor.config
-    dataset = run.dataset.model_copy(update={"download": False})  # ten images are worth no download
+    """About ten test images, as many of each of the first classes, as files in `folder`; UserError if not to be had."""
+    dataset = predictor.config.dataset.model_copy(update={"download": False})  # ten images are worth no download
     source = read_images(dataset, data_dir)
     if source.classes != predictor.classes or source.train.shape[1] != predictor.channels:
         raise UserError(f"the images in {data_dir} are not those that the network was trained on.")
-    test = split(source, dataset.valid_fraction, run.seed).test
+    test = split(source, dataset.valid_fraction, predictor.config.seed).test
     examples: list[Example] = []
     for label, name in enumerate(source.classes[:EXAMPLES]):
         for index in (test.labels == label).nonzero()[: max(EXAMPLES // len(source.classes), 1), 0].tolist():
@@ -126,14 +117,12 @@ def find_examples(predictor: Predictor, data_dir: str, folder: Path) -> list[Exa
 
 def describe_score(checkpoint: Path) -> str:
     """What the run's results.json says of this checkpoint, if there is one."""
-    try:
+    with suppress(UserError):
         outcome = Outcome.read(checkpoint.absolute().parent.parent)
-    except UserError:
-        return ""
-    if not outcome.test or Path(outcome.checkpoint).name != checkpoint.name:
-        return ""
-    whose = describe_origin(outcome.dataset.name, outcome.dataset.source)
-    return f"Right on {outcome.test.accuracy:.2%} of {outcome.test.images:,} {whose}. "
+        if outcome.test and Path(outcome.checkpoint).name == checkpoint.name:
+            whose = describe_origin(outcome.dataset.name, outcome.dataset.source)
+            return f"Right on {outcome.test.accuracy:.2%} of {outcome.test.images:,} {whose}. "
+    return ""
 
 
 def build(predictor: Predictor, about: str, examples: Sequence[Example]) -> gr.Blocks:
@@ -181,16 +170,13 @@ def show_examples(examples: Sequence[Example], picture: gr.Image, tabs: gr.Tabs)
 
 
 def serve(predictor: Predictor, checkpoint: Path, name: str, config: DemoConfig, host: str, uploads: Path) -> None:
-    """Serve the page, which calls the checkpoint by `name`, until a signal comes; files are put into `uploads`.
-
-    Raises OSError if another process serves at the port.
-    """
+    """Serve the page, which calls the checkpoint by `name`, until a signal comes; OSError if the port is taken."""
     if predictor.hardware.note:
         print(predictor.hardware.note)
-    examples: Sequence[Example] = []
     try:
         examples = find_examples(predictor, config.data_dir or predictor.config.data_dir, uploads)
     except UserError as error:
+        examples = []
         print(f"No examples on the page: {error}")
     answer(predictor, np.zeros((predictor.channels, predictor.height, predictor.width), np.uint8))  # the first is slow
     page = build(predictor, f"{describe_score(checkpoint)}Checkpoint: {name}", examples)
@@ -201,5 +187,4 @@ def serve(predictor: Predictor, checkpoint: Path, name: str, config: DemoConfig,
     address: Any = {"server_name": host, "server_port": config.port, "root_path": "", "inbrowser": config.open_browser}
     page.launch(share=False, ssr_mode=False, prevent_thread_lock=True, **address, **looks)
     print(f"Open http://{host}:{config.port} in a browser; Ctrl-C ends it.", flush=True)
-    while True:
-        time.sleep(1)  # on Windows a longer wait can't be interrupted
+    page.block_thread()

@@ -17,19 +17,16 @@ COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", 
 Drawing = Figure | SubFigure
 
 
-def blank(width: float, height: float, dpi: int = 110) -> Figure:
-    """An empty figure of this size in inches."""
+def blank(width: float, height: float, dpi: int = 110) -> Figure:  # in inches
     return Figure(figsize=(width, height), dpi=dpi, layout="constrained")
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write it whole or not at all."""
     with whole(path) as temporary:
         figure.savefig(temporary, format="png")
 
 
-def pixels(figure: Figure) -> np.ndarray:
-    """uint8 (H, W, 3)"""
+def pixels(figure: Figure) -> np.ndarray:  # uint8 (H, W, 3)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -38,7 +38,6 @@ def draw_confusion(figure: Drawing, answers: Answers) -> None:
 def draw_calibration(figure: Drawing, answers: Answers) -> None:
     """How often answers of each confidence are right, above how many there are of each."""
     found = answers.calibration()
-    bins = len(found.counts)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="as sure as right")
     upper.plot(found.confidence, found.accuracy, color=BLUE, marker="o", markersize=5, label="this network")
@@ -46,8 +45,8 @@ def draw_calibration(figure: Drawing, answers: Answers) -> None:
     upper.set(ylabel="part of answers right", xlim=(0, 1), ylim=(0, 1.02))
     upper.grid(alpha=0.3)
     upper.legend(fontsize=8, loc="best")
-    edges = np.arange(bins) / bins
-    lower.bar(edges, found.counts.numpy(), width=1 / bins, align="edge", color=ORANGE, edgecolor="white")
+    bins = len(found.counts)
+    lower.bar(np.arange(bins) / bins, found.counts, width=1 / bins, align="edge", color=ORANGE, edgecolor="white")
     lower.set_yscale("symlog", linthresh=1)
     lower.set_ylim(bottom=0)
     lower.set(xlabel="probability of the class answered", ylabel="images")

@@ -18,19 +18,18 @@ LIGHT = torch.tensor([0xFF, 0x9E, 0x2C])[:, None, None] / 255  # orange, of what
 Caption = tuple[str, bool]  # and whether it tells of a mistake
 
 
-def caption(answered: str, true: str | None = None) -> Caption:
-    """What was answered, and the true class if it is another: in words, so that no colour is needed."""
-    text = shorten(answered, 20)
+def caption(answered: str, true: str | None = None, shares: Sequence[str] = ("", "")) -> Caption:
+    """What was answered, and the true class if it is another, with a share of each: no colour is needed, nor room."""
+    text = shorten(answered, 16 - len(shares[0])) + shares[0]
     if true is None or true == answered:
         return text, False
     between = ", " if len(text) + len(true) <= 4 else "\n"
-    return f"{text}{between}not {shorten(true, 16)}", True
+    return f"{text}{between}not {shorten(true, 12 - len(shares[1]))}{shares[1]}", True
 
 
 def as_colour(image: Tensor) -> Tensor:
     """(C, H, W) as (3, H, W), grey where there are not three channels: their mean."""
-    image = image if len(image) in (1, 3) else image.float().mean(0, keepdim=True).to(image.dtype)
-    return image.expand(3, -1, -1)
+    return (image if len(image) in (1, 3) else image.float().mean(0, keepdim=True).to(image.dtype)).expand(3, -1, -1)
 
 
 def to_unit(kernel: Tensor) -> Tensor:
@@ -46,31 +45,29 @@ def overlay(image: Tensor, heat: Tensor) -> Tensor:
 
 
 def draw_tiles(figure: Drawing, pictures: Sequence[Tensor], captions: Sequence[Caption], columns: int) -> None:
-    """Pictures of one size, uint8 (3, H, W), row by row, each below its caption if there are any.
-
-    They are one image on one pair of axes, which is drawn ten times as fast as axes for each.
-    """
+    """Pictures of one size, uint8 (3, H, W), row by row, each below its caption if there are any."""
     height, width = pictures[0].shape[1:]
     gap, above = -(-width // 12), round(0.42 * width) if captions else 0
     tiles = F.pad(torch.stack([*pictures]), (0, 0, above, 0, 0, 0, 0, -len(pictures) % columns), value=255)
-    axes = figure.subplots()
+    axes = figure.subplots()  # for all, as one image: it is drawn ten times as fast as axes for each
+    longest = max((len(line) for text, _ in captions for line in text.splitlines()), default=1)
+    size = min(7, 72 * figure.bbox.width / figure.dpi / columns / longest / 0.76)  # a bold letter's width in heights
     for index, (text, wrong) in enumerate(captions):
         row, column = divmod(index, columns)
         centre, top = gap + column * (width + gap) + width / 2, (row + 1) * (gap + above) + row * height
         style: Any = {"color": ORANGE, "fontweight": "bold"} if wrong else {"color": GREY}
-        axes.text(centre, top - 0.06 * width, text, ha="center", va="bottom", fontsize=7, parse_math=False, **style)
+        axes.text(centre, top - 0.06 * width, text, ha="center", va="bottom", fontsize=size, parse_math=False, **style)
     axes.imshow(make_grid(tiles, columns, gap, pad_value=255).permute(1, 2, 0).numpy(), interpolation="nearest")
     axes.axis("off")
     axes.set_anchor("N")
 
 
 def draw_answers(figure: Drawing, answers: Answers, indices: Tensor, columns: int = 8, sure: bool = False) -> None:
-    """Images with the predicted class above each, and the true one where they differ; `sure` adds how probable the
-    network holds both."""
+    """Images with the answer above each, and the true class where it differs; `sure` adds the probability of both."""
     rows, captions = answers.images[indices], []
     for shares, *labels in zip(answers.probabilities[indices], answers.predicted[indices], rows.labels, strict=True):
-        names = [f"{answers.classes[n]} {shares[n]:.0%}" if sure else answers.classes[n] for n in labels]
-        captions.append(caption(*names))
+        answered, true = (answers.classes[label] for label in labels)
+        captions.append(caption(answered, true, [f" {shares[label]:.0%}" if sure else "" for label in labels]))
     draw_tiles(figure, [as_colour(image) for image in rows.images], captions, columns)
 
 
