@@ -34,25 +34,12 @@ class _Tuple:
         return list[items[0]]  # type: ignore[valid-type]
 
 
-# the words that a signature may use for the type of an option
-_TYPES = {
-    "int": Annotated[int, Strict()],
-    "float": Annotated[float, Strict()],
-    "bool": Annotated[bool, Strict()],
-    "str": Annotated[str, Strict()],
-    "Tensor": Annotated[float, Strict()],  # torch.optim takes lr: float | Tensor
-    "list": list,
-    "dict": dict,
-    "tuple": _Tuple,
-    "Fraction": Fraction,
-    "PositiveInt": PositiveInt,
-    "NonNegativeInt": NonNegativeInt,
-    "NonNegativeFloat": NonNegativeFloat,
-    "PathBelow": PathBelow,
-    "Literal": Literal,
-    "Annotated": Annotated,
-    "Field": Field,
-}
+# the words that a signature may use for the type of an option; torch.optim takes lr: float | Tensor
+_NUMBERS: Any = {"Fraction": Fraction, "PositiveInt": PositiveInt, "NonNegativeInt": NonNegativeInt}
+_NUMBERS |= {"NonNegativeFloat": NonNegativeFloat, "PathBelow": PathBelow}
+_PLAIN = {"int": int, "float": float, "bool": bool, "str": str, "Tensor": float}
+_TYPES: Any = {name: Annotated[kind, Strict()] for name, kind in _PLAIN.items()} | _NUMBERS
+_TYPES |= {"list": list, "dict": dict, "tuple": _Tuple, "Literal": Literal, "Annotated": Annotated, "Field": Field}
 
 
 def check(values: Any, base: type[Checked]) -> Checked:

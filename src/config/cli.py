@@ -45,10 +45,9 @@ class Arguments:
 
 @dataclass(frozen=True)
 class Request(Generic[Checked]):
-    """One call of a door.
+    """One call of a door: in the `folder` of a run, for src.train; `command` does the same again in one of its own.
 
-    `folder` is that of the run, for src.train. `named` are the overrides that the user wrote, and `command` does the
-    same again, alone and in a folder of its own.
+    `named` are the overrides that the user wrote.
     """
 
     config: Checked
@@ -91,9 +90,8 @@ def launch(
 ) -> None:
     """Do what the command line says: call `task`, or `sweep`, which says whether all of its runs were finished.
 
-    A wrong request ends in a sentence on stderr and exit code 2, before `task` is called for any job, and a failed
-    run in one and exit code 1; HYDRA_FULL_ERROR=1 shows where it was raised. A run that was asked to stop exits with
-    128 and the signal's number.
+    A wrong request ends in a sentence and exit code 2, before any job begins, and a failed run in one and exit code 1;
+    HYDRA_FULL_ERROR=1 shows where it was raised. A run that was asked to stop exits with 128 and the signal's number.
     """
     try:
         arguments = read(door, sys.argv[1:])
@@ -136,9 +134,8 @@ def _folder_of(folder: Path, config: TrainConfig, arguments: Arguments) -> Path:
     if inherited := inherited_folder():
         return inherited
     if launch_name() == "torchrun-none" and not any(text.startswith("hydra.run.dir=") for text in arguments.overrides):
-        raise UserError(
-            "torchrun: its processes share a folder. Name it with hydra.run.dir=FOLDER, or the run with --rdzv-id=NAME."
-        )
+        advice = "Name it with hydra.run.dir=FOLDER, or the run with --rdzv-id=NAME."
+        raise UserError(f"torchrun: its processes share a folder. {advice}")
     if config.resume == "last" and (world_size() or 1) > 1:  # each would look at a moment of its own
         raise UserError("resume=last: the processes of srun or torchrun share a folder. Name it: resume=FOLDER.")
     check_writable(folder)
@@ -179,10 +176,9 @@ def need(package: str, extra: str, what: str) -> None:
     """
     spec = find_spec(package)
     if spec is None or spec.origin is None:  # a folder of that name, as W&B leaves one, is no package
-        raise UserError(
-            f'{what} needs {package}, which is not installed: pip install "alexnet-template[{extra}]", '
-            f"or in a clone .venv/bin/uv pip install -r pyproject.toml --extra {extra}."
-        )
+        clone = f"in a clone .venv/bin/uv pip install -r pyproject.toml --extra {extra}"
+        with_pip = f'pip install "alexnet-template[{extra}]"'
+        raise UserError(f"{what} needs {package}, which is not installed: {with_pip}, or {clone}.")
 
 
 def need_loggers(config: LoggerConfig) -> None:

@@ -54,7 +54,7 @@ LAUNCHERS: dict[str, Values] = {
 
 @dataclass(frozen=True)
 class Composed:
-    """A config's plain `values`, all interpolations resolved; `whole` has Hydra's own part besides."""
+    """A config's plain `values`, all resolved, and the `whole` with Hydra's own part."""
 
     values: Values
     whole: DictConfig

@@ -12,10 +12,7 @@ class UserError(Exception):
 
 
 class RunError(Exception):
-    """A run that failed on its way; its message says at what, and how to go on.
-
-    `everywhere` says that every process of the run raises it at the same point.
-    """
+    """A run that failed; its message says at what, and how to go on. `everywhere`: each process of it raises it."""
 
     def __init__(self, message: str, everywhere: bool = False) -> None:
         super().__init__(message)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+
+from pydantic_core import to_json
 
 from src.config.check import as_yaml
 from src.config.errors import UserError
@@ -17,7 +16,7 @@ from src.config.schema import Section, Values
 
 def write_json(path: Path, content: Values) -> None:
     """Write `content` whole or not at all; a number that is none (NaN, infinity) becomes null, as JSON has it."""
-    write_text(path, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+    write_text(path, to_json(content, indent=2, inf_nan_mode="null").decode() + "\n")
 
 
 def write_config(path: Path, config: Section) -> None:
@@ -41,12 +40,6 @@ def whole(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def check_target(key: str, path: Path, suffixes: tuple[str, ...]) -> None:

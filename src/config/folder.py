@@ -46,10 +46,7 @@ MEASURED = {"dataset.source", "dataset.mean", "dataset.std"}  # in the images, w
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder, the config that it goes by, and the `saved` one if it was begun before.
-
-    `checkpoint` is the one to go on from, if the command named one.
-    """
+    """A run's folder and config, the `saved` one if it was begun before, and the `checkpoint` that was named."""
 
     folder: Path
     config: TrainConfig
@@ -132,10 +129,11 @@ def folder_to_resume(resume: str) -> Path:
 def newest_checkpoint() -> Path:
     """The one that the run which was finished last was scored with; UserError if there is none."""
     finished = [folder for folder in _runs(RUNS) if is_finished(folder)]
-    for folder in sorted(finished, key=lambda folder: (folder / RESULTS).stat().st_mtime, reverse=True):
-        for name in ("best.ckpt", "last.ckpt"):  # the first where anything was validated
-            if (path := folder / "checkpoints" / name).exists():
-                return path
+    finished.sort(key=lambda folder: (folder / RESULTS).stat().st_mtime, reverse=True)
+    names = ("best.ckpt", "last.ckpt")  # the first where anything was validated
+    for path in (folder / "checkpoints" / name for folder in finished for name in names):
+        if path.exists():
+            return path
     raise UserError(f"checkpoint: there is no finished run below {RUNS}/. Train one, or name a .ckpt file.")
 
 

@@ -16,11 +16,10 @@ from src.config.schema import CONFIGS, CallbacksConfig, DatasetConfig, NamedComp
 
 @dataclass(frozen=True)
 class Group:
-    """One row.
+    """A row: `base` has the keys of every option, and a target's own parameters join them.
 
-    `base` has the keys of every option; a target's own parameters join them. Targets begin with one of `inside`, and
-    take all of `required`. What is `given` by this project is no key. `several` says that an option holds components by
-    name instead of being one.
+    Targets begin with one of `inside`, and take all of `required`; what is `given` by this project is no key. `several`
+    says that an option holds components by name.
     """
 
     base: type[Section]

@@ -87,10 +87,10 @@ def _is_srun() -> bool:
 def check_processes(config: TrainConfig) -> None:
     """Raises UserError if another number of processes was started than the config asks for."""
     started, nodes = world_size(), config.trainer.num_nodes or 1
-    if started is not None and started != config.devices * nodes:
+    if started not in (None, config.devices * nodes):
+        asked = f"devices={config.devices} on trainer.num_nodes={nodes}"
         raise UserError(
-            f"devices={config.devices} on trainer.num_nodes={nodes}: {started} processes were started for this run. "
-            "devices is their number on each machine."
+            f"{asked}: {started} processes were started for this run. devices is their number on each machine."
         )
 
 
@@ -118,10 +118,7 @@ LAUNCHERS = [getattr(signal, name) for name in ("SIGUSR2",) if hasattr(signal, n
 
 
 class Interrupts:
-    """While `deferred`, the first signal is kept in `received` until a step ends; else it raises Stopped.
-
-    A second signal ends the process at once.
-    """
+    """The first signal raises Stopped, or is kept in `received` while `deferred`; a second one ends the process."""
 
     def __init__(self) -> None:
         self.received: int | None = None

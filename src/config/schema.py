@@ -45,9 +45,7 @@ class Component(Section):
 
 
 class NamedComponent(Component):
-    """An option of a group; folders of runs and tables call it by its name."""
-
-    name: str
+    name: str  # in folders of runs, and tables
 
 
 class AugmentationConfig(Section):

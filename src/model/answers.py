@@ -25,8 +25,8 @@ class ClassScores(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """By bins of confidence, each float (bins,), NaN for an empty bin; and the expected calibration error (Naeini,
-    Cooper, Hauskrecht 2015), the mean distance of confidence and accuracy over all answers."""
+    """By bins of confidence, each float (bins,), NaN for an empty bin; `error` is the expected calibration error
+    (Naeini, Cooper, Hauskrecht 2015), the mean distance of confidence and accuracy over all answers."""
 
     counts: Tensor
     confidence: Tensor
