@@ -227,3 +227,21 @@ def test_fused_implementation_is_taken_where_torch_has_one(name: str, fused: boo
     optimizer = classifier._optimizer(classifier.network.parameters())
     assert bool(optimizer.defaults.get("fused")) == fused
     assert optimizer.param_groups[0]["lr"] == config.optimizer.lr
+
+
+@pytest.mark.parametrize("name", ["StepLR", "ExponentialLR", "CosineAnnealingLR", "OneCycleLR"])
+def test_a_schedule_of_torchs_is_taken_as_it_is(name: str) -> None:
+    options = {"StepLR": "step_size=2", "ExponentialLR": "gamma=0.5", "CosineAnnealingLR": "T_max=4"}
+    more = f"++scheduler.{options.get(name, 'max_lr=0.1')}"
+    words = ["optimizer=sgd", f"++scheduler._target_=torch.optim.lr_scheduler.{name}", more, "scheduler=constant"]
+    config = check(compose("train", [*words, "++model.widths=[1,1,1,1,1]"]).values, TrainConfig)
+    classifier = build_classifier(config, Hardware("cpu", "32-true"), ABOUT)
+    optimizer = classifier._optimizer(classifier.network.parameters())
+    schedule = classifier._scheduler(optimizer, 10)
+    assert type(schedule).__name__ == name
+    rates = []
+    for _ in range(4):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    assert len(set(rates)) > 1, "it moves"

@@ -199,6 +199,16 @@ class TestGrid:
         assert outcome.code == 2
         assert sentence in outcome.err
 
+    def test_a_search_is_no_sweep(self, door: Door, options: list[str], in_tmp: Path) -> None:
+        (in_tmp / "s").mkdir()
+        begun = "command: c\noverrides: [seed=1]\nruns: {trial-000: [seed=1]}\nsearch: true\n"
+        (in_tmp / "s/sweep.yaml").write_text(begun)
+        for words in (["sweep=s"], [*options, "seed=1,2", "hydra.sweep.dir=s"]):
+            outcome = door("train", "-m", *words)
+            assert outcome.code == 2
+            assert "s holds a search" in outcome.err
+        assert (in_tmp / "s/sweep.yaml").read_text() == begun
+
     def test_one_process_at_a_time(self, door: Door, options: list[str], in_tmp: Path) -> None:
         (in_tmp / "s").mkdir()
         with FileLock(in_tmp / "s" / LOCK):

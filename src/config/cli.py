@@ -28,7 +28,7 @@ from src.config.schema import LoggerConfig, TrainConfig
 
 @dataclass(frozen=True)
 class Arguments:
-    """A command line, parsed: `overrides` as they were written, and what stands before them."""
+    """A command line, parsed: `overrides` as the user wrote them, and what stands before them."""
 
     door: str
     overrides: tuple[str, ...]
@@ -138,8 +138,8 @@ def _folder_of(folder: Path, config: TrainConfig, arguments: Arguments) -> Path:
         raise UserError(f"torchrun: its processes share a folder. {advice}")
     if config.resume == "last" and (world_size() or 1) > 1:  # each would look at a moment of its own
         raise UserError("resume=last: the processes of srun or torchrun share a folder. Name it: resume=FOLDER.")
-    check_writable(folder)
     folder = (folder_to_resume(config.resume) if config.resume else folder).absolute()
+    check_writable(folder)
     os.environ[FOLDER] = str(folder)
     return folder
 
@@ -148,8 +148,8 @@ def end(error: BaseException, code: int) -> NoReturn:
     """Say what an error says and leave with an exit code."""
     if os.environ.get("HYDRA_FULL_ERROR") == "1" and not isinstance(error, Stopped):
         raise error
-    lead = is_child() and code == 0  # by the process that leads the run
-    for line in [] if lead else str(error).splitlines():
+    told = is_child() and code == 0  # by the process that leads the run
+    for line in [] if told else str(error).splitlines():
         print(line if isinstance(error, Stopped) else f"error: {line}", file=sys.stderr)
     raise SystemExit(code) from error
 

@@ -214,7 +214,7 @@ def differences(config: TrainConfig, saved: TrainConfig, named: Callable[[str], 
 
 def is_free(key: str, *configs: Values) -> bool:
     """Whether a run may go on with another value; of callbacks, those of this project only look at it."""
-    if key in FREE or key.startswith("logger."):
+    if key in FREE or key.split(".")[0] == "logger":
         return True
     group, name, *_ = *key.split("."), ""
     targets = {config.get(f"callbacks.{name}._target_") for config in configs if group == "callbacks"} - {None}

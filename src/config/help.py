@@ -46,8 +46,8 @@ def help_text(door: str, schema: type[Section]) -> str:
     if door == "train":
         lines += ["", "Options of a dataset:", *_described(DatasetConfig, {}, "dataset.")]
         lines += _described(AugmentationConfig, {}, "dataset.augmentation.")
-        lines += ["", "Options of networks, optimizers and schedules, such as optimizer.lr:"]
-        for group in ("model", "optimizer", "scheduler"):
+        lines += ["", "Options of what is chosen, such as optimizer.lr:"]
+        for group in ("dataset", "model", "optimizer", "scheduler", "callbacks"):
             lines += [f"  {f'{group}={name}':<22} {_keys(group, name)}" for name in options(group)]
         lines += ["", "Options of the trainer, all Lightning's own, such as trainer.max_epochs:"]
         lines += textwrap.wrap(", ".join(TrainerConfig.model_fields), 78, initial_indent="  ", subsequent_indent="  ")
@@ -73,6 +73,8 @@ def _described(schema: type[Section], values: Any, prefix: str = "") -> list[str
 
 def _keys(group: str, name: str) -> str:
     file = CONFIGS / group / f"{name}.yaml"
-    values = OmegaConf.load(file) if file.exists() else signature.parameters(networks()[name])
-    given = ("name", "_target_", "defaults", "in_channels", "num_classes")
+    values: Any = OmegaConf.load(file) if file.exists() else signature.parameters(networks()[name])
+    if group == "dataset" and "_target_" in values:  # the keys of all of them stand above
+        values = [key for key in signature.parameters(values["_target_"]) if key not in DatasetConfig.model_fields]
+    given = ("name", "_target_", "defaults", "in_channels", "num_classes", "data_dir", "dataset")
     return ", ".join(str(key) for key in values if key not in given) or "none"

@@ -1,4 +1,4 @@
-"""The schema of a run: every key with its type and range. Imports no torch; validation.py checks against it."""
+"""The schema of a run: every key with its type and range; check.py checks against it. Imports no torch."""
 
 from __future__ import annotations
 

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from src.config.errors import UserError
 from src.config.schema import Component, DatasetConfig, TrainConfig
@@ -95,7 +97,12 @@ def build_classifier(config: TrainConfig, hardware: Hardware, about: About) -> C
     if "fused" in known and hardware.accelerator in ("cuda", "cpu") and not clipped:
         options["fused"] = True
     optimizer = partial(cls, **options)
-    scheduler = partial(resolve(config.scheduler), **config.scheduler.arguments())
+    schedule, arguments = resolve(config.scheduler), config.scheduler.arguments()
+    stretches = "total_steps" in inspect.signature(schedule).parameters  # not all of torch's do
+
+    def scheduler(optimizer: Optimizer, steps: int) -> LRScheduler:
+        return schedule(optimizer, **({"total_steps": steps} if stretches else {}), **arguments)
+
     # on nothing, so that wrong arguments are found before anything is written
     with _told("optimizer or scheduler: ", ValueError, TypeError, RuntimeError):
         scheduler(optimizer([nn.Parameter(torch.zeros(1))]), 10)

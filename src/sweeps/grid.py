@@ -17,7 +17,7 @@ from src.config.cli import Arguments, Request, need_loggers
 from src.config.compose import as_folder, compose, declared, grid, parse, written
 from src.config.errors import UserError
 from src.config.files import check_writable, write_text
-from src.config.folder import CONFIG, FREE, LOCK, RUNS, settle
+from src.config.folder import CONFIG, LOCK, RUNS, is_free, settle
 from src.config.process import launch_name, world_size
 from src.config.schema import Section, TrainConfig
 from src.sweeps.jobs import Job, Task, is_parallel, start
@@ -69,10 +69,14 @@ def run(arguments: Arguments, task: Task) -> bool:
     with lock:
         if (folder / DEFINITION).exists():
             earlier = Definition.read(folder)
+            if earlier.search:
+                raise UserError(
+                    f"{folder} holds a search, with which src.tune goes on. Choose another hydra.sweep.dir."
+                )
             _compare(folder, earlier.overrides, overrides)
             runs = earlier.runs | runs
         for job in jobs:
-            if (job.request.folder / CONFIG).exists():
+            if (job.request.folder / CONFIG).exists():  # refuses another run that lies there
                 settle(folder / job.request.folder.name, job.request.config, [])
         command = arguments.command(["-m", *overrides])
         Definition(command=command, overrides=overrides, runs=runs, config_dir=arguments.config_dir).write(folder)
@@ -154,7 +158,7 @@ def _compare(folder: Path, begun: Sequence[str], asked: Sequence[str]) -> None:
         if set(old) == set(new):
             continue
         was, says = (f"{key}={','.join(texts)}" if texts else f"no {key}" for texts in (old, new))
-        free = key in FREE and len(old) < 2 and len(new) < 2
+        free = is_free(key) and len(old) < 2 and len(new) < 2
         more_or_fewer = len(old) > 1 and len(new) > 1 and (set(old) <= set(new) or set(new) <= set(old))
         if not free and not more_or_fewer:
             words = f"was begun with {was}, and this command says {says}"

@@ -30,7 +30,7 @@ def train(
 
     `command` runs it again, and is written down; `named` are the overrides that the user wrote: with `resume=`, only
     what they name is changed or refused; `callbacks` come besides the run's own. Raises UserError if the request can't
-    be served, RunError if the run failed on its way, and Stopped if it was asked to stop, and left a checkpoint.
+    be served, RunError if the run failed on its way, and Stopped if it was asked to stop.
     """
     run = settle(folder, config, named)
     check_processes(run.config)

@@ -144,7 +144,7 @@ class Session:
 
     def _end(self, outcome: Outcome, answers: Answers | None) -> Outcome:
         """Write the outcome down, and give it with the share of the machine's own rate."""
-        final = {"final/val/acc": outcome.val.accuracy or 0.0}
+        final = {} if outcome.val.accuracy is None else {"final/val/acc": outcome.val.accuracy}
         if answers:
             final |= {"final/test/acc": answers.accuracy, "final/test/loss": answers.loss}
         for tracker in self.trackers.loggers:
