@@ -131,13 +131,6 @@ def written(overrides: Sequence[str]) -> list[str]:
     return [text.removeprefix("++") for text in overrides if not text.lstrip("+~").startswith("hydra")]
 
 
-def put(overrides: Sequence[str], key: str, path: Path) -> list[str]:
-    """The overrides with `key` set to a path, and to nothing else."""
-    kept = [text for text in overrides if text.lstrip("+").partition("=")[0] != key]
-    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    return [*kept, f"{'' if key.startswith('hydra.') else '++'}{key}='{escaped}'"]
-
-
 def _quote_path(text: str, several: bool) -> str:
     key, _, value = text.partition("=")
     apart = r"\$\{|," if several else r"\$\{"
@@ -179,13 +172,11 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0].rstrip(".") + "."
 
 
-def _started() -> str:
-    """When the run was begun, or the name of its launch: all its processes find one folder by it, now and later."""
+def _started() -> str:  # all processes of a launch find one folder by its name, now and later
     return launch_name() or datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
 
 
-def _unique(overrides: str) -> str:
-    """Tells runs of one second apart, and those of one launch by what they were asked."""
+def _unique(overrides: str) -> str:  # runs of one second, and those of one launch by what they were asked
     return hashlib.md5(overrides.encode()).hexdigest()[:6] if launch_name() else uuid4().hex[:6]
 
 

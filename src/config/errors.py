@@ -20,10 +20,7 @@ class RunError(Exception):
 
 
 class Stopped(BaseException):
-    """A run that was asked to stop, by signal `number`, or by `trainer.max_time` where that is None.
-
-    Like KeyboardInterrupt it is no Exception: what libraries catch and go on from is not meant.
-    """
+    """A run was asked to stop, by signal `number` or by `trainer.max_time`; no Exception, for libraries catch those."""
 
     def __init__(self, number: int | None, message: str = "") -> None:
         super().__init__(message or f"stopped by {'trainer.max_time' if number is None else Signals(number).name}.")

@@ -31,13 +31,14 @@ EXAMPLES = {
         "'optimizer.lr=tag(log,interval(1e-4,1e-2))' batch_size=32,64 search=null",
     ],
 }
-SEARCHES = {"search", "sampler", "pruner"}
 
 
 def help_text(door: str, schema: type[Section]) -> str:
     """At most 80 columns wide where the words allow."""
     groups = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*") if path.is_dir())
-    shown = {"train": set(groups) - SEARCHES, "eval": {"dataset"}, "tune": set(groups)}.get(door, set())
+    shown = {"train": set(groups) - {"search", "sampler", "pruner"}, "eval": {"dataset"}, "tune": set(groups)}.get(
+        door, set()
+    )
     lines = [f"usage: python -m src.{door} {'' if door in ('tune', 'demo') else '[-m] '}[KEY=VALUE ...]"]
     if shown:
         lines += ["", "Groups, each a choice of a file in configs/:"]

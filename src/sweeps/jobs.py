@@ -26,7 +26,6 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 from src.config.cli import Request
-from src.config.compose import put
 from src.config.errors import RunError, Stopped, UserError
 from src.config.files import write_text
 from src.config.folder import ERROR, is_alive
@@ -76,7 +75,8 @@ def _run(jobs: Sequence[Job], task: Task) -> None:
         if request.config.devices > 1 and world_size() is None:
             # a command of its own: the processes that Lightning starts for it repeat the command line that they find,
             # which here is the sweep's, and a process group that one job has left is not there for the next
-            words = put(shlex.split(request.command)[1:], "hydra.run.dir", folder)
+            escaped = str(folder).replace("\\", "\\\\").replace("'", "\\'")
+            words = [*shlex.split(request.command)[1:], f"hydra.run.dir='{escaped}'"]
             environment = {name: value for name, value in os.environ.items() if name not in _LEFT_BY_LIGHTNING}
             follow([sys.executable, *words], environment)
         else:
