@@ -217,7 +217,7 @@ class TestMistakes:
         def noted(self: Any, images: Any, *arguments: Any) -> Any:
             name = "trained" if self.network.training else "scored"
             asked[name] = self.preparation.mean.tolist()
-            orders.append(images.places.tolist())
+            orders.append(images.indices.tolist())
             return answer(self, images, *arguments)
 
         monkeypatch.setattr(project.Predictor, "answer", noted)
