@@ -199,6 +199,18 @@ class TestGrid:
         assert outcome.code == 2
         assert sentence in outcome.err
 
+    @pytest.mark.parametrize("content", ["step,train/gradient_norm\n9,0.5\n", "step,epoch,val/acc\n9,0,what\n", ""])
+    def test_a_run_within_its_first_epoch_or_with_a_damaged_table_spoils_no_other(
+        self, door: Door, options: list[str], in_tmp: Path, content: str
+    ) -> None:
+        assert door("train", "-m", *options, "seed=1,2", "hydra.sweep.dir=s").code == 0
+        (in_tmp / "s/seed-1/results.json").unlink()
+        (in_tmp / "s/seed-1/metrics.csv").write_text(content)
+        outcome = door("report", "s")
+        assert outcome.code == 0, outcome.err
+        assert [row["state"] for row in table(in_tmp / "s")] == ["interrupted", "finished"]
+        assert (in_tmp / "s/summary.md").exists()
+
     def test_a_search_is_no_sweep(self, door: Door, options: list[str], in_tmp: Path) -> None:
         (in_tmp / "s").mkdir()
         begun = "command: c\noverrides: [seed=1]\nruns: {trial-000: [seed=1]}\nsearch: true\n"

@@ -114,8 +114,7 @@ def parse(overrides: Sequence[str]) -> list[Override]:
 def declared(overrides: Sequence[str], several: bool = True) -> list[str]:
     """Let `key=value` set any declared key, listed in the YAML or not: the schema judges it, not Hydra.
 
-    Paths are quoted where Hydra's grammar would stumble over a character of theirs; where `several` values may stand,
-    a comma is between two of them.
+    Paths are quoted where Hydra's grammar would stumble; where `several` values may stand, a comma is between two.
     """
     quoted = [_quote_path(text, several) for text in overrides]
     rewritten = []

@@ -27,10 +27,8 @@ def slot() -> int | None:
 
 
 def job() -> str | None:
-    """The SLURM job's number, with that of its task in an array; None outside SLURM.
-
-    None in a shell that it has opened, too: there, the same command given again is another run.
-    """
+    """The SLURM job's number, with that of its task in an array; None outside SLURM, and in a shell that it has opened,
+    where the same command given again is another run."""
     if _is_interactive():
         return None
     if array := os.environ.get("SLURM_ARRAY_JOB_ID"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +21,9 @@ def save_curves(folder: Path, runs: pd.DataFrame, keys: list[str]) -> None:
     for rank, (label, group) in enumerate(settings):
         colour, name = (COLOURS[rank], label) if rank < len(COLOURS) else ("#CCCCCC", None)
         for run in group.itertuples():
-            curve = read_curves(folder / run.run / "metrics.csv", "epoch").get("val/acc")
+            curve = None
+            with suppress(ValueError):  # a damaged table is told by the run's own page
+                curve = read_curves(folder / run.run / "metrics.csv", "epoch").get("val/acc")
             if curve is not None:
                 style = "o-" if run.state == "finished" else "o:"
                 axes.plot(*curve, style, color=colour, markersize=3, zorder=3 - rank / 1000, label=name)
