@@ -43,7 +43,7 @@ _TYPES |= {"list": list, "dict": dict, "tuple": _Tuple, "Literal": Literal, "Ann
 
 
 def check(values: Any, base: type[Checked]) -> Checked:
-    """The typed config, from plain values; raises UserError with a line for each key that `base` or a target refuses."""
+    """The typed config, from plain values; raises UserError with a line for each key that the schema refuses."""
     if not isinstance(values, dict):
         raise UserError(f"expected keys with their values, not {values!r:.40}.")
     if key := next((key for key, text in flat(values).items() if "${" in str(text)), ""):
