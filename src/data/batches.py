@@ -81,11 +81,10 @@ class DataModule(L.LightningDataModule):
     """
 
     step = 0  # of the training batch that comes next, counted over the run; a resumed run sets it
-    scored = "test"  # what Lightning's test runs on
 
     def __init__(self, splits: Splits, config: TrainConfig, start: tuple[int, int] = (0, 0)) -> None:
         super().__init__()
-        self.splits, self.scored_images, self.config, self._start = splits, splits.test, config, start
+        self.splits, self.config, self._start = splits, config, start
         self._placed = splits  # where batches are fetched from
         self.preparation = Preparation.of(config.dataset)
 

@@ -28,7 +28,7 @@ class Embeddings(L.Callback):
         last = [layer for layer in module.modules() if isinstance(layer, nn.Linear)][-1:]
         compiled = getattr(module.network, "_compiled_call_impl", None) is not None  # calls no hook that came later
         if tensorboard(trainer) and last and not compiled:
-            total = len(trainer.datamodule.scored_images)  # type: ignore[attr-defined]
+            total = len(trainer.datamodule.splits.test)  # type: ignore[attr-defined]
             count = min(self._count, total)
             self._wanted, self._batches = torch.arange(count) * total // count, batch_indices(trainer)
             self._hook = last[0].register_forward_pre_hook(lambda layer, inputs: self._inputs.append(inputs[0]))
@@ -49,7 +49,7 @@ class Embeddings(L.Callback):
             shutil.rmtree(folder / "embeddings", ignore_errors=True)
             data = trainer.datamodule  # type: ignore[attr-defined]
             indices, features, answered = (torch.cat(tensors) for tensors in zip(*self._kept, strict=True))
-            images, names = data.scored_images[indices], data.splits.classes
+            images, names = data.splits.test[indices], data.splits.classes
             words = [[names[label], names[answer]] for label, answer in zip(images.labels, answered, strict=True)]
             left, sizes, _directions = torch.pca_lowrank(features, min(50, *features.shape))
             pictures, header = viewable(square(images.images / 255, 48)), ["true", "answered"]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from src.model.answers import Answers
 
-SPLITS = {"test": "test", "val": "validation", "train": "training"}  # in words
+SPLITS = {"test": "test", "val": "validation"}  # in words
 
 
 class RecordAnswers(L.Callback):
@@ -38,7 +38,7 @@ class RecordAnswers(L.Callback):
         if not self._wanted:
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
-        split = data.scored if trainer.testing else "val"
+        split = "test" if trainer.testing else "val"
         none = torch.empty(0, len(data.splits.classes))  # a process of many may have no image
         logits = torch.cat([none, *(logits.float().cpu() for logits in self._logits)])
         self._logits = []
