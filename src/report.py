@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
 from pathlib import Path
 
-from src.config.cli import end, importing
+from src.config.cli import Parser, end, importing
 from src.config.errors import Stopped, UserError
 from src.config.folder import CONFIG, is_finished
 from src.sweeps.grid import DEFINITION, show
@@ -29,11 +28,11 @@ def report(folder: Path, data_dir: str | None) -> None:
 
 
 def main() -> None:
-    parser = ArgumentParser("python -m src.report", description=__doc__)
+    parser = Parser("python -m src.report", description=__doc__)
     parser.add_argument("folder", type=Path, help="of a finished run, a sweep or a search")
     parser.add_argument("--data-dir", help="where a run's images lie now, if not where they were in training")
-    arguments = parser.parse_args()
     try:
+        arguments = parser.parse_args()
         report(arguments.folder, arguments.data_dir)
     except UserError as error:
         end(error, 2)

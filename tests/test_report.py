@@ -182,6 +182,13 @@ class TestRefusal:
         assert said in outcome.err
         assert len(outcome.err.splitlines()) == 1
 
+    @pytest.mark.parametrize(("words", "said"), [([], "required: folder"), (["it", "--dats"], "arguments: --dats")])
+    def test_words_that_it_does_not_know(self, door: Callable[..., Outcome], words: list[str], said: str) -> None:
+        outcome = door("report", *words)
+        assert (outcome.code, len(outcome.err.splitlines())) == (2, 1)
+        assert outcome.err.startswith("error: the following" if not words else "error: unrecognized")
+        assert said in outcome.err
+
     def test_images_that_are_not_those_of_the_run(self, door: Callable[..., Outcome], in_tmp: Path) -> None:
         folder = write_folder(in_tmp / "images", classes=2, count=20)
         options = [*NARROW, "dataset=image_folder", f"data_dir={folder}", "trainer.max_epochs=1"]

@@ -56,14 +56,14 @@ class Request(Generic[Checked]):
     named: tuple[str, ...]
 
 
-class _Parser(ArgumentParser):
+class Parser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}. --help shows what can be said.")
 
 
 def read(door: str, words: Sequence[str]) -> Arguments:
     """Parse a command line; UserError if it has an option that there is not, or two that don't go together."""
-    parser = _Parser(f"python -m src.{door}", add_help=False, allow_abbrev=False)
+    parser = Parser(f"python -m src.{door}", add_help=False, allow_abbrev=False)
     parser.add_argument("--help", "-h", action="store_true")
     parser.add_argument("--multirun", "-m", action="store_true")
     parser.add_argument("--cfg", "-c", choices=["job"])
