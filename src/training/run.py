@@ -1,4 +1,4 @@
-"""One run: build, fit, test the best checkpoint once, write down what it came to."""
+"""One run: which it is, that nobody else works on it, and how it ends; session.py does the work."""
 
 from __future__ import annotations
 
