@@ -229,6 +229,11 @@ class TestRefused:
             assert sentence in outcome.err
             assert len(outcome.err.splitlines()) == 1
 
+    def test_the_data_set_is_named_before_what_it_moves(self, door: Door, whole: Path) -> None:
+        outcome = door("train", "resume=whole", "dataset=mnist")
+        assert outcome.code == 2
+        assert "was begun with dataset.name=image_folder, and this command says dataset.name=mnist." in outcome.err
+
     def test_null_is_a_value_like_any_other(self, door: Door, options: list[str]) -> None:
         assert door("train", *options, "callbacks=early_stopping", "hydra.run.dir=r").code == 0
         outcome = door("train", "resume=r", "callbacks.early_stopping=null")

@@ -41,6 +41,7 @@ FREE = {
     "trainer.max_time",
     "trainer.profiler",
 }
+CAUSES = {"dataset.name", "seed"}  # they move others, so they are named first
 MEASURED = {"dataset.source", "dataset.mean", "dataset.std"}  # in the images, where the command leaves them open
 
 
@@ -196,12 +197,12 @@ def read_config(folder: Path) -> TrainConfig:
 
 
 def differences(config: TrainConfig, saved: TrainConfig, named: Callable[[str], bool]) -> list[tuple[str, Any, Any]]:
-    """Each key, with its two values, that makes `config` another run than `saved`; the seed first.
+    """Each key, with its two values, that makes `config` another run than `saved`.
 
     For what is measured in the images, `auto` and `null` agree with what they came to.
     """
     before, now = flat(plain(saved)), flat(plain(config))
-    keys = sorted(before.keys() | now.keys(), key=lambda key: (key != "seed", key))  # the seed moves the others
+    keys = sorted(before.keys() | now.keys(), key=lambda key: (key not in CAUSES, key))
     return [
         (key, before.get(key), now.get(key))
         for key in keys
