@@ -20,8 +20,8 @@ test: $(READY)  ## the tests, without the slow ones
 test-all: $(READY)  ## every test
 	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=90
 
-crash-test: $(READY)  ## kill runs and compare them with unbroken ones; KILLS=200 takes 20 minutes
-	$(BIN)/python -m tests.crash --kills $(or $(KILLS),20)
+crash-test: $(READY)  ## kill runs and compare them with unbroken ones; KILLS=200, or ARGS="callbacks=mine" for one of yours
+	$(BIN)/python -m tests.crash $(if $(KILLS),--kills $(KILLS)) $(ARGS)
 
 lint: $(READY)  ## ruff check and format, mypy
 	$(BIN)/ruff check .
@@ -59,4 +59,5 @@ $(VENV)/.uv:
 
 $(READY): $(VENV)/.uv requirements.lock
 	$(BIN)/uv pip sync --quiet --require-hashes --compile-bytecode --python $(BIN)/python requirements.lock
+	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable . --python $(BIN)/python
 	@touch $@

@@ -1,6 +1,7 @@
 """Kill runs at random instants, let the same command go on, and compare with a run that nobody killed.
 
     python -m tests.crash --kills 20
+    python -m tests.crash callbacks=mine            # of one configuration: does it go on exactly?
 
 A killed process is killed with SIGKILL: nothing of it runs any more. What must be equal, byte for byte: weights,
 optimizer, scheduler and averages of the last checkpoint, the best checkpoint, metrics.csv, the scores, and the curves
@@ -45,7 +46,7 @@ from tests.conftest import write_folder
 for module in ("training.failures", "training.resume", "training.trainer", "results.page"):
     importlib.import_module(f"src.{module}")  # once, for all processes that are forked
 
-NARROW = ["model.widths=[4,4,4,4,4]", "model.hidden=16", "batch_size=8", "device=cpu"]
+NARROW = ["model.widths=[4,4,4,4,4]", "model.hidden=16"]
 # each of the two pictures costs 0.2 s
 LOGGED = ["trainer.log_every_n_steps=2", "callbacks.confusion_matrix=null", "callbacks.mistakes=null"]
 EPOCHS = 3
@@ -247,13 +248,14 @@ def _children(number: int) -> list[str]:
 
 
 def arguments_of(one: Case, images: Path, run: Path) -> list[str]:
-    common = [
-        "dataset=image_folder",
-        "dataset/augmentation=affine",
-        f"data_dir={images}",
-        f"trainer.max_epochs={EPOCHS}",
-    ]
-    return [*common, *NARROW, *LOGGED, *one.options, f"hydra.run.dir={run}"]
+    """Made images and a narrow AlexNet, where the case names no others."""
+    chosen = {text.lstrip("+").partition("=")[0] for text in one.options}
+    arguments = [f"trainer.max_epochs={EPOCHS}", "batch_size=8", "device=cpu", *LOGGED]
+    if not {"dataset", "experiment"} & chosen:
+        arguments += ["dataset=image_folder", "dataset/augmentation=affine", f"data_dir={images}"]
+    if not {"model", "experiment"} & chosen or any(text.startswith("model=alexnet") for text in one.options):
+        arguments += NARROW
+    return [*arguments, *one.options, f"hydra.run.dir={run}"]
 
 
 def crash(one: Case, kills: int, images: Path, folder: Path, seed: int) -> Counter[str]:
@@ -322,6 +324,8 @@ def compare(whole: Path, killed: Path) -> None:
 
 
 def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
+    if not (run / "tensorboard").exists():
+        return {}
     events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0}).Reload()
     tags = [tag for tag in events.Tags()["scalars"] if tag != "train/images_per_second"]
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
@@ -353,23 +357,27 @@ def _difference(one: Any, other: Any, where: str) -> str | None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--kills", type=int, help="20, or 6 of a configuration that is named")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cases", default=",".join(str(number) for number in range(len(CASES))))
-    chosen = parser.parse_args()
-    numbers = [int(text) for text in chosen.cases.split(",")]
+    parser.add_argument("--config-dir", help="of own options, as of a run")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="a configuration, instead of the cases")
+    chosen = parser.parse_intermixed_args()
+    cases = [CASES[int(text)] for text in chosen.cases.split(",")]
+    if named := chosen.overrides:
+        cases = [Case(" ".join(named), ["--config-dir", chosen.config_dir, *named] if chosen.config_dir else named)]
+    kills = chosen.kills or (6 if named else 20)
     started, hits = time.monotonic(), Counter[str]()
     with tempfile.TemporaryDirectory() as temporary:
         images = write_folder(Path(temporary, "images"), classes=2, count=60)
-        weights = [1 if CASES[number].processes > 1 else 2 for number in numbers]  # starting two takes longer
-        shares = [chosen.kills * weight // sum(weights) for weight in weights]
-        shares[0] += chosen.kills - sum(shares)
-        for number, share in zip(numbers, shares, strict=True):
+        weights = [1 if one.processes > 1 else 2 for one in cases]  # starting two takes longer
+        shares = [kills * weight // sum(weights) for weight in weights]
+        shares[0] += kills - sum(shares)
+        for number, (one, share) in enumerate(zip(cases, shares, strict=True)):
             began = time.monotonic()
-            found = crash(CASES[number], share, images, Path(temporary, str(number)), chosen.seed + number)
+            found = crash(one, share, images, Path(temporary, str(number)), chosen.seed + number)
             print(
-                f"equal after {sum(found.values()):3} kills, {time.monotonic() - began:4.0f} s: {CASES[number].name}",
-                flush=True,
+                f"equal after {sum(found.values()):3} kills, {time.monotonic() - began:4.0f} s: {one.name}", flush=True
             )
             hits += found
     for place, count in sorted(hits.items()):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Annotated, Any, Literal, TypeVar
 
 from omegaconf import OmegaConf
@@ -12,19 +14,35 @@ from pydantic_core import ErrorDetails
 
 from src.config import signature
 from src.config.errors import UserError
-from src.config.groups import GROUPS, Group
+from src.config.groups import GROUPS, is_trusted
 from src.config.schema import (
     Component,
     Fraction,
     NonNegativeFloat,
     NonNegativeInt,
+    OptimizerConfig,
+    ParameterGroup,
     PathBelow,
     PositiveInt,
     Section,
+    TrainConfig,
     Values,
 )
 
 Checked = TypeVar("Checked", bound=Section)
+
+
+OPEN = {"extra": "allow"}
+RESERVED = {"metrics": ("acc", "loss")}
+REPLACED = {  # callbacks of Lightning's that change training in a way that no checkpoint remembers
+    "GradientAccumulationScheduler": "Take trainer.accumulate_grad_batches.",
+    "LearningRateFinder": "Search with src.tune, and optimizer.lr=tag(log,interval(1e-4,1e-2)).",
+    "BatchSizeFinder": "Take batch_size.",
+    "StochasticWeightAveraging": "Take callbacks=weight_averaging.",
+    "ModelCheckpoint": "A run saves itself: callbacks.checkpoint_minutes, checkpoint_steps, and monitor.",
+    "Timer": "Take trainer.max_time.",
+}
+_ADDRESS = re.compile(r"://|^(hf[-_]hub|local-dir):|\.(pth|pt|ckpt|safetensors|bin|pkl|npz|onnx)(?!\w)", re.IGNORECASE)
 
 
 class _Tuple:
@@ -42,16 +60,22 @@ _TYPES: Any = {name: Annotated[kind, Strict()] for name, kind in _PLAIN.items()}
 _TYPES |= {"list": list, "dict": dict, "tuple": _Tuple, "Literal": Literal, "Annotated": Annotated, "Field": Field}
 
 
-def check(values: Any, base: type[Checked]) -> Checked:
-    """The typed config, from plain values; raises UserError with a line for each key that the schema refuses."""
+def check(values: Any, base: type[Checked], named: frozenset[str] | None = None) -> Checked:
+    """The typed config, from plain values; raises UserError with a line for each key that the schema refuses.
+
+    A stranger's values, of a checkpoint or a run's folder, are given with the targets that this command line has
+    `named`: they may name no others but this project's, torch's and those of the YAML files here, and no address.
+    """
     if not isinstance(values, dict):
         raise UserError(f"expected keys with their values, not {values!r:.40}.")
     if key := next((key for key, text in flat(values).items() if "${" in str(text)), ""):
         # composed values have none left; to expand a stranger's may never end, or tell him of this machine
         raise UserError(f"{key}: expected a value, not an interpolation.")
+    if base is TrainConfig:
+        values = values | {"monitor_mode": direction(values)}
     sections: Any = {
-        name: (_section(name, group, values[name]), ...)
-        for name, group in GROUPS.items()
+        name: (_section(name, values[name], named), ...)
+        for name in GROUPS
         if name in base.model_fields and isinstance(values.get(name), dict)
     }
     schema = create_model(base.__name__, __base__=base, **sections)
@@ -61,46 +85,98 @@ def check(values: Any, base: type[Checked]) -> Checked:
         raise UserError("\n".join(_problems(error, schema))) from error
 
 
-def _section(name: str, group: Group, values: dict[Any, Any]) -> type[Section]:
+def direction(values: Values) -> Any:
+    """Whether more or less of what `monitor` names is better; raises UserError if nothing of that name is measured, or
+    the metric doesn't say, and monitor_mode neither."""
+    monitor, mode, metrics = values.get("monitor"), values.get("monitor_mode"), values.get("metrics")
+    known = {"val/acc": "max", "val/loss": "min"}
+    for name, metric in (metrics if isinstance(metrics, dict) else {}).items():
+        if isinstance(metric, dict):
+            higher = None
+            with suppress(LookupError):  # a wrong target is told as one
+                higher = signature.attribute(str(metric.get("_target_")), "higher_is_better")
+            known[f"val/{name}"] = {True: "max", False: "min"}.get(higher, "")
+    if isinstance(monitor, str) and monitor not in known:
+        raise UserError(f"monitor={monitor}: expected one of {', '.join(known)}.{nearest(monitor, list(known))}")
+    if mode is None and known.get(str(monitor)) == "":
+        raise UserError(
+            f"monitor={monitor}: its metric doesn't say whether more is better. Add monitor_mode=max or min."
+        )
+    return mode or known.get(str(monitor))
+
+
+def _section(name: str, values: dict[Any, Any], named: frozenset[str] | None) -> type[Section]:
     """The schema of a group's option: what the group declares, and what the signature of its target does."""
-    if not group.several:
-        return _component(name, group, group.base, values)
-    fields: Any = {}
+    group, fields = GROUPS[name], dict[str, Any]()
     for key, value in values.items():
-        if key in group.base.model_fields:
-            continue
-        if value is None:
-            fields[key] = (None, None)
-        elif isinstance(value, dict) and "_target_" in value:
-            fields[key] = (_component(f"{name}.{key}", group, Component, value), ...)
-    return create_model(group.base.__name__, __base__=group.base, **fields)
+        if isinstance(value, dict) and f"{name}/{key}" in GROUPS:
+            fields[key] = (_section(f"{name}/{key}", value, named), ...)
+        elif group.several and key not in group.base.model_fields:
+            if key in RESERVED.get(name, ()):
+                raise UserError(f"{name}.{key}: every run has {key} already. Choose another name.")
+            if value is None:
+                fields[key] = (None, None)
+            elif isinstance(value, dict) and "_target_" in value:
+                fields[key] = (_component(name, f"{name}.{key}".replace("/", "."), value, Component, named), ...)
+    base = group.base if group.several else _component(name, name, values, group.base, named)
+    return create_model(base.__name__, __base__=base, **fields)
 
 
-def _component(key: str, group: Group, base: type[Section], values: dict[Any, Any]) -> type[Section]:
-    target = values.get("_target_")
+def _component(
+    name: str, key: str, values: dict[Any, Any], base: type[Section], named: frozenset[str] | None
+) -> type[Section]:
+    target, group = values.get("_target_"), GROUPS[name]
     if not isinstance(target, str):
         return base  # which refuses it
     wrong = f"{key}._target_={target}"
-    takes = f" that takes {' and '.join(sorted(group.required))}" if group.required else ""
-    refused = UserError(f"{wrong}: expected one of {'... or '.join(group.inside)}...{takes}.")
-    if not target.startswith(group.inside) or not all(word.isidentifier() for word in target.split(".")):
-        raise refused
+    if name == "callbacks":
+        refuse_replaced(wrong, target.rpartition(".")[2])
+    if named is not None and target not in named and not is_trusted(name, target):
+        raise UserError(
+            f"{wrong}: nothing here names it, so it is not called. If you trust it, name it in a YAML file."
+        )
+    if named is not None and (address := next(filter(_ADDRESS.search, map(str, flat(values).values())), None)):
+        raise UserError(f"{key}: {address!r} is an address or a file of weights, which a checkpoint may not name.")
     try:
-        declared = signature.parameters(target)
+        declared = signature.read(target)
+    except signature.Unreadable:  # checked when it is called, before a file is written
+        return create_model(base.__name__, __base__=base, __cls_kwargs__=OPEN)
     except LookupError as error:
+        if named is not None:  # of what only training calls, a checkpoint's reader need not have it
+            return create_model(base.__name__, __base__=base, __cls_kwargs__=OPEN)
         raise UserError(f"{wrong}: {error}.") from error
-    if not group.required <= declared.keys():
-        raise refused
-    fields: Any = {}
-    for parameter, (annotation, default) in declared.items():
-        if parameter not in group.given and parameter not in base.model_fields:
-            fields[parameter] = (signature.evaluate(annotation, _TYPES), default)
-    return create_model(target.rpartition(".")[2] + "Config", __base__=base, **fields)
+    if missing := sorted(group.required - declared.parameters.keys()):
+        raise UserError(f"{wrong}: expected a {name} that takes {' and '.join(missing)}.")
+    follows = target.endswith(".ReduceLROnPlateau") or (name == "callbacks" and "monitor" in declared.parameters)
+    given = group.given | ({"mode"} if follows else set())  # as monitor says
+    leading = 0 if declared.is_class else group.leading
+    fields: Any = {
+        parameter: (signature.evaluate(annotation, _TYPES), default)
+        for parameter, (annotation, default) in list(declared.parameters.items())[leading:]
+        if parameter not in given and parameter not in base.model_fields
+    }
+    if base is OptimizerConfig:
+        rates = {"lr": (NonNegativeFloat, ...), "weight_decay": (NonNegativeFloat, ...)}
+        ours: Any = {parameter: (kind | None, None) for parameter, (kind, _) in (rates | fields).items()}
+        fields["groups"] = (list[create_model("Group", __base__=ParameterGroup, **ours)], [])  # type: ignore[misc]
+    title, more = f"{target.rpartition('.')[2]}Config", OPEN if declared.open else {}
+    return create_model(title, __base__=base, __cls_kwargs__=more, **fields)
+
+
+def refuse_replaced(wrong: str, name: str) -> None:
+    """Raises UserError if `name` is a callback with which no run goes on as it was."""
+    if name in REPLACED:
+        raise UserError(f"{wrong}: a run with it would not be the same after an interruption. {REPLACED[name]}")
 
 
 def plain(config: Section) -> Values:
     """The config as dicts, lists, strings and numbers, which weights_only=True loads."""
     return config.model_dump(by_alias=True)
+
+
+def targets(config: Section) -> frozenset[str]:
+    """All that a config names to be called."""
+    return frozenset(str(value) for key, value in flat(plain(config)).items() if key.endswith("._target_"))
 
 
 def flat(values: Values, prefix: str = "") -> Values:
@@ -171,22 +247,29 @@ def _range(key: str, schema: type[BaseModel]) -> str | None:
     return None if low is None or high is None else f"a number between {low:g} and {high:g}"
 
 
-def keys(schema: type[BaseModel], prefix: str = "") -> list[str]:
-    """Every dotted key of a schema, sections included."""
-    found = []
+def keys(schema: type[BaseModel], prefix: str = "") -> dict[str, str]:
+    """Every dotted key of a schema, sections included, with its description."""
+    found = dict[str, str]()
     for name, field in schema.model_fields.items():
         key = prefix + (field.alias or name)
-        found.append(key)
+        found[key] = field.description or ""
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            found += keys(field.annotation, key + ".")
+            found |= keys(field.annotation, key + ".")
     return found
 
 
-def nearest(word: str, words: list[str]) -> str:
-    """A sentence that names the word meant, or nothing where none is near."""
-    close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
-    if not close:  # the right leaf in the wrong section, or with no section
-        leaf = word.rpartition(".")[2]
-        leaves = {name.rpartition(".")[2]: name for name in words}
-        close = [leaves[name] for name in difflib.get_close_matches(leaf, list(leaves), n=1, cutoff=0.7)]
-    return f" Did you mean {close[0]}?" if close else ""
+def nearest(word: str, words: Iterable[str]) -> str:
+    """A sentence that names the word meant, or nothing where none is near; of keys also by what describes them."""
+    described = dict(words) if isinstance(words, dict) else dict.fromkeys(words, "")
+    section, _, leaf = word.rpartition(".")
+    beside = {key: text for key, text in described.items() if key.rpartition(".")[0] == section}
+    tries: list[tuple[str, dict[str, str], float]] = [
+        (word, {key: key for key in beside}, 0.8),
+        (leaf, {text.replace(" ", "_"): key for key, text in beside.items()}, 0.75),  # learning_rat is lr
+        (word, {key: key for key in described}, 0.6),
+        (leaf, {key.rpartition(".")[2]: key for key in described}, 0.7),  # in the wrong section, or with no section
+    ]
+    for asked, names, cutoff in tries:
+        if close := difflib.get_close_matches(asked, names, 1, cutoff):
+            return f" Did you mean {names[close[0]]}?"
+    return ""

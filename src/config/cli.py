@@ -23,7 +23,13 @@ from src.config.files import check_writable
 from src.config.folder import folder_to_resume
 from src.config.help import help_text
 from src.config.process import FOLDER, inherited_folder, is_child, launch_name, world_size
-from src.config.schema import LoggerConfig, TrainConfig
+from src.config.schema import PACKAGE, TrainConfig
+
+LOGGERS = {  # of Lightning's, with what each needs: package and extra
+    "WandbLogger": ("wandb", "wandb"),
+    "MLFlowLogger": ("mlflow", "mlflow"),
+    "CometLogger": ("comet_ml", ""),
+}
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Arguments:
     def command(self, overrides: Sequence[str]) -> str:
         """The command that does the same with these overrides, for a shell."""
         extra = ["--config-dir", self.config_dir] if self.config_dir else []
-        return shlex.join(["python", "-m", f"src.{self.door}", *extra, *overrides])
+        return shlex.join(["python", "-m", f"{PACKAGE}.{self.door}", *extra, *overrides])
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ class Parser(ArgumentParser):
 
 def read(door: str, words: Sequence[str]) -> Arguments:
     """Parse a command line; UserError if it has an option that there is not, or two that don't go together."""
-    parser = Parser(f"python -m src.{door}", add_help=False, allow_abbrev=False)
+    parser = Parser(f"python -m {PACKAGE}.{door}", add_help=False, allow_abbrev=False)
     parser.add_argument("--help", "-h", action="store_true")
     parser.add_argument("--multirun", "-m", action="store_true")
     parser.add_argument("--cfg", "-c", choices=["job"])
@@ -96,7 +102,7 @@ def launch(
     try:
         arguments = read(door, sys.argv[1:])
         if arguments.help:
-            print(help_text(door, schema))
+            print(help_text(door, schema, arguments.overrides, arguments.config_dir))
         elif arguments.multirun and sweep:
             raise SystemExit(0 if sweep(arguments) else 1)
         else:
@@ -176,13 +182,13 @@ def need(package: str, extra: str, what: str) -> None:
     """
     spec = find_spec(package)
     if spec is None or spec.origin is None:  # a folder of that name, as W&B leaves one, is no package
-        clone = f"in a clone .venv/bin/uv pip install -r pyproject.toml --extra {extra}"
-        with_pip = f'pip install "alexnet-template[{extra}]"'
-        raise UserError(f"{what} needs {package}, which is not installed: {with_pip}, or {clone}.")
+        clone = f", or in a clone .venv/bin/uv pip install -r pyproject.toml --extra {extra}" if extra else ""
+        with_pip = f'pip install "alexnet-template[{extra}]"' if extra else f"pip install {package}"
+        raise UserError(f"{what} needs {package}, which is not installed: {with_pip}{clone}.")
 
 
-def need_loggers(config: LoggerConfig) -> None:
-    """Raises UserError if a tracker that the config asks for is not installed."""
-    for name in ("wandb", "mlflow"):
-        if getattr(config, name):
-            need(name, name, f"logger.{name}=true")
+def need_loggers(config: TrainConfig) -> None:
+    """Raises UserError if a package is not installed that one of Lightning's loggers needs, as the config names it."""
+    for name, component in config.logger.components().items():
+        if needed := LOGGERS.get(component.target.rpartition(".")[2]):
+            need(*needed, f"logger={name}")

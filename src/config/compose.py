@@ -28,11 +28,21 @@ from yaml import YAMLError
 from src.config import signature
 from src.config.check import nearest
 from src.config.errors import UserError
-from src.config.groups import is_group, networks, options
+from src.config.groups import FOLDERS, GROUPS, is_group, options, without_yaml
 from src.config.process import launch_name
 from src.config.schema import CONFIGS, Values
 
-PATHS = ("data_dir", "checkpoint", "resume", "input", "output", "sheet", "hydra.run.dir", "hydra.sweep.dir")
+PATHS = (
+    "data_dir",
+    "init.weights",
+    "checkpoint",
+    "resume",
+    "input",
+    "output",
+    "sheet",
+    "hydra.run.dir",
+    "hydra.sweep.dir",
+)
 
 # what Hydra's launchers, which start the jobs of a sweep, are told here. No YAML: Hydra has a deprecation warning for a
 # file that is named as a launcher is, in every job
@@ -65,11 +75,12 @@ def compose(name: str, overrides: Sequence[str], config_dir: str | None = None) 
 
     Raises UserError if there is no such option, a value is missing, or a file is no YAML.
     """
-    _register()
+    FOLDERS[1:] = [Path(config_dir).absolute()] if config_dir else []
     if config_dir:
         if not Path(config_dir).is_dir():
             raise UserError(f"--config-dir {config_dir}: there is no such folder.")
         overrides = [*overrides, f"hydra.searchpath=['file://{Path(config_dir).absolute().as_posix()}']"]
+    _register()
     try:
         with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
             whole = hydra.compose(name, list(overrides), return_hydra_config=True)
@@ -91,12 +102,16 @@ def compose(name: str, overrides: Sequence[str], config_dir: str | None = None) 
 
 
 def _register() -> None:
-    """Tell Hydra of each network that has a file but no YAML, and of the values for its launchers."""
+    """Tell Hydra of each option that has no YAML, for its signature has its values, and of those for its launchers."""
     Plugins.instance()  # loads the launchers
     store = ConfigStore.instance()
-    for name, target in networks().items():
-        defaults = {key: value for key, (_, value) in signature.parameters(target).items() if value is not ...}
-        store.store(group="model", name=name, node={"name": name, "_target_": target, **defaults})
+    for group in GROUPS:
+        for name, target in without_yaml(group).items():
+            defaults = {key: value for key, (_, value) in signature.read(target).parameters.items() if value is not ...}
+            node = {"name": name, "_target_": target} | {
+                k: v for k, v in defaults.items() if k not in GROUPS[group].given
+            }
+            store.store(group=group, name=name, node=node)
     launchers = store.repo.get("hydra", {}).get("launcher", {})
     for name, values in LAUNCHERS.items():
         if stored := launchers.get(f"{name}.yaml"):

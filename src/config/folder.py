@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 from yaml import AliasEvent, YAMLError
 
-from src.config.check import check, flat, plain
+from src.config.check import check, flat, plain, targets
 from src.config.errors import UserError
 from src.config.process import is_child
 from src.config.schema import TrainConfig, Values
@@ -150,7 +150,7 @@ def settle(folder: Path, config: TrainConfig, named: Sequence[str]) -> Run:
             if (folder / name).exists():
                 raise UserError(f"{folder}: {name} lies there without a {CONFIG}. Choose another folder.")
         return Run(folder, config)
-    saved = read_config(folder)
+    saved = read_config(folder, targets(config))
     is_named = _names(named) if config.resume else lambda key: True
     wrong = differences(config, saved, is_named)
     if wrong:
@@ -182,14 +182,15 @@ def _continued(
     return check(OmegaConf.to_container(whole), TrainConfig)
 
 
-def read_config(folder: Path) -> TrainConfig:
-    """The config that a run was begun with; UserError if it is damaged, or of another version of this project."""
+def read_config(folder: Path, named: frozenset[str] = frozenset()) -> TrainConfig:
+    """The config that a run was begun with, where this command has `named` targets; UserError if it is damaged, or of
+    another version of this project."""
     path = folder / CONFIG
     try:
         text = path.read_text(encoding="utf-8")
         if any(isinstance(event, AliasEvent) for event in yaml.parse(text)):
             raise YAMLError("it has aliases, which this project never writes")
-        return check(yaml.safe_load(text), TrainConfig)
+        return check(yaml.safe_load(text), TrainConfig, named)
     except (OSError, YAMLError, ValueError) as error:
         raise UserError(f"{path} can't be read: {' '.join(str(error).split())}.") from error
     except UserError as error:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from src.config import signature
-from src.config.groups import networks, options
-from src.config.schema import CONFIGS, AugmentationConfig, DatasetConfig, Section, TrainerConfig
+from src.config.check import check, flat, keys, plain
+from src.config.compose import compose, declared
+from src.config.groups import options
+from src.config.schema import CONFIGS, PACKAGE, DatasetConfig, Section, TrainerConfig
 
 EXAMPLES = {
     "train": [
@@ -33,29 +35,28 @@ EXAMPLES = {
 }
 
 
-def help_text(door: str, schema: type[Section]) -> str:
-    """At most 80 columns wide where the words allow."""
+def help_text(door: str, schema: type[Section], chosen: Sequence[str] = (), config_dir: str | None = None) -> str:
+    """At most 80 columns wide where the words allow; of the options that are `chosen`, if any, only those."""
+    if chosen:
+        return _chosen(door, schema, chosen, config_dir)
     groups = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*") if path.is_dir())
     shown = {"train": set(groups) - {"search", "sampler", "pruner"}, "eval": {"dataset"}, "tune": set(groups)}.get(
         door, set()
     )
-    lines = [f"usage: python -m src.{door} {'' if door in ('tune', 'demo') else '[-m] '}[KEY=VALUE ...]"]
+    lines = [f"usage: python -m {PACKAGE}.{door} {'' if door in ('tune', 'demo') else '[-m] '}[KEY=VALUE ...]"]
     if shown:
         lines += ["", "Groups, each a choice of a file in configs/:"]
         lines += [f"  {group + '=':<22} {', '.join(options(group))}" for group in groups if group in shown]
     lines += ["", "Options:", *_described(schema, OmegaConf.load(CONFIGS / f"{door}.yaml"))]
     if door == "train":
         lines += ["", "Options of a dataset:", *_described(DatasetConfig, {}, "dataset.")]
-        lines += _described(AugmentationConfig, {}, "dataset.augmentation.")
-        lines += ["", "Options of what is chosen, such as optimizer.lr:"]
-        for group in ("dataset", "model", "optimizer", "scheduler", "callbacks"):
-            lines += [f"  {f'{group}={name}':<22} {_keys(group, name)}" for name in options(group)]
+        lines += ["", "--help GROUP=NAME shows what a choice has, such as --help optimizer=sgd loss=focal."]
         lines += ["", "Options of the trainer, all Lightning's own, such as trainer.max_epochs:"]
         lines += textwrap.wrap(", ".join(TrainerConfig.model_fields), 78, initial_indent="  ", subsequent_indent="  ")
     if door == "tune":
-        lines += ["", "All options of src.train stay fixed if they are named so, and vary if they are named"]
+        lines += ["", "All options of train stay fixed if they are named so, and vary if they are named"]
         lines += ["with several values. Each trial is a run with its own folder."]
-    lines += ["", "Examples:", *(f"  python -m src.{door} {example}" for example in EXAMPLES[door]), ""]
+    lines += ["", "Examples:", *(f"  python -m {PACKAGE}.{door} {example}" for example in EXAMPLES[door]), ""]
     if door != "tune":
         lines += [f"--cfg job prints the config{'' if door == 'demo' else ', -m runs a sweep over KEY=A,B'}."]
     return "\n".join([*lines, "HYDRA_FULL_ERROR=1 shows where an error was raised."])
@@ -72,10 +73,26 @@ def _described(schema: type[Section], values: Any, prefix: str = "") -> list[str
     return lines
 
 
-def _keys(group: str, name: str) -> str:
-    file = CONFIGS / group / f"{name}.yaml"
-    values: Any = OmegaConf.load(file) if file.exists() else signature.parameters(networks()[name])
-    if group == "dataset" and "_target_" in values:  # the keys of all of them stand above
-        values = [key for key in signature.parameters(values["_target_"]) if key not in DatasetConfig.model_fields]
-    given = ("name", "_target_", "defaults", "in_channels", "num_classes", "data_dir", "dataset")
-    return ", ".join(str(key) for key in values if key not in given) or "none"
+def _chosen(door: str, schema: type[Section], chosen: Sequence[str], config_dir: str | None) -> str:
+    """The keys of each choice, with their values and descriptions."""
+    config, lines = check(compose(door, declared(chosen), config_dir).values, schema), []
+    described = keys(type(config))
+    for group in dict.fromkeys(text.lstrip("+").partition("=")[0].replace("/", ".") for text in chosen):
+        for key, value in flat(plain(config)).items():
+            if key.startswith(f"{group}."):
+                shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
+                lines.append(f"  {key + '=' + str(shown):<44} {described.get(key, '')}".rstrip())
+        lines += [
+            f"  {key}: and any other that it takes" for key in _open(config, "") if f"{key}.".startswith(f"{group}.")
+        ]
+    return "\n".join(lines)
+
+
+def _open(config: Section, prefix: str) -> list[str]:
+    """The sections that take keys which no signature declares."""
+    found = []
+    for name in type(config).model_fields:
+        if isinstance(section := getattr(config, name), Section):
+            found += [prefix + name] if section.model_config.get("extra") == "allow" else []
+            found += _open(section, f"{prefix}{name}.")
+    return found

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
 
+PACKAGE = __name__.partition(".")[0]  # by which targets name this project's own
 CONFIGS = Path(__file__).parents[2] / "configs"
 LARGEST_SEED = 2**32 - 1
 
@@ -24,8 +26,15 @@ def _below(path: str) -> str:
     return path
 
 
-PathBelow = Annotated[str, Strict(), Field(min_length=1), AfterValidator(_below)]  # a config may be a stranger's
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"a regular expression ({error})") from error
+    return text
 
+
+PathBelow = Annotated[str, Strict(), Field(min_length=1), AfterValidator(_below)]  # a config may be a stranger's
 
 Values = dict[str, Any]  # of a config, plain as YAML has them
 
@@ -41,37 +50,49 @@ class Component(Section):
 
     def arguments(self) -> Values:
         """The keys that the target's signature declares, with their values."""
-        return {key: getattr(self, key) for key in type(self).model_fields if key not in ("name", "target")}
+        declared = {key: getattr(self, key) for key in type(self).model_fields if key not in ("name", "target")}
+        return declared | (self.model_extra or {})  # of a target that takes any
 
 
 class NamedComponent(Component):
     name: str  # in folders of runs, and tables
 
 
-class AugmentationConfig(Section):
-    flip: bool = Field(description="mirror half of the images")
-    crop: NonNegativeInt = Field(description="reflect this many pixels at each edge, then cut at random")
-    degrees: float = Field(ge=0, le=180, description="rotate by up to this angle")
-    translate: Fraction = Field(description="shift by up to this part of the side")
-    scale: float = Field(ge=0, lt=1, description="shrink or grow by up to this part")
+class Components(Section):
+    """Components by names of their own, in their order; null leaves one out."""
+
+    def components(self) -> dict[str, Component]:
+        values = {key: getattr(self, key) for key in type(self).model_fields}
+        return {key: value for key, value in values.items() if isinstance(value, Component)}
 
 
 class DatasetConfig(NamedComponent):
     source: Literal["auto", "full", "sample"] = Field(description="local files, download, packaged sample")
     valid_fraction: float = Field(gt=0, lt=1, description="part of the training images kept for validation")
-    image_size: PositiveInt = Field(description="side in pixels of what the network sees")
+    image_size: PositiveInt | None = Field(description="side in pixels of what the network sees; null: as it asks")
     limit: PositiveInt | None = Field(None, description="only so many of the training images, validation's among them")
     mean: list[Fraction] | None = Field(description="per channel, of pixels in 0..1; null measures it")
     std: list[Annotated[float, Strict(), Field(gt=0)]] | None = Field(description="likewise")
-    augmentation: AugmentationConfig
+    augmentation: Components
 
     def arguments(self) -> Values:
         return {k: v for k, v in super().arguments().items() if k not in DatasetConfig.model_fields}
 
 
+class ParameterGroup(Section):
+    """The weights whose names `match`, a regular expression, with options of their own: check.py adds the optimizer's."""
+
+    match: Annotated[str, Strict(), AfterValidator(_pattern)]
+
+
 class OptimizerConfig(NamedComponent):
     lr: float = Field(gt=0, allow_inf_nan=False, description="learning rate")
     weight_decay: NonNegativeFloat = 0.0
+    groups: list[ParameterGroup] = Field([], description="[{match: '^classifier', lr: 1e-3}]: options of some weights")
+    decay_bias_and_norm: bool = Field(True, description="false: no weight decay of biases and normalizations")
+
+    def arguments(self) -> Values:
+        return {k: v for k, v in super().arguments().items() if k not in ("groups", "decay_bias_and_norm")}
 
 
 class TrainerConfig(Section):
@@ -100,20 +121,9 @@ class TrainerConfig(Section):
     enable_progress_bar: bool | None = None
 
 
-class CallbacksConfig(Section):
+class CallbacksConfig(Components):
     checkpoint_minutes: Annotated[float, Strict(), Field(gt=0)] | None = Field(description="and at each epoch's end")
     checkpoint_steps: PositiveInt | None = Field(description="likewise")
-
-    def components(self) -> dict[str, Component]:
-        """The callbacks by name, without those that are null."""
-        values = {key: getattr(self, key) for key in type(self).model_fields}
-        return {key: value for key, value in values.items() if isinstance(value, Component)}
-
-
-class LoggerConfig(Section):
-    tensorboard: bool
-    wandb: bool = Field(False, description="Weights & Biases, set by its own WANDB_MODE, WANDB_PROJECT, ...")
-    mlflow: bool = Field(False, description="MLflow, set by its own MLFLOW_TRACKING_URI, ...")
 
 
 Precision = Literal["auto", "32-true", "16-mixed", "bf16-mixed"]
@@ -123,11 +133,15 @@ Device = Literal["auto", "cpu", "gpu"]
 class TrainConfig(Section):
     dataset: DatasetConfig
     model: NamedComponent
+    loss: Component
+    metrics: Components
     optimizer: OptimizerConfig
     scheduler: NamedComponent
     trainer: TrainerConfig
     callbacks: CallbacksConfig
-    logger: LoggerConfig
+    logger: Components
+    monitor: str = Field(description="what the best checkpoint is the best of: val/loss, val/acc or one of the metrics")
+    monitor_mode: Literal["max", "min"] | None = Field(None, description="which is better; null: as the metric says")
     seed: int = Field(ge=0, le=LARGEST_SEED, description="of everything random in the run")
     batch_size: PositiveInt = Field(description="images a step, on each device")
     num_workers: NonNegativeInt = Field(description="processes that fetch batches; 0 is fastest here")
@@ -136,7 +150,6 @@ class TrainConfig(Section):
     device: Device = Field(description="auto takes the best there is")
     devices: PositiveInt = Field(description="how many of them")
     compile: bool = Field(description="torch.compile the network")
-    label_smoothing: Fraction = Field(description="of the training loss")
     test: bool = Field(True, description="score the best checkpoint on the test set at the end")
     report: bool = Field(True, description="write report.html and summary.png at the end")
     resume: str | None = Field(min_length=1, description="a run to go on with: its folder, a checkpoint in it, or last")

@@ -12,16 +12,19 @@ from typing import Any
 
 import torch
 from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torchmetrics import Metric
 
+from src.config import signature
 from src.config.errors import UserError
-from src.config.schema import Component, DatasetConfig, TrainConfig
+from src.config.schema import Component, DatasetConfig, TrainConfig, Values
 from src.data.batches import DataModule, measure
 from src.data.images import Source, Splits, checksum, limited, split
-from src.model.classifier import Classifier
-from src.model.hardware import Hardware
+from src.model.classifier import Classifier, Loss
+from src.model.hardware import Hardware, pick_hardware
+from src.model.parameters import Parameters, grouped, trained
 from src.model.saved import About, Checkpoint
 
 
@@ -39,8 +42,41 @@ def read_images(dataset: DatasetConfig, data_dir: str) -> Source:
     """The labelled images that a dataset config names, read into memory."""
     with _told(f"data_dir={data_dir}: ", OSError):
         source = resolve(dataset)(Path(data_dir), dataset.source, **dataset.arguments())
+    _check_classes(source, dataset)
     with _told(f"dataset.limit={dataset.limit}: ", UserError):
         return limited(source, dataset.limit) if dataset.limit else source
+
+
+def prepared(config: TrainConfig) -> tuple[TrainConfig, Splits]:
+    """The images of a run, cut by its seed, and its config with what `auto` and `null` came to for them."""
+    dataset = config.dataset
+    splits = split(read_images(dataset, config.data_dir), dataset.valid_fraction, config.seed)
+    update = {"dataset": resolved(dataset, splits, preferred_size(config.model))}
+    return config.model_copy(update=update), splits
+
+
+def build(config: TrainConfig) -> tuple[DataModule, Classifier]:
+    """The images and the classifier of a config, for a Trainer of your own; raises UserError as a run does."""
+    config, splits = prepared(config)
+    hardware = pick_hardware(config.device, config.precision)
+    about = About.of(config, splits, hardware.precision, "")
+    return build_datamodule(config, splits), build_classifier(config, hardware, about, splits)
+
+
+def _check_classes(source: Any, dataset: DatasetConfig) -> None:
+    """Raises UserError if a reader gives something else than images with a class each."""
+    wrong = f"dataset={dataset.name}:"
+    if not isinstance(source, Source):
+        raise UserError(f"{wrong} {dataset.target} gives {type(source).__name__}; expected {Source.__module__}.Source.")
+    for images in filter(None, (source.train, source.valid, source.test)):
+        pixels, labels, last = images.store, images.labels, len(source.classes) - 1
+        if pixels.dtype != torch.uint8 or pixels.ndim != 4:
+            raise UserError(f"{wrong} its images are {pixels.dtype} {list(pixels.shape)}; expected uint8 (N, C, H, W).")
+        if labels.dtype != torch.int64 or labels.ndim != 1 or not 0 <= int(labels.min()) <= int(labels.max()) <= last:
+            kind = f"{labels.dtype} {list(labels.shape)} from {labels.min():g} to {labels.max():g}"
+            raise UserError(
+                f"{wrong} its labels are {kind}; expected a class from 0 to {last} of each image, int64 (N,)."
+            )
 
 
 def images_of(saved: Checkpoint, data_dir: str | None = None) -> Splits:
@@ -53,15 +89,16 @@ def images_of(saved: Checkpoint, data_dir: str | None = None) -> Splits:
     return splits
 
 
-def resolved(dataset: DatasetConfig, splits: Splits) -> DatasetConfig:
-    """The config with what `auto` and `null` came to for these images."""
+def resolved(dataset: DatasetConfig, splits: Splits, size: int) -> DatasetConfig:
+    """The config with what `auto` and `null` came to for these images, and a network that asks for them in a `size`."""
     measured = ([], []) if dataset.mean and dataset.std else measure(splits.train)
     mean, std = dataset.mean or measured[0], dataset.std or measured[1]
     channels = splits.train.shape[1]
     for name, values in {"mean": mean, "std": std}.items():
         if len(values) != channels:
             raise UserError(f"dataset.{name}={values}: expected {channels} numbers, one a channel of these images.")
-    return dataset.model_copy(update={"source": splits.origin, "mean": mean, "std": std})
+    size = dataset.image_size or size
+    return dataset.model_copy(update={"source": splits.origin, "mean": mean, "std": std, "image_size": size})
 
 
 def build_datamodule(config: TrainConfig, splits: Splits, start: tuple[int, int] = (0, 0)) -> DataModule:
@@ -78,7 +115,9 @@ def build_network(model: Component, in_channels: int, num_classes: int) -> nn.Mo
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         raise UserError(f"model._target_={model.target}: that is no network (torch.nn.Module).")
     with _told("", ValueError, TypeError):
-        return cls(in_channels, num_classes, **model.arguments()).to(memory_format=torch.channels_last)
+        return cls(in_channels=in_channels, num_classes=num_classes, **model.arguments()).to(
+            memory_format=torch.channels_last
+        )
 
 
 def compile_network(classifier: Classifier, hardware: Hardware) -> None:
@@ -87,29 +126,67 @@ def compile_network(classifier: Classifier, hardware: Hardware) -> None:
     classifier.network.compile(mode=mode, dynamic=False)  # an epoch's last batch has one size of its own
 
 
-def build_classifier(config: TrainConfig, hardware: Hardware, about: About) -> Classifier:
-    """The classifier of a run; raises UserError if its network refuses the arguments."""
-    cls = resolve(config.optimizer)
-    known = inspect.signature(cls).parameters
-    options = {key: value for key, value in config.optimizer.arguments().items() if key in known}
-    # Lightning can't clip the gradients of a fused optimizer that unscales them itself
-    clipped = hardware.precision == "16-mixed" and config.trainer.gradient_clip_val
-    if "fused" in known and hardware.accelerator in ("cuda", "cpu") and not clipped:
-        options["fused"] = True
-    optimizer = partial(cls, **options)
-    schedule, arguments = resolve(config.scheduler), config.scheduler.arguments()
-    stretches = "total_steps" in inspect.signature(schedule).parameters  # not all of torch's do
-
-    def scheduler(optimizer: Optimizer, steps: int) -> LRScheduler:
-        return schedule(optimizer, **({"total_steps": steps} if stretches else {}), **arguments)
-
-    # on nothing, so that wrong arguments are found before anything is written
-    with _told("optimizer or scheduler: ", ValueError, TypeError, RuntimeError):
-        scheduler(optimizer([nn.Parameter(torch.zeros(1))]), 10)
-    network = build_network(config.model, about.channels, len(about.classes))
-    classifier = Classifier(network, optimizer, scheduler, about, config.label_smoothing, config.seed)
+def build_classifier(config: TrainConfig, hardware: Hardware, about: About, splits: Splits) -> Classifier:
+    """The classifier of a run; raises UserError if one of its parts refuses its arguments, or is none."""
+    classes, labels = len(about.classes), splits.train.labels
+    network = build_network(config.model, about.channels, classes)
+    loss = build_loss(config.loss, torch.bincount(labels, minlength=classes).tolist())
+    metrics = build_metrics(config, classes)
+    optimizer, scheduler = partial(_optimizer, config, hardware), partial(_scheduler, config)
+    classifier = Classifier(network, loss, metrics, optimizer, scheduler, about, config.monitor, config.seed)
+    with _told("optimizer or scheduler: ", ValueError, TypeError, RuntimeError):  # before anything is written
+        scheduler(optimizer(trained(classifier)), 10)
     classifier.example_input_array = torch.zeros(1, about.channels, *[config.dataset.image_size] * 2)
     return classifier
+
+
+def _optimizer(config: TrainConfig, hardware: Hardware, parameters: Parameters) -> Optimizer:
+    options = given(config.optimizer, config.optimizer.arguments())  # not all of torch's have a weight decay
+    # Lightning can't clip the gradients of a fused optimizer that unscales them itself
+    clipped = hardware.precision == "16-mixed" and config.trainer.gradient_clip_val
+    if hardware.accelerator in ("cuda", "cpu") and not clipped:
+        options |= given(config.optimizer, {"fused": True})
+    return resolve(config.optimizer)(grouped(parameters, config.optimizer), **options)
+
+
+def _scheduler(config: TrainConfig, optimizer: Optimizer, steps: int) -> LRScheduler:
+    schedule, arguments = resolve(config.scheduler), config.scheduler.arguments()
+    arguments |= given(config.scheduler, {"total_steps": steps})  # not all of torch's have it
+    if isinstance(schedule, type) and issubclass(schedule, ReduceLROnPlateau):
+        arguments["mode"] = config.monitor_mode
+    return schedule(optimizer, **arguments)
+
+
+def build_loss(component: Component, class_counts: list[int]) -> Loss:
+    """A module, or a function with its arguments, tried on two images; raises UserError if it gives no number."""
+    offered = {"num_classes": len(class_counts), "class_counts": class_counts}
+    loss, arguments = resolve(component), component.arguments() | given(component, offered)
+    with _told("loss: ", ValueError, TypeError, RuntimeError, IndexError):
+        loss = loss(**arguments) if isinstance(loss, type) else partial(loss, **arguments)
+        number = loss(torch.zeros(2, len(class_counts)), torch.tensor([0, 1]))
+    if not isinstance(number, Tensor) or number.shape:
+        shape = f"a tensor of shape {list(number.shape)}" if isinstance(number, Tensor) else type(number).__name__
+        raise UserError(f"loss._target_={component.target}: it gives {shape}; expected one number, a mean over images.")
+    return loss
+
+
+def build_metrics(config: TrainConfig, num_classes: int) -> dict[str, Metric]:
+    """By name, each tried on two images; raises UserError if one is none, or gives no number."""
+    metrics = {}
+    for name, component in config.metrics.components().items():
+        cls, key = resolve(component), f"metrics.{name}"
+        # its own checks would wait for the device in each step
+        options = component.arguments() | given(component, {"num_classes": num_classes, "validate_args": False})
+        with _told(f"{key}: ", ValueError, TypeError, RuntimeError, IndexError):
+            metric = cls(**options)
+            if not isinstance(metric, Metric):
+                raise UserError(f"{key}._target_={component.target}: that is no metric (torchmetrics.Metric).")
+            metric.update(torch.eye(num_classes)[:2], torch.tensor([0, 1]))
+            if (value := metric.compute()).numel() != 1:
+                raise UserError(f"{key}: it gives {list(value.shape)} numbers; expected one, as of average=macro.")
+        metric.reset()
+        metrics[name] = metric
+    return metrics
 
 
 def summarize(classifier: Classifier, num_classes: int) -> ModelSummary:
@@ -129,6 +206,15 @@ def load_weights(network: nn.Module, saved: Checkpoint) -> None:
     except RuntimeError as error:
         theirs = f"checkpoint={saved.path}: its weights are not those of {saved.config.model.target} as it is now"
         raise UserError(f"{theirs}. Take the revision that it was trained with, which it names.") from error
+
+
+def given(component: Component, offered: Values) -> Values:
+    """Of what this project offers to a target, that which it takes."""
+    try:
+        known: Any = signature.read(component.target).parameters
+    except LookupError:
+        known = inspect.signature(resolve(component)).parameters
+    return {key: value for key, value in offered.items() if key in known}
 
 
 def resolve(component: Component) -> Any:

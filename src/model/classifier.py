@@ -1,8 +1,8 @@
-"""Any network as a classifier in training: loss, metrics, optimizer."""
+"""Any network as a classifier in training: its loss, its metrics, its optimizer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import lightning as L
@@ -11,38 +11,46 @@ import torch.nn.functional as F
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from src.data.batches import Batch, step_seed
+from src.model.parameters import Parameters, trained
 from src.model.saved import ABOUT, About, Content
+
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class Classifier(L.LightningModule):
-    """Cross-entropy on the logits of `network`, with loss and top-1 accuracy over each epoch.
+    """A `network`, what trains it and what is measured: loss and top-1 accuracy over each epoch, and in validation and
+    test the `metrics` besides.
 
-    `label_smoothing` is of the training loss only, so that the scored losses of all runs compare; dropout in step k is
-    a function of `seed`, k and the process.
+    `loss` (logits (B, K), labels int64 (B,) or float (B, K)) -> scalar is of the training only: what is scored is
+    cross-entropy, so that all runs compare. Dropout in step k is a function of `seed`, k and the process.
     """
 
     def __init__(
         self,
         network: nn.Module,
-        optimizer: Callable[[Iterator[nn.Parameter]], Optimizer],
+        loss: Loss,
+        metrics: Mapping[str, Metric],
+        optimizer: Callable[[Parameters], Optimizer],
         scheduler: Callable[[Optimizer, int], LRScheduler],
         about: About,
-        label_smoothing: float = 0.0,
+        monitor: str = "val/acc",
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.network, self.about = network, about
-        self.label_smoothing, self.seed = label_smoothing, seed
-        self._optimizer, self._scheduler = optimizer, scheduler
+        self.network, self.loss, self.about = network, loss, about
+        self.monitor, self.seed = monitor, seed
+        self._optimizer, self._scheduler, self._scored = optimizer, scheduler, tuple(metrics)
         for phase in ("train", "val", "test"):  # with their own checks, each would wait for the device in each step
             self.add_module(f"{phase}_loss", MeanMetric(nan_strategy="disable"))
             accuracy = MulticlassAccuracy(len(about.classes), average="micro", validate_args=False)
             self.add_module(f"{phase}_acc", accuracy)
+            for name in self._scored if phase != "train" else ():
+                self.add_module(f"{phase}_{name}", metrics[name].clone())
 
     def forward(self, images: Tensor) -> Tensor:
         """float (B, C, S, S) -> logits (B, number of classes)"""
@@ -51,18 +59,19 @@ class Classifier(L.LightningModule):
     def _step(self, batch: Batch, phase: str) -> dict[str, Tensor]:
         images, labels = batch
         logits = self(images)
-        smoothing = self.label_smoothing if phase == "train" else 0.0
-        loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
-        metrics = self._metrics(phase)
-        metrics["loss"].update(loss.detach().expand(len(labels)))  # nan_strategy="disable" would drop a weight
-        metrics["acc"].update(logits.detach(), labels)
+        loss = self.loss(logits, labels) if phase == "train" else F.cross_entropy(logits, labels)
+        metrics, classes = self._metrics(phase), as_classes(labels)
+        metrics.pop("loss").update(loss.detach().expand(len(labels)))  # nan_strategy="disable" would drop a weight
+        for metric in metrics.values():
+            metric.update(logits.detach(), classes)
         if phase != "train":
-            for name, metric in metrics.items():
+            for name, metric in self._metrics(phase).items():
                 self.log(f"{phase}/{name}", metric, on_step=False, on_epoch=True, prog_bar=phase == "val")
         return {"loss": loss, "logits": logits.detach()}
 
     def _metrics(self, phase: str) -> dict[str, Metric]:
-        return {name: getattr(self, f"{phase}_{name}") for name in ("loss", "acc")}
+        names = ("loss", "acc", *(self._scored if phase != "train" else ()))
+        return {name: getattr(self, f"{phase}_{name}") for name in names}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         step = self.trainer.current_epoch * int(self.trainer.num_training_batches) + batch_idx
@@ -100,6 +109,14 @@ class Classifier(L.LightningModule):
             metric._update_count = 1  # else it warns that nothing was counted
 
     def configure_optimizers(self) -> Any:
-        optimizer = self._optimizer(self.network.parameters())
+        optimizer = self._optimizer(trained(self))
         scheduler = self._scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        when: dict[str, Any] = {"interval": "step"}
+        if isinstance(scheduler, ReduceLROnPlateau):
+            when = {"interval": "epoch", "monitor": self.monitor, "strict": False}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, **when}}
+
+
+def as_classes(labels: Tensor) -> Tensor:
+    """int64 (B,), of shares of classes (B, K) the largest."""
+    return labels if labels.ndim == 1 else labels.argmax(1)

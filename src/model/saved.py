@@ -17,7 +17,7 @@ from src.config.schema import NonNegativeInt, PositiveInt, Section, TrainConfig
 from src.data.images import Splits, checksum, has_dark_background
 from src.model.provenance import Revision, git_revision, versions
 
-FORMAT = 4  # counts up where an older checkpoint no longer loads
+FORMAT = 5  # counts up where an older checkpoint no longer loads
 ABOUT = "about"  # the key under which Classifier saves it
 Content = dict[str, Any]  # of a whole checkpoint, as Lightning writes it
 _STATE = TypeAdapter(dict[str, Tensor], config={"arbitrary_types_allowed": True, "strict": True})
@@ -82,11 +82,12 @@ class Checkpoint(NamedTuple):
     state_dict: dict[str, Tensor]
 
 
-def load(path: str | Path) -> Checkpoint:
-    """Read a checkpoint; raises UserError if it is missing, damaged, not ours, or more than values and tensors."""
+def load(path: str | Path, config: TrainConfig | None = None) -> Checkpoint:
+    """Read a checkpoint, of a run with this `config`, or a stranger's; raises UserError if it is missing, damaged, not
+    ours, more than values and tensors, or names what nothing here does."""
     content, about = read(Path(path))
     try:
-        config = check(about.config, TrainConfig)
+        config = config or check(about.config, TrainConfig, frozenset())
     except UserError as error:
         raise UserError(f"checkpoint={path}: its config does not fit this version: {error}") from error
     state, prefix = content["state_dict"], "network."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -39,15 +39,27 @@ class Training(Section, extra="ignore"):
     share_of_peak: float | None = None
 
 
+class Monitor(Section, extra="ignore"):
+    """What the best checkpoint is the best of, and what that came to; null where nothing was validated."""
+
+    name: str
+    mode: Literal["max", "min"]
+    value: float | None
+
+
 class Validation(Section, extra="ignore"):
+    """Of the best checkpoint; `metrics` are those that the config asks for besides."""
+
     accuracy: float | None  # null where nothing was validated
     images: int
+    metrics: dict[str, float | None] = Field({})
 
 
 class Score(Section, extra="ignore"):
     accuracy: float
     loss: float | None  # null where it was no number
     images: int
+    metrics: dict[str, float | None] = Field({})
 
 
 class Outcome(Section, extra="ignore"):
@@ -61,6 +73,7 @@ class Outcome(Section, extra="ignore"):
     device: str
     parameters: int
     train: Training
+    monitor: Monitor
     val: Validation
     test: Score | None
     checkpoint: str = Field(pattern=r"^checkpoints/\w[\w.]*$")  # a folder may be a stranger's

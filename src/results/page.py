@@ -23,7 +23,7 @@ from src.model.predictor import Predictor, first_filters
 from src.model.saved import load
 from src.results.figures import canvas, curves, scores, tiles
 from src.results.outcome import Outcome
-from src.results.screen import describe_origin, in_nats, show_note
+from src.results.screen import describe_origin, digits, show_note
 
 NAME = "report.html"
 MISTAKES, LOOKED_INTO = 20, 6  # wrong answers; right answers, and as many wrong ones, with Grad-CAM
@@ -142,8 +142,9 @@ def headlines(outcome: Outcome, answers: Answers) -> list[tuple[str, str, str]]:
     wrong, rate = int((~answers.right).sum()), train.images_per_second
     cards = [
         (f"{answers.split} accuracy", f"{answers.accuracy:.2%}", f"{wrong:,} of {len(answers):,} wrong"),
-        ("test loss", in_nats(test.loss), "cross-entropy, nats an image") if test else None,
+        ("test loss", digits(test.loss), "cross-entropy, nats an image") if test else None,
         None if val.accuracy is None else ("validation accuracy", f"{val.accuracy:.2%}", "of the best epoch"),
+        *((f"{answers.split} {name}", digits(value), "") for name, value in (test or val).metrics.items()),
         ("calibration error", f"{answers.calibration().error:.1%}", "distance of sure and right"),
         ("training", f"{train.seconds:,.0f} s", f"{train.epochs} epochs of {train.images:,} images"),
         ("speed", f"{rate:,.0f}", f"images/s, {outcome.device}") if rate else None,

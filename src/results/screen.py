@@ -80,15 +80,18 @@ def show_end(outcome: Outcome, folder: Path) -> None:
     """The table that a run ends with."""
     test, train, best, run = outcome.test, outcome.train, outcome.val.accuracy, near(folder)
     rate, share = train.images_per_second, train.share_of_peak
-    validated = "none measured" if best is None else f"{best:.2%}"
+    validated, name = "none measured" if best is None else f"{best:.2%}", outcome.monitor.name
+    if name != "val/acc" and outcome.monitor.value is not None:
+        validated = f"{outcome.monitor.value:.4f}"
     facts = {
         "test": None if test else "left out (test=false); src.eval makes up for it",
         "test accuracy": Text(f"{test.accuracy:.2%}", "bold") if test else None,
-        "test loss": in_nats(test.loss) if test else None,
+        "test loss": digits(test.loss) if test else None,
+        **{f"test {name}": digits(value) for name, value in (test.metrics if test else {}).items()},
         "tested on": f"{test.images:,} {describe_origin(outcome.dataset.name, outcome.dataset.source)}"
         if test
         else None,
-        "checkpoint": f"best of {train.epochs} epochs by validation accuracy ({validated})",
+        "checkpoint": f"best of {train.epochs} epochs by {described(name)} ({validated})",
         "training": f"{train.seconds:.0f} s" + (f", {rate:,.0f} images/s" if rate else ""),
         "speed": f"{share:.0%} of this machine's matrix rate" if share else None,
         "run": str(run),
@@ -133,5 +136,11 @@ def describe_origin(name: str, origin: str) -> str:
     return f"packaged {name} digits, not the official test set" if origin == "sample" else f"images of {name}"
 
 
-def in_nats(loss: float | None) -> str:
-    return "none" if loss is None else f"{loss:.4f}"  # results.json has no NaN
+def described(monitor: str) -> str:
+    """What was monitored, in words."""
+    name = monitor.removeprefix("val/")
+    return f"validation {'accuracy' if name == 'acc' else name}"
+
+
+def digits(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}"  # results.json has no NaN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 import pandas as pd
+import yaml
 from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
@@ -17,9 +19,10 @@ from src.config.errors import UserError
 from src.config.files import write_text
 from src.config.folder import CONFIG, ERROR, PRUNED, is_alive, is_finished
 from src.results.outcome import Outcome
+from src.results.screen import described
 
-SCORES = {"val_accuracy": float, "test_accuracy": float, "epochs": "Int64", "seconds": float}
-NUMBERS = ["runs", "val acc, %", "test acc, %", "training"]  # columns of what is shown
+TRAINING = {"epochs": "Int64", "seconds": float}
+NUMBERS = re.compile(r"runs|training|(val|test) \w+(, %)?")  # columns of what is shown
 SHOWN = 20  # rows on the screen
 NOTE = "Accuracy: mean ± standard deviation over runs that differ in their seed alone. Training: mean wall time."
 
@@ -28,7 +31,7 @@ class Table:
     """What the runs in `folder`, of a sweep or a `search` that `command` began, have come to so far.
 
     `overrides` are by the name of a run's folder, `runs` has a row a run, and `best` is the finished run of the best
-    validation accuracy, of equal ones the first.
+    value of what they monitor, of equal ones the first.
     """
 
     def __init__(self, folder: Path, overrides: Mapping[str, Sequence[str]], command: str, search: bool) -> None:
@@ -38,11 +41,23 @@ class Table:
         self.varied = [key for key in every if search or len({texts.get(key) for texts in options}) > 1]
         # what tells one setting from another
         self._keys = ["run", *self.varied] if search else [key for key in self.varied if key != "seed"]
-        rows = [{"run": name, **texts, **_read(folder / name)} for name, texts in zip(overrides, options, strict=True)]
-        runs = pd.DataFrame(rows, columns=["run", "state", *self.varied, *SCORES, "command", "error"])
-        self.runs = runs.fillna(dict.fromkeys(set(runs) - set(SCORES), "")).astype(SCORES)
-        scores = self.runs.val_accuracy[self.runs.state == "finished"].dropna()
-        self.best = None if scores.empty else self.runs.loc[scores.idxmax()]
+        read = [_read(folder / name) for name in overrides]
+        monitors = [row.pop("monitor") for row in read if "monitor" in row]
+        self.monitor, mode = monitors[0] if monitors else ("val/acc", "max")
+        self._sign = -1 if mode == "min" else 1
+        found = dict.fromkeys(key for row in read for key in row if key.startswith(("val_", "test_")))
+        self._measured = list(dict.fromkeys(["val_accuracy", "test_accuracy", *found]))
+        measured = dict.fromkeys(self._measured, float) | TRAINING
+        rows = [{"run": name, **texts, **row} for name, texts, row in zip(overrides, options, read, strict=True)]
+        runs = pd.DataFrame(rows, columns=["run", "state", *self.varied, *measured, "command", "error"])
+        self.runs = runs.fillna(dict.fromkeys(set(runs) - set(measured), "")).astype(measured)
+        scores = self.score[self.runs.state == "finished"].dropna()
+        self.best = None if scores.empty else self.runs.loc[(self._sign * scores).idxmax()]
+
+    @property
+    def score(self) -> pd.Series:
+        """What each run came to of what they monitor."""
+        return self.runs[_column(self.monitor)]
 
     def _save(self) -> None:
         """Write the runs as CSV, the settings as Markdown, and the pictures into the folder."""
@@ -96,14 +111,15 @@ class Table:
         """A row of text for each setting, the best first."""
         scored = self.runs[self.runs.state.isin(["finished", "pruned"])]
         groups = scored.groupby(self._keys or "state", sort=False)
-        columns = [
-            groups.size().map(str),
-            groups.val_accuracy.agg(_spread),
-            groups.test_accuracy.agg(_spread),
-            groups.seconds.mean().map(_time),
-        ]
-        best_first = groups.val_accuracy.mean().fillna(0).sort_values(ascending=False, kind="stable").index
-        cells = pd.concat(columns, axis=1, keys=NUMBERS).loc[best_first].reset_index()[[*self._keys, *NUMBERS]]
+        columns = {"runs": groups.size().map(str)}
+        for key in self._measured:
+            split, _, name = key.partition("_")
+            title = f"{split} acc, %" if name == "accuracy" else f"{split} {name}"
+            columns[title] = groups[key].agg(_percent if name == "accuracy" else _spread)
+        columns["training"] = groups.seconds.mean().map(_time)
+        scores = self._sign * groups[_column(self.monitor)].mean()
+        best_first = scores.fillna(-float("inf")).sort_values(ascending=False, kind="stable").index
+        cells = pd.concat(columns, axis=1).loc[best_first].reset_index()[[*self._keys, *columns]]
         return cells.loc[:, (cells != "-").any()].map(_short)  # without the test where none was done
 
 
@@ -121,13 +137,21 @@ def _read(folder: Path) -> dict[str, object]:
     try:
         if is_finished(folder):
             outcome = Outcome.read(folder)
-            scores = {"val_accuracy": outcome.val.accuracy, "test_accuracy": outcome.test and outcome.test.accuracy}
+            monitor, scores = outcome.monitor, dict[str, object]()
+            for split, score in (("val", outcome.val), ("test", outcome.test)):
+                if score:
+                    scores[f"{split}_accuracy"] = score.accuracy
+                    scores |= {f"{split}_{name}": value for name, value in score.metrics.items()}
+            scores[_column(monitor.name)] = monitor.value
             train = {"epochs": outcome.train.epochs, "seconds": outcome.train.seconds, "command": outcome.command}
-            return {"state": "finished", **scores, **train}
+            return {"state": "finished", "monitor": (monitor.name, monitor.mode), **scores, **train}
         if (folder / PRUNED).exists():
-            curve = pd.read_csv(folder / "metrics.csv").dropna(subset="val/acc")
-            return {"state": "pruned", "val_accuracy": curve["val/acc"].max(), "epochs": curve.epoch.max() + 1}
-    except (UserError, OSError, ValueError, KeyError, TypeError) as error:
+            config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+            name, mode = config["monitor"], config["monitor_mode"]
+            curve = pd.read_csv(folder / "metrics.csv").dropna(subset=name)
+            best = {_column(name): curve[name].agg(mode), "epochs": curve.epoch.max() + 1}
+            return {"state": "pruned", "monitor": (name, mode), **best}
+    except (UserError, OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         name = "results.json" if is_finished(folder) else "metrics.csv"
         return {"state": "failed", "error": f"{name} can't be read: {error}"}
     return {"state": "interrupted" if (folder / CONFIG).exists() else "waiting"}
@@ -138,7 +162,7 @@ def _show(cells: pd.DataFrame) -> None:
     grid, leaves = Grid(box=None, pad_edge=False), [title.rpartition(".")[2] for title in cells]
     for title, leaf in zip(cells, leaves, strict=True):
         name = Text(leaf if leaves.count(leaf) == 1 else title, overflow="fold")
-        number = title in NUMBERS or pd.to_numeric(cells[title], errors="coerce").notna().all()
+        number = NUMBERS.fullmatch(title) or pd.to_numeric(cells[title], errors="coerce").notna().all()
         longest = cells[title].map(len).max()
         grid.add_column(name, justify="right" if number else "left", min_width=longest if number else min(longest, 12))
     for row in cells.to_numpy().tolist():
@@ -150,14 +174,27 @@ def _markdown(cells: pd.DataFrame) -> str:
     """pandas would need the package tabulate for it."""
     if cells.empty:
         return ""
-    rows = [list(cells), ["---:" if title in NUMBERS else "---" for title in cells], *cells.to_numpy().tolist()]
+    rows = [list(cells), ["---:" if NUMBERS.fullmatch(title) else "---" for title in cells], *cells.to_numpy().tolist()]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
 
 
-def _spread(scores: pd.Series) -> str:
-    """Mean and sample standard deviation in per cent."""
-    texts = [f"{100 * number:.2f}" for number in (scores.mean(), scores.std()) if pd.notna(number)]
-    return " ± ".join(texts) or "-"
+def _column(monitor: str) -> str:
+    """Of a table, for what a run calls `val/acc` and so on."""
+    return "val_accuracy" if monitor == "val/acc" else monitor.replace("/", "_")
+
+
+def in_words(monitor: str, value: float) -> str:
+    """What a validation came to."""
+    return f"{value:.2%} of the validation images" if monitor == "val/acc" else f"{described(monitor)} {value:.4f}"
+
+
+def _spread(scores: pd.Series, digits: int = 4) -> str:
+    """Mean and sample standard deviation."""
+    return " ± ".join(f"{number:.{digits}f}" for number in (scores.mean(), scores.std()) if pd.notna(number)) or "-"
+
+
+def _percent(scores: pd.Series) -> str:
+    return _spread(100 * scores, 2)
 
 
 def _time(seconds: float) -> str:

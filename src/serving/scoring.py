@@ -7,7 +7,7 @@ from rich.text import Text
 from src.config.errors import UserError
 from src.config.schema import EvalConfig
 from src.data.images import checksum, split
-from src.model.build import read_images
+from src.model.build import build_metrics, read_images
 from src.model.hardware import keep_freed_memory
 from src.model.predictor import Predictor
 from src.model.saved import load
@@ -42,6 +42,7 @@ def score(config: EvalConfig) -> None:
         )
     predictor.classes = splits.classes  # the same number, perhaps by other names
     answers = predictor.answer(splits.named(config.split), config.split, config.batch_size or run.batch_size)
+    metrics = build_metrics(run, len(splits.classes))
     show_note(hardware.note)
     show_note(CHANGED if changed else None)
     show_facts(
@@ -49,6 +50,7 @@ def score(config: EvalConfig) -> None:
             "scored on": f"{config.split} split, {len(answers):,} {describe_origin(dataset.name, splits.origin)}",
             "accuracy": Text(str(answers.accuracy), "bold"),
             "loss": str(answers.loss),
+            **{name: str(float(metric(answers.logits, answers.labels))) for name, metric in metrics.items()},
             "device": f"{hardware.accelerator}, {hardware.precision}",
         }
     )

@@ -130,7 +130,7 @@ def _jobs(arguments: Arguments, asked: Sequence[str], folder: Path | None) -> tu
             raise UserError(f"resume: {words}")
         if config.devices > 1 and is_parallel(hydra):
             raise UserError("devices: hydra/launcher=joblib gives each run one device. Leave out one of the two.")
-        need_loggers(config.logger)
+        need_loggers(config)
         if folder is None:
             folder = Path(hydra.sweep.dir)
             # one that SLURM may start again is told from others of its job by all of its overrides

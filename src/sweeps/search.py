@@ -22,7 +22,7 @@ from src.config.files import write_text
 from src.config.folder import ERROR, FREE, PRUNED, SEARCHES, differences, is_alive, lock
 from src.config.groups import is_group
 from src.config.schema import TrainConfig, TuneConfig
-from src.results.table import Table, experiment_command
+from src.results.table import Table, experiment_command, in_words
 from src.sweeps.grid import Definition
 from src.sweeps.jobs import claim_slot, printing_to_file, tell
 from src.sweeps.study import ask, leave_out, open_study, read_space, real_trials, save_pictures
@@ -51,7 +51,7 @@ class Search:
         config = check(composed.values, TuneConfig)
         self._arguments, self._fixed = arguments, declared(fixed)
         self._base = self.compose({})
-        need_loggers(self._base.logger)
+        need_loggers(self._base)
         if self._base.devices > 1:
             raise UserError("devices: each trial of a search has one. Start the same command once for each device.")
         option = composed.whole.hydra.runtime.choices.get("search") or "search"
@@ -82,7 +82,7 @@ class Search:
         # Optuna has no lock around asking for a point and claiming its trial: two processes would be given the same
         self._lock = FileLock(self.folder / ".study.lock")
         with self._lock:
-            self._study = open_study(self.folder, self.config)
+            self._study = open_study(self.folder, self.config, self._base.monitor_mode)
             self._check_definition()
         begun = f"{len(real_trials(self._study))} of {self.config.n_trials} trials were begun"
         print(f"search {self.config.name}: {begun}, in {self.folder}", flush=True)
@@ -91,7 +91,7 @@ class Search:
             pass
         table = self._record()
         if table.best is not None:
-            self._save_best(table.best, len(table.runs))
+            self._save_best(table, table.best)
         save_pictures(self._study, self.folder)
         table.show()
         return table.best is not None
@@ -165,13 +165,13 @@ class Search:
         print(f"{folder.name}: {' '.join(f'{key}={value}' for key, value in trial.params.items())}", flush=True)
         try:
             command = replace(self._arguments, door="train").command(written(overrides))
-            pruning = PyTorchLightningPruningCallback(trial, "val/acc")
+            pruning = PyTorchLightningPruningCallback(trial, self._base.monitor)
             with printing_to_file(folder):
                 score = train(self.compose(trial.params), folder, command=command, callbacks=[pruning])
             if score is None:
                 raise UserError("nothing was validated, so that there is nothing to choose by.")
             self._study.tell(trial, score)
-            print(f"{folder.name}: {score:.2%} of the validation images", flush=True)
+            print(f"{folder.name}: {in_words(self._base.monitor, score)}", flush=True)
         except TrialPruned as pruned:
             write_text(folder / PRUNED, f"{pruned}\n")
             self._study.tell(trial, state=TrialState.PRUNED)
@@ -180,7 +180,7 @@ class Search:
             write_text(folder / ERROR, f"{tell(error, f'{folder.name}: ')}\n")
             self._study.tell(trial, state=TrialState.FAIL)
 
-    def _save_best(self, best: Any, trials: int) -> None:
+    def _save_best(self, table: Table, best: Any) -> None:
         """Write the options of the best trial as `experiment/best.yaml`: groups as its defaults, the values below."""
         defaults: list[Any] = []
         values = OmegaConf.create({})
@@ -192,8 +192,9 @@ class Search:
                 defaults.append({f"override /{key}": value})
             elif not key.startswith("hydra") and key not in _LEFT_OUT:
                 OmegaConf.update(values, key, value.text if isinstance(value, QuotedString) else value)
-        score = f"{best.val_accuracy:.2%} of the validation images in {best.run} of {trials}"
-        text = f"# @package _global_\n# {experiment_command(self.folder)}\n# {score}\n"
+        score = in_words(table.monitor, table.score[best.name])
+        comment = f"{experiment_command(self.folder)}\n# {score} in {best.run} of {len(table.runs)}"
+        text = f"# @package _global_\n# {comment}\n"
         text += OmegaConf.to_yaml(OmegaConf.create({"defaults": defaults})) if defaults else ""
         (self.folder / "experiment").mkdir(exist_ok=True)
         write_text(self.folder / "experiment/best.yaml", text + (OmegaConf.to_yaml(values) if values else ""))

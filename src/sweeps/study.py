@@ -55,13 +55,13 @@ def _distribution(text: str) -> Distribution:
     return IntDistribution(low, high, **options) if whole else FloatDistribution(low, high, **options)
 
 
-def open_study(folder: Path, config: TuneConfig) -> optuna.Study:
+def open_study(folder: Path, config: TuneConfig, mode: str | None) -> optuna.Study:
     """The study of this name, new or begun before; raises UserError if its storage can't be used."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     warnings.filterwarnings("ignore", message=".*is ignored because this `step`.*")  # seen before a kill
     pruner = _build(config.pruner) if config.pruner else optuna.pruners.NopPruner()
-    options: Any = {"study_name": config.name, "direction": "maximize", "load_if_exists": True}
+    options: Any = {"study_name": config.name, "direction": f"{mode}imize", "load_if_exists": True}
     return optuna.create_study(storage=open_storage(folder, config.storage), pruner=pruner, **options)
 
 

@@ -39,12 +39,14 @@ class Checkpoints(L.Callback):
         self.last, self.best = folder / "last.ckpt", folder / "best.ckpt"
         self.writer, self.finite = Writer(resumed.content if resumed else None), FiniteLoss(self.last)
         self.best_score, self.best_step = (resumed.best_score, resumed.best_step) if resumed else (None, None)
+        self.best_measured = resumed.best_measured if resumed else dict[str, float]()  # in the same validation
         self.seconds = resumed.seconds if resumed else 0.0  # of training; in all, when it is over
         self.interruptions = resumed.interruptions + (not resumed.position.finished) if resumed else 0
         self.stalled = 0.0  # seconds that this process has waited for checkpoints
         self._should_stop = resumed is not None and (resumed.should_stop or resumed.finished(config))
         self._saved_step = resumed and resumed.position.steps
         self._steps, self._minutes = config.callbacks.checkpoint_steps, config.callbacks.checkpoint_minutes
+        self._monitor, self._mode = config.monitor, config.monitor_mode
         self._max_time = config.trainer.max_time
         self._logs, self._interrupts = logs, interrupts
         self._common = 0  # batches of a validation that every process has
@@ -92,10 +94,11 @@ class Checkpoints(L.Callback):
             self._stop_or_ask(self._answer())
 
     def on_validation_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        score = float(trainer.callback_metrics.get("val/acc", -math.inf))
-        best = -math.inf if self.best_score is None else self.best_score
-        if trainer.state.fn == "fit" and score > best:
-            self.best_score, self.best_step = score, trainer.global_step
+        measured = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        score, sign = measured.get(self._monitor, math.nan), -1 if self._mode == "min" else 1
+        better = score == score if self.best_score is None else sign * score > sign * self.best_score
+        if trainer.state.fn == "fit" and better:
+            self.best_score, self.best_step, self.best_measured = score, trainer.global_step, measured
             self._write(trainer, self.best, weights_only=True)
 
     def on_train_end(self, trainer: L.Trainer, *_: Any) -> None:
@@ -116,6 +119,7 @@ class Checkpoints(L.Callback):
             logs=self._logs.lengths() if trainer.is_global_zero else {},
             best_score=self.best_score,
             best_step=self.best_step,
+            best_measured=self.best_measured,
             interruptions=self.interruptions,
             seconds=self.seconds + time.monotonic() - self._began,
             should_stop=trainer.should_stop and not self._position.finished,

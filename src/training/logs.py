@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,9 +14,12 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from src.config.files import whole
+from src.config.schema import Components
 from src.training.saving import Saved
 
-TIMING = "train/images_per_second"  # would differ from run to run
+RATE = "train/images_per_second"
+# what the network, loss and metrics log; timings and counters of a device differ from run to run
+_OURS, _MACHINE = re.compile("train/|val/|test/"), re.compile("/time$|_per_sec|/device/|/mfu$")
 
 
 class CSVLogger(Logger):
@@ -35,7 +39,8 @@ class CSVLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        row = {key: value for key, value in metrics.items() if key != TIMING} | {"step": step}
+        named = {key for key in metrics if _OURS.match(key) and not _MACHINE.search(key)} | {"epoch"}
+        row = {key: value for key, value in metrics.items() if key in named} | {"step": step}
         if row.keys() <= {"epoch", "step"}:
             return
         if row.keys() <= set(self._columns):
@@ -72,15 +77,17 @@ class CSVLogger(Logger):
 class RunLogs:
     """The loggers of a run; what they have logged after the checkpoint that it goes on from is removed."""
 
-    def __init__(self, folder: Path, tensorboard: bool, resumed: Saved | None = None) -> None:
+    def __init__(self, folder: Path, loggers: Components, resumed: Saved | None = None) -> None:
         self.csv = CSVLogger(folder / "metrics.csv")
         self.loggers: list[Logger] = [self.csv]
         self._events, self._lengths = folder / "tensorboard", resumed.logs if resumed else {}
         self.tensorboard: TensorBoardLogger | None = None
-        if tensorboard:
-            purge = resumed.position.steps if resumed else None  # for a TensorBoard that runs and has read more
-            self.tensorboard = TensorBoardLogger(folder, "", "tensorboard", default_hp_metric=False, purge_step=purge)
-            self.loggers.append(self.tensorboard)
+        for component in loggers.components().values():
+            if component.target.endswith(".TensorBoardLogger"):
+                purge = resumed.position.steps if resumed else None  # for a TensorBoard that runs and has read more
+                options = component.arguments() | {"default_hp_metric": False, "purge_step": purge}
+                self.tensorboard = TensorBoardLogger(folder, "", "tensorboard", **options)
+                self.loggers.append(self.tensorboard)
 
     def cut(self) -> None:
         """Bring the files to where they were at the checkpoint; before anything is logged, and by one process."""

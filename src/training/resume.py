@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from src.config.check import check
+from src.config.check import check, targets
 from src.config.errors import UserError
 from src.config.files import whole
 from src.config.folder import Run
@@ -45,7 +45,7 @@ class Resumed(Saved):
 
     def finished(self, config: TrainConfig) -> bool:
         """Whether training came to its end, and no more epochs are asked for since."""
-        before = check(self.about.config, TrainConfig).trainer.max_epochs
+        before = check(self.about.config, TrainConfig, targets(config)).trainer.max_epochs
         return self.position.finished and config.trainer.max_epochs <= before
 
 

@@ -11,7 +11,7 @@ from src.config.cli import importing, need_loggers
 from src.config.errors import Stopped
 from src.config.folder import Run, lock, settle
 from src.config.process import Interrupts, check_processes, is_child, requeue, slot
-from src.config.schema import TrainConfig
+from src.config.schema import PACKAGE, TrainConfig
 from src.results.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ def train(
     named: Sequence[str] = (),
     callbacks: Sequence[Callback] = (),
 ) -> float | None:
-    """Run one experiment in `folder`, or go on with the one that was begun there; gives the best validation accuracy.
+    """Run one experiment in `folder`, or go on with the one that was begun there; gives the best of what `monitor`
+    names.
 
     `command` runs it again, and is written down; `named` are the overrides that the user wrote: with `resume=`, only
     what they name is changed or refused; `callbacks` come besides the run's own. Raises UserError if the request can't
@@ -34,7 +35,7 @@ def train(
     """
     run = settle(folder, config, named)
     check_processes(run.config)
-    need_loggers(run.config.logger)
+    need_loggers(run.config)
     if run.finished:
         return _show_finished(run.folder)
     with Interrupts() as interrupts, lock(folder):
@@ -47,15 +48,14 @@ def train(
             again = "the same command; nothing was saved yet"
             if (folder / "checkpoints" / "last.ckpt").exists():
                 near = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-                again = f"python -m src.train resume={shlex.quote(str(near))}"
+                again = f"python -m {PACKAGE}.train resume={shlex.quote(str(near))}"
             raise Stopped(stop.number, f"{stop} It goes on with: {again}") from stop
 
 
 def _train(run: Run, interrupts: Interrupts, command: str, callbacks: Sequence[Callback]) -> float | None:
     # a request that was refused must not wait for torch
     with importing(), interrupts.waiting():
-        from src.data.images import split
-        from src.model.build import read_images, resolved
+        from src.model.build import prepared
         from src.model.hardware import pick_hardware
         from src.model.saved import About
         from src.training.failures import explained
@@ -63,10 +63,8 @@ def _train(run: Run, interrupts: Interrupts, command: str, callbacks: Sequence[C
         from src.training.session import Session
         from src.training.trackers import Trackers
 
-    config, folder = run.config, run.folder
-    hardware = pick_hardware(config.device, config.precision, slot())
-    splits = split(read_images(config.dataset, config.data_dir), config.dataset.valid_fraction, config.seed)
-    config = config.model_copy(update={"dataset": resolved(config.dataset, splits)})
+    folder, hardware = run.folder, pick_hardware(run.config.device, run.config.precision, slot())
+    config, splits = prepared(run.config)
     about = About.of(config, splits, hardware.precision, command)
     resumed = to_resume(run) if run.saved else None
     if resumed:

@@ -26,8 +26,9 @@ class Saved(Section):
 
     position: Position
     logs: dict[str, NonNegativeInt]
-    best_score: float | None
+    best_score: float | None  # of what `monitor` names
     best_step: int | None  # after which best.ckpt was written
+    best_measured: dict[str, float]  # all that was measured then
     interruptions: int
     seconds: float  # of training
     should_stop: bool  # early, which min_epochs or min_steps may hold back, and no state of Lightning's remembers

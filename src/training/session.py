@@ -23,7 +23,7 @@ from src.model.classifier import Classifier
 from src.model.hardware import Hardware, flops_per_image, matmul_rate
 from src.model.predictor import Predictor
 from src.model.saved import About, load
-from src.results.outcome import Outcome, Score, Training, Validation
+from src.results.outcome import Monitor, Outcome, Score, Training, Validation
 from src.results.screen import show_end, show_start
 from src.training.callbacks.metrics import LogMetrics
 from src.training.callbacks.progress import progress_callback
@@ -51,7 +51,7 @@ class Session:
     ) -> None:
         self.config, self.folder, self.hardware = config, folder, hardware
         self.trackers, self.resumed = trackers, resumed
-        self.logs = RunLogs(folder, config.logger.tensorboard, resumed)
+        self.logs = RunLogs(folder, config.logger, resumed)
         self.checkpoints = Checkpoints(folder / "checkpoints", config, self.logs, interrupts, resumed)
         self.metrics, self.recorder = LogMetrics(), RecordAnswers()
         listed = [  # in the order in which each hook calls them
@@ -59,7 +59,7 @@ class Session:
             # before weight averaging, which takes the averages away when a validation ends: they are the best weights
             self.checkpoints,
             self.recorder,  # before the pictures of its answers
-            *(build_callback(name, component) for name, component in config.callbacks.components().items()),
+            *(build_callback(name, component, config) for name, component in config.callbacks.components().items()),
             self.metrics,  # after those that draw, whose time its rate leaves out; before what shows that
             self.checkpoints.finite,
             *([progress_callback(self.metrics)] if config.trainer.enable_progress_bar is not False else []),
@@ -75,7 +75,7 @@ class Session:
         L.seed_everything(config.seed, verbose=False)
         datamodule = build_datamodule(config, splits, start=(position.epoch, position.batch))
         datamodule.step = position.batches
-        classifier = build_classifier(config, self.hardware, about)
+        classifier = build_classifier(config, self.hardware, about, splits)
         summary = summarize(classifier, len(splits.classes))
         if config.compile:
             compile_network(classifier, self.hardware)
@@ -86,7 +86,7 @@ class Session:
         if not trainer.global_step:
             raise UserError("nothing was trained: trainer.max_steps ended the run at its start.")
         best = checkpoints.last if checkpoints.best_step is None else checkpoints.best  # without validation
-        load_weights(classifier.network, load(best))
+        load_weights(classifier.network, load(best, config))
         answers = None
         if config.test:
             trainer.test(classifier, datamodule, verbose=False)
@@ -132,21 +132,29 @@ class Session:
             flops_per_image=flops_per_image(classifier.network, classifier.example_input_array),  # type: ignore[arg-type]
         )
         loss = answers.loss if answers and math.isfinite(answers.loss) else None
+        named, best_of = tuple(self.config.metrics.components()), checkpoints.best_measured
+        tested = {name: float(self.trainer.callback_metrics[f"test/{name}"]) for name in named if answers}
         return Outcome.of(
             about,
             device=self.hardware.accelerator,
             parameters=sum(weight.numel() for weight in classifier.network.parameters()),
             train=train,
-            val=Validation(accuracy=checkpoints.best_score, images=about.images.val),
-            test=Score(accuracy=answers.accuracy, loss=loss, images=len(answers)) if answers else None,
+            monitor=Monitor(name=self.config.monitor, mode=self.config.monitor_mode, value=checkpoints.best_score),
+            val=Validation(
+                accuracy=best_of.get("val/acc"),
+                images=about.images.val,
+                metrics={name: best_of.get(f"val/{name}") for name in named},
+            ),
+            test=Score(accuracy=answers.accuracy, loss=loss, images=len(answers), metrics=tested) if answers else None,
             checkpoint=best.relative_to(self.folder).as_posix(),
         )
 
     def _end(self, outcome: Outcome, answers: Answers | None) -> Outcome:
         """Write the outcome down, and give it with the share of the machine's own rate."""
-        final = {} if outcome.val.accuracy is None else {"final/val/acc": outcome.val.accuracy}
-        if answers:
+        final = {f"final/{name}": value for name, value in self.checkpoints.best_measured.items() if name != "val/loss"}
+        if answers and outcome.test:
             final |= {"final/test/acc": answers.accuracy, "final/test/loss": answers.loss}
+            final |= {f"final/test/{name}": value for name, value in outcome.test.metrics.items()}
         for tracker in self.trackers.loggers:
             tracker.log_metrics(final)
         if self.logs.tensorboard:

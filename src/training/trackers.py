@@ -1,4 +1,4 @@
-"""Weights & Biases and MLflow: a run's logs where those of many runs, machines and people are compared."""
+"""Trackers: loggers of any kind besides the run's own files, where the runs of many machines are compared."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import shutil
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from filelock import FileLock
 from lightning.pytorch.loggers import Logger, MLFlowLogger, WandbLogger
@@ -17,13 +18,14 @@ from src.config.check import flat, plain
 from src.config.errors import Stopped, UserError
 from src.config.files import whole, write_json
 from src.config.folder import RUNS
-from src.config.schema import TrainConfig
+from src.config.schema import Component, TrainConfig, Values
+from src.model.build import given, resolve
 
 STORE = RUNS / "mlflow.db"  # one for all runs, so that one page compares them
 IDS = "trackers.json"  # in a run's folder; a folder's name may come again, as seed=1 does in each sweep
-ADVICE = {  # MLflow comes first, for, refused, it leaves nothing behind
-    "mlflow": "Set MLFLOW_TRACKING_URI to a server that answers, or unset it.",
-    "wandb": "Set WANDB_MODE=offline, or WANDB_API_KEY and a network.",
+ADVICE = {
+    "WandbLogger": "Set WANDB_MODE=offline, or WANDB_API_KEY and a network.",
+    "MLFlowLogger": "Set MLFLOW_TRACKING_URI to a server that answers, or unset it.",
 }
 
 
@@ -38,44 +40,63 @@ class Trackers(ExitStack):
         """Begin a run in each, or go on with it; raises UserError, nothing written, if one can't be reached."""
         path = self.folder / IDS
         text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-        ids = dict(re.findall(r'"(mlflow|wandb)": "([0-9A-Za-z]+)"', text))  # a stranger's become parts of paths
-        for name, advice in ADVICE.items():
-            if getattr(self.config.logger, name):
-                try:
-                    self.loggers.append(getattr(self, f"_{name}")(ids.get(name)))
-                except Exception as error:  # of the server, the database, their drivers: each has its own
-                    reason = re.split(r"\.\s|\.?$| with exception |\n", str(error).strip() or repr(error))[0]
-                    raise UserError(f"logger.{name}=true: {reason}. {advice}") from error
-                ids[name] = str(self.loggers[-1].version)
+        ids = dict(re.findall(r'"([\w-]+)": "([0-9A-Za-z]+)"', text))  # a stranger's become parts of paths
+        components = self.config.logger.components().items()
+        # W&B comes last, for, refused, it leaves something behind
+        for name, component in sorted(components, key=lambda item: item[1].target.endswith("WandbLogger")):
+            if (kind := component.target.rpartition(".")[2]) == "TensorBoardLogger":
+                continue  # of RunLogs
+            begin = {"WandbLogger": self._wandb, "MLFlowLogger": self._mlflow}.get(kind, self._begin)
+            try:
+                self.loggers.append(begin(component, ids.get(name)))
+            except Exception as error:  # of the server, the database, their drivers: each has its own
+                reason = re.split(r"\.\s|\.?$| with exception |\n", str(error).strip() or repr(error))[0]
+                raise UserError(f"logger={name}: {reason}. {ADVICE.get(kind, '')}".rstrip()) from error
+            if version := self.loggers[-1].version:
+                ids[name] = str(version)
                 write_json(path, ids)
         return self.loggers
 
-    def _wandb(self, known: str | None) -> WandbLogger:
+    def _begin(self, component: Component, known: str | None, **more: Any) -> Any:
+        """Any logger, with the run's folder, its name and the id of its run, as its parameters call them."""
+        name = self.folder.name
+        offered = {"save_dir": str(self.folder), "name": name, "run_name": name}
+        offered |= dict.fromkeys(("id", "run_id", "experiment_key", "run_hash"), known)
+        logger = resolve(component)(**component.arguments() | given(component, offered | more))
+        if not isinstance(logger, Logger):
+            raise TypeError(f"{component.target} is no logger (lightning.pytorch.loggers.Logger)")
+        self.push(lambda *raised: logger.finalize(_ending(raised[1])[0 if isinstance(logger, MLFlowLogger) else 2]))
+        if known is None or isinstance(logger, WandbLogger):  # MLflow's parameters can't be changed
+            logger.log_hyperparams(self._hyperparameters(logger))
+        return logger
+
+    def _hyperparameters(self, logger: Logger) -> Values:
+        return plain(self.config) if isinstance(logger, WandbLogger) else hyperparameters(self.config)
+
+    def _wandb(self, component: Component, known: str | None) -> Logger:
         import wandb
 
-        files, project = self.folder / "wandb", os.environ.get("WANDB_PROJECT", self.config.dataset.name)
+        files = self.folder / "wandb"
         was_there = files.exists()
         # warnings and errors stay; without the rest it asks for no key either, but raises that there is none
         wandb.setup(wandb.Settings(show_info=False))
-        folder, name = os.environ.get("WANDB_DIR", self.folder), self.folder.name
         try:
-            run = wandb.init(dir=folder, project=project, name=name, id=known, resume="allow")
+            logger = self._begin(component, known, save_dir=os.environ.get("WANDB_DIR", str(self.folder)))
         except (wandb.Error, OSError):
             wandb.teardown(1)
             if not was_there:
                 shutil.rmtree(files, ignore_errors=True)
             raise
-        self.push(lambda *raised: run.finish(_ending(raised[1])[1]))
-        run.config.update(plain(self.config), allow_val_change=True)
-        run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-        return WandbLogger(experiment=run)
+        self.push(lambda *raised: logger.experiment.finish(_ending(raised[1])[1]))
+        return logger
 
-    def _mlflow(self, known: str | None) -> MLFlowLogger:
+    def _mlflow(self, component: Component, known: str | None) -> Logger:
         import mlflow
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # 14 s; its own 7 wait for four minutes
-        if not (uri := os.environ.get("MLFLOW_TRACKING_URI")):
+        arguments = component.arguments()
+        if not (uri := arguments["tracking_uri"]):
             uri = f"sqlite:///{STORE.absolute()}"
             STORE.parent.mkdir(exist_ok=True)
             with FileLock(STORE.with_name(".mlflow.lock")):  # two jobs at once confuse the fifty steps of making it,
@@ -85,16 +106,12 @@ class Trackers(ExitStack):
                         shutil.copyfile(f"{folder}/{STORE.name}", temporary)  # Windows moves no file that is open
         mlflow.set_tracking_uri(uri)
         # makes it, also when another job of the sweep does so now
-        experiment = mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME") or self.config.dataset.name)
-        client = mlflow.MlflowClient(uri)
+        experiment, client = mlflow.set_experiment(arguments["experiment_name"]), mlflow.MlflowClient(uri)
         if not client.search_runs([experiment.experiment_id], f"attributes.run_id = '{known}'"):
             known = None  # it was deleted, or is another server's
-        logger = MLFlowLogger(experiment.name, self.folder.name, uri, run_id=known)
-        self.push(lambda *raised: logger.finalize(_ending(raised[1])[0]))
-        if known:  # with the parameters that it has: they can't be changed
+        logger = self._begin(component, known, tracking_uri=uri)
+        if known:
             client.update_run(known, "RUNNING")
-        else:
-            logger.log_hyperparams(hyperparameters(self.config))
         return logger
 
 
@@ -103,10 +120,10 @@ def hyperparameters(config: TrainConfig) -> dict[str, int | float | str | bool]:
     return {key: value for key, value in flat(plain(config)).items() if isinstance(value, int | float | str | bool)}
 
 
-def _ending(error: BaseException | None) -> tuple[str, int]:
-    """MLflow's word for how a run ended, and an exit code for W&B."""
+def _ending(error: BaseException | None) -> tuple[str, int, str]:
+    """MLflow's word for how a run ended, an exit code for W&B, and Lightning's word."""
     if isinstance(error, Stopped):
-        return "KILLED", error.code
+        return "KILLED", error.code, "failed"
     if type(error).__name__ == "TrialPruned":  # whose package takes half a second to import
-        return "KILLED", 0
-    return ("FAILED", 1) if error else ("FINISHED", 0)
+        return "KILLED", 0, "success"
+    return ("FAILED", 1, "failed") if error else ("FINISHED", 0, "success")

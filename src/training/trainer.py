@@ -14,9 +14,10 @@ from lightning.pytorch.profilers import PyTorchProfiler
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from src.config.check import refuse_replaced
 from src.config.errors import UserError
 from src.config.schema import Component, TrainConfig
-from src.model.build import resolve
+from src.model.build import given, resolve
 from src.model.hardware import Hardware, keep_freed_memory
 from src.training.callbacks.progress import ProgressBar
 
@@ -66,14 +67,20 @@ def build_trainer(
         raise UserError(f"trainer: {str(error).splitlines()[0]}") from error
 
 
-def build_callback(name: str, component: Component) -> L.Callback:
-    cls = resolve(component)
-    if not (isinstance(cls, type) and issubclass(cls, L.Callback)):
-        raise UserError(f"callbacks.{name}._target_={component.target}: that is no callback (lightning.Callback).")
+def build_callback(name: str, component: Component, config: TrainConfig) -> L.Callback:
+    """One that follows a metric follows `monitor`; raises UserError if it is no callback, or can't be resumed."""
+    cls, options = resolve(component), component.arguments()
+    follows = given(component, {"monitor": config.monitor, "mode": config.monitor_mode})
     try:
-        return cls(**component.arguments())
+        callback = cls(**options, **(follows if "monitor" in follows else {}))
     except (ValueError, TypeError, MisconfigurationException) as error:
         raise UserError(f"callbacks.{name}: {str(error).splitlines()[0]}") from error
+    key = f"callbacks.{name}._target_={component.target}"
+    if not isinstance(callback, L.Callback):
+        raise UserError(f"{key}: that is no callback (lightning.Callback).")
+    for base in type(callback).__mro__:
+        refuse_replaced(key, base.__name__)
+    return callback
 
 
 def _profiler(folder: Path) -> PyTorchProfiler:

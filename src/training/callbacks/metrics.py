@@ -12,8 +12,9 @@ WARM_UP = 2  # steps of the process, in which kernels are chosen and memory is f
 
 
 class LogMetrics(L.Callback):
-    """Logs `train/learning_rate` of every `log_every_n_steps`-th step, and of each epoch the training metrics and
-    `train/images_per_second`, validation and checkpoints left out; the whole run's is kept in `rate`."""
+    """Logs `train/learning_rate` of every `log_every_n_steps`-th step, that of each group of weights beside it, and of
+    each epoch the training metrics and `train/images_per_second`, validation and checkpoints left out; the whole run's
+    is kept in `rate`."""
 
     # Lightning's LearningRateMonitor logs for each batch whose gradients are accumulated, under the same step; its
     # ThroughputMonitor waits for the device in each step, and counts validations; and it calls a module's own hook at
@@ -60,9 +61,11 @@ class LogMetrics(L.Callback):
 
     def on_before_optimizer_step(self, trainer: L.Trainer, module: Any, optimizer: Optimizer) -> None:
         if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            groups = optimizer.param_groups
+            rates = {f"train/learning_rate/{group['name']}": group["lr"] for group in groups if "name" in group}
+            rates["train/learning_rate"] = groups[0]["lr"]
             for logger in trainer.loggers:
-                rate = optimizer.param_groups[0]["lr"]
-                logger.log_metrics({"train/learning_rate": rate}, step=trainer.global_step)
+                logger.log_metrics(rates, step=trainer.global_step)
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: Any) -> None:
         module.log_epoch()

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from src.model.classifier import as_classes
 from src.training.callbacks.metrics import LogMetrics
 
 PAUSE = 0.2  # seconds between two drawings; Lightning's own bar draws, and reads the loss, in each step
@@ -43,7 +44,7 @@ class ProgressBar(RichProgressBar):
         now, labels = time.perf_counter(), batch[1]
         if now - self._drawn >= PAUSE or trainer.is_last_batch:
             self._drawn = now
-            accuracy = (outputs["logits"].argmax(1) == labels).float().mean()
+            accuracy = (outputs["logits"].argmax(1) == as_classes(labels)).float().mean()
             fresh = torch.stack([outputs["loss"].float(), accuracy]).to("cpu", non_blocking=True)
             # a GPU has yet to compute it: what was sent at the drawing before has arrived, and is shown without a wait
             self._shown, self._underway = self._underway if labels.is_cuda else fresh, fresh
@@ -56,8 +57,9 @@ class ProgressBar(RichProgressBar):
             metrics = {"loss": f"{loss:.3f}", "acc": f"{accuracy:.1%}"}
             if rate := self._metrics.running:
                 metrics["img/s"] = f"{rate:.0f}"
-        if (validated := trainer.callback_metrics.get("val/acc")) is not None:
-            metrics["val"] = f"{float(validated):.1%}"
+        monitor = trainer.lightning_module.monitor
+        if (validated := trainer.callback_metrics.get(monitor)) is not None:
+            metrics["val"] = format(float(validated), ".1%" if monitor == "val/acc" else ".4f")
         return metrics
 
     def _get_train_description(self, current_epoch: int) -> str:
@@ -67,13 +69,17 @@ class ProgressBar(RichProgressBar):
 class EpochLines(L.Callback):
     """A plain table with one line an epoch, for pipes, files and job logs."""
 
-    def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
-        self._started = time.perf_counter()
-        _print(LINE.format("epoch", *COLUMNS, "seconds"), flush=True)
+    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+        self._started, self._columns = time.perf_counter(), COLUMNS
+        if (name := module.monitor.rpartition("/")[2]) not in ("acc", "loss"):  # in the place of accuracy
+            named = {"val acc": f"val {name}"[:10]}
+            self._columns = {named.get(title, title): column for title, column in COLUMNS.items()}
+            self._columns[named["val acc"]] = (module.monitor, ".4f")
+        _print(LINE.format("epoch", *self._columns, "seconds"), flush=True)
 
     def on_train_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
         metrics = trainer.callback_metrics
-        cells = [format(float(metrics[key]), style) if key in metrics else "-" for key, style in COLUMNS.values()]
+        cells = [format(float(metrics[key]), style) if key in metrics else "-" for key, style in self._columns.values()]
         _print(LINE.format(_epoch(trainer), *cells, f"{time.perf_counter() - self._started:.0f}"), flush=True)
 
 

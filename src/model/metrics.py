@@ -1,0 +1,18 @@
+"""Metrics that torchmetrics has not: of classes int64 (B,) and logits (B, K), as its own are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torchmetrics.classification import MulticlassRecall
+
+
+class LowestRecall(MulticlassRecall):
+    """The recall of the class that is recognized least, of those that were there."""
+
+    def __init__(self, num_classes: int, **options: Any) -> None:
+        super().__init__(num_classes, average="none", **options)
+
+    def compute(self) -> Tensor:
+        return super().compute()[self.tp + self.fn > 0].min()
