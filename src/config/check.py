@@ -95,6 +95,9 @@ def _component(key: str, group: Group, base: type[Section], values: dict[Any, An
     for parameter, (annotation, default) in declared.items():
         if parameter not in group.given and parameter not in base.model_fields:
             fields[parameter] = (signature.evaluate(annotation, _TYPES), default)
+    for part in base.model_fields:  # one may be a group of its own, as dataset/augmentation is
+        if (inner := GROUPS.get(f"{key}/{part}")) and isinstance(values.get(part), dict):
+            fields[part] = (_section(f"{key}.{part}", inner, values[part]), ...)
     return create_model(target.rpartition(".")[2] + "Config", __base__=base, **fields)
 
 

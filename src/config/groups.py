@@ -11,7 +11,15 @@ from pathlib import Path
 
 from src.config import signature
 from src.config.errors import UserError
-from src.config.schema import CONFIGS, CallbacksConfig, DatasetConfig, NamedComponent, OptimizerConfig, Section
+from src.config.schema import (
+    CONFIGS,
+    CallbacksConfig,
+    Components,
+    DatasetConfig,
+    NamedComponent,
+    OptimizerConfig,
+    Section,
+)
 
 
 @dataclass(frozen=True)
@@ -30,10 +38,12 @@ class Group:
 
 
 _OPTIMIZER = frozenset({"params", "fused", "foreach", "differentiable", "capturable", "maximize"})
+_BATCH = frozenset({"images", "labels", "generator", "num_classes", "labels_getter"})
 _READER, _NETWORK = frozenset({"data_dir", "source"}), frozenset({"in_channels", "num_classes"})
 
 GROUPS = {
     "dataset": Group(DatasetConfig, ("src.data.",), _READER, _READER),
+    "dataset/augmentation": Group(Components, ("src.data.", "torchvision.transforms.v2."), given=_BATCH, several=True),
     "model": Group(NamedComponent, ("src.model.",), _NETWORK, _NETWORK),
     "optimizer": Group(OptimizerConfig, ("torch.optim.", "src.model."), frozenset({"params"}), _OPTIMIZER),
     "scheduler": Group(

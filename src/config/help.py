@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from src.config import signature
 from src.config.groups import networks, options
-from src.config.schema import CONFIGS, AugmentationConfig, DatasetConfig, Section, TrainerConfig
+from src.config.schema import CONFIGS, DatasetConfig, Section, TrainerConfig
 
 EXAMPLES = {
     "train": [
@@ -46,9 +46,8 @@ def help_text(door: str, schema: type[Section]) -> str:
     lines += ["", "Options:", *_described(schema, OmegaConf.load(CONFIGS / f"{door}.yaml"))]
     if door == "train":
         lines += ["", "Options of a dataset:", *_described(DatasetConfig, {}, "dataset.")]
-        lines += _described(AugmentationConfig, {}, "dataset.augmentation.")
         lines += ["", "Options of what is chosen, such as optimizer.lr:"]
-        for group in ("dataset", "model", "optimizer", "scheduler", "callbacks"):
+        for group in ("dataset", "dataset/augmentation", "model", "optimizer", "scheduler", "callbacks"):
             lines += [f"  {f'{group}={name}':<22} {_keys(group, name)}" for name in options(group)]
         lines += ["", "Options of the trainer, all Lightning's own, such as trainer.max_epochs:"]
         lines += textwrap.wrap(", ".join(TrainerConfig.model_fields), 78, initial_indent="  ", subsequent_indent="  ")

@@ -48,12 +48,13 @@ class NamedComponent(Component):
     name: str  # in folders of runs, and tables
 
 
-class AugmentationConfig(Section):
-    flip: bool = Field(description="mirror half of the images")
-    crop: NonNegativeInt = Field(description="reflect this many pixels at each edge, then cut at random")
-    degrees: float = Field(ge=0, le=180, description="rotate by up to this angle")
-    translate: Fraction = Field(description="shift by up to this part of the side")
-    scale: float = Field(ge=0, lt=1, description="shrink or grow by up to this part")
+class Components(Section):
+    """Components by name, in the order of the YAML; null turns one off."""
+
+    def components(self) -> dict[str, Component]:
+        """Those that are not null."""
+        values = {key: getattr(self, key) for key in type(self).model_fields}
+        return {key: value for key, value in values.items() if isinstance(value, Component)}
 
 
 class DatasetConfig(NamedComponent):
@@ -63,7 +64,7 @@ class DatasetConfig(NamedComponent):
     limit: PositiveInt | None = Field(None, description="only so many of the training images, validation's among them")
     mean: list[Fraction] | None = Field(description="per channel, of pixels in 0..1; null measures it")
     std: list[Annotated[float, Strict(), Field(gt=0)]] | None = Field(description="likewise")
-    augmentation: AugmentationConfig
+    augmentation: Components
 
     def arguments(self) -> Values:
         return {k: v for k, v in super().arguments().items() if k not in DatasetConfig.model_fields}
@@ -100,14 +101,9 @@ class TrainerConfig(Section):
     enable_progress_bar: bool | None = None
 
 
-class CallbacksConfig(Section):
+class CallbacksConfig(Components):
     checkpoint_minutes: Annotated[float, Strict(), Field(gt=0)] | None = Field(description="and at each epoch's end")
     checkpoint_steps: PositiveInt | None = Field(description="likewise")
-
-    def components(self) -> dict[str, Component]:
-        """The callbacks by name, without those that are null."""
-        values = {key: getattr(self, key) for key in type(self).model_fields}
-        return {key: value for key, value in values.items() if isinstance(value, Component)}
 
 
 class LoggerConfig(Section):

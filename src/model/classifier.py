@@ -55,11 +55,12 @@ class Classifier(L.LightningModule):
         loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
         metrics = self._metrics(phase)
         metrics["loss"].update(loss.detach().expand(len(labels)))  # nan_strategy="disable" would drop a weight
-        metrics["acc"].update(logits.detach(), labels)
+        classes = labels if labels.ndim == 1 else labels.argmax(1)  # of mixed images, the one with the most part
+        metrics["acc"].update(logits.detach(), classes)
         if phase != "train":
             for name, metric in metrics.items():
                 self.log(f"{phase}/{name}", metric, on_step=False, on_epoch=True, prog_bar=phase == "val")
-        return {"loss": loss, "logits": logits.detach()}
+        return {"loss": loss, "logits": logits.detach(), "classes": classes}
 
     def _metrics(self, phase: str) -> dict[str, Metric]:
         return {name: getattr(self, f"{phase}_{name}") for name in ("loss", "acc")}

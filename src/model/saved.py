@@ -17,7 +17,7 @@ from src.config.schema import NonNegativeInt, PositiveInt, Section, TrainConfig
 from src.data.images import Splits, checksum, has_dark_background
 from src.model.provenance import Revision, git_revision, versions
 
-FORMAT = 4  # counts up where an older checkpoint no longer loads
+FORMAT = 5  # counts up where an older checkpoint no longer loads
 ABOUT = "about"  # the key under which Classifier saves it
 Content = dict[str, Any]  # of a whole checkpoint, as Lightning writes it
 _STATE = TypeAdapter(dict[str, Tensor], config={"arbitrary_types_allowed": True, "strict": True})

@@ -40,7 +40,7 @@ class ProgressBar(RichProgressBar):
         return [TextColumn("{task.description}"), BarColumn(bar_width=5), MofNCompleteColumn(), time_left]
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        now, labels = time.perf_counter(), batch[1]
+        now, labels = time.perf_counter(), outputs["classes"]
         if now - self._drawn >= PAUSE or trainer.is_last_batch:
             self._drawn = now
             accuracy = (outputs["logits"].argmax(1) == labels).float().mean()
