@@ -81,12 +81,13 @@ class PlainRun:
         while True:
             loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
             for images, labels in loader:
-                generator = None
+                images, labels = images.to(self.device), labels.to(self.device)
                 if training:
                     seed = step_seed(self.seed, step, 0, "augmentation")
                     generator = torch.Generator(self.device).manual_seed(seed)
+                    images, labels = self.datamodule.augmentation(images, labels, generator)
                     torch.manual_seed(step_seed(self.seed, step, 0, "dropout"))
-                yield self.datamodule.prepare(images.to(self.device), generator), labels.to(self.device)
+                yield self.datamodule.prepare(images), labels
                 step += 1
             epoch += 1
 

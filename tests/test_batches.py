@@ -1,4 +1,4 @@
-"""Batch operations, the order of images, and what the network is given."""
+"""The order of images, and what the network is given."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ import torch
 import torchvision.transforms.v2.functional as reference
 from torch import Generator
 
-from src.config.schema import AugmentationConfig, DatasetConfig, TrainConfig
-from src.data.augmentation import batch_affine, batch_crop, batch_flip, batch_normalize, batch_resize
+from src.config.schema import DatasetConfig, TrainConfig
 from src.data.batches import BatchOrder, DataModule, measure, step_seed
 from src.data.images import ImageSet, Splits
-
-NONE: dict[str, Any] = {"flip": False, "crop": 0, "degrees": 0.0, "translate": 0.0, "scale": 0.0}
+from src.data.preparation import batch_normalize, batch_resize
 
 
 def seeded(seed: int = 0) -> Generator:
@@ -38,62 +36,6 @@ def test_normalize_agrees_with_torchvision() -> None:
     expected = reference.normalize(images.float() / 255, mean, std)
     found = batch_normalize(images.float(), torch.tensor(mean), torch.tensor(std))
     assert torch.allclose(found, expected, atol=1e-5)
-
-
-def test_flip_mirrors_about_half_of_the_images_and_leaves_the_rest() -> None:
-    images = bytes_(400)
-    flipped = batch_flip(images, seeded())
-    mirrored = (flipped == images.flip(-1)).flatten(1).all(1)
-    same = (flipped == images).flatten(1).all(1)
-    assert bool((mirrored ^ same).all())
-    assert 150 < int(mirrored.sum()) < 250
-
-
-def test_crop_cuts_windows_of_the_reflected_image() -> None:
-    images = bytes_(50)
-    padding = 3
-    cropped = batch_crop(images, padding, seeded())
-    padded = torch.nn.functional.pad(images.float(), [padding] * 4, mode="reflect").byte()
-    offsets = set()
-    for image, source in zip(cropped, padded, strict=True):
-        places = [
-            (top, left)
-            for top in range(2 * padding + 1)
-            for left in range(2 * padding + 1)
-            if torch.equal(source[:, top : top + 8, left : left + 8], image)
-        ]
-        assert places
-        offsets.add(places[0])
-    assert len(offsets) > 15
-
-
-def test_crop_wider_than_the_image_is_refused() -> None:
-    with pytest.raises(ValueError, match="more than 8 pixels"):
-        batch_crop(bytes_(2), 8, seeded())
-
-
-def test_affine_of_nothing_is_the_image_and_of_something_agrees_with_torchvision() -> None:
-    images = torch.rand(2, 1, 28, 28, generator=seeded())
-    assert torch.allclose(batch_affine(images, 0.0, 0.0, 0.0, seeded()), images, atol=1e-5)
-    # these draws mean: the largest angle, no change of size, no shift
-    draws = torch.tensor([1.0, 0.5, 0.5, 0.5])[:, None].expand(4, 2)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch, "rand", lambda *_, **__: draws)
-        turned = batch_affine(images, 20.0, 0.1, 0.1, seeded())
-    expected = reference.rotate(images, 20.0, interpolation=reference.InterpolationMode.BILINEAR)
-    assert torch.allclose(turned, expected, atol=1e-4)
-
-
-@pytest.mark.parametrize("name", ["flip", "crop", "affine"])
-def test_augmentation_is_a_function_of_its_seed(name: str) -> None:
-    images = bytes_(16).float()
-    run: Any = {
-        "flip": lambda generator: batch_flip(images, generator),
-        "crop": lambda generator: batch_crop(images, 2, generator),
-        "affine": lambda generator: batch_affine(images, 10.0, 0.1, 0.1, generator),
-    }[name]
-    assert torch.equal(run(seeded(1)), run(seeded(1)))
-    assert not torch.equal(run(seeded(1)), run(seeded(2)))
 
 
 def indices(order: BatchOrder) -> list[int]:
@@ -143,11 +85,11 @@ def module(**changes: Any) -> DataModule:
         "mean": [0.5, 0.4, 0.3],
         "std": [0.2, 0.3, 0.4],
         "image_size": 227,
-        "augmentation": AugmentationConfig(**(NONE | {"flip": True, "crop": 4})),
     }
     options |= changes
     options["dataset"] = DatasetConfig.model_construct(**options)
-    return DataModule(options["splits"], TrainConfig.model_construct(**options))
+    chosen = {key: options[key] for key in ("augmentation",) if key in options}
+    return DataModule(options["splits"], TrainConfig.model_construct(**options), **chosen)
 
 
 def test_batches_are_bytes_fetched_by_one_indexing_call() -> None:
@@ -176,20 +118,6 @@ def test_what_the_network_sees_is_resized_and_normalized() -> None:
     )
     assert seen.shape == (20, 3, 227, 227)
     assert torch.allclose(seen, expected, atol=1e-4)
-
-
-def test_validation_and_test_are_prepared_without_augmentation() -> None:
-    data = module()
-    images, labels = data.splits.train.images, data.splits.train.labels
-    prepared, _ = data.on_after_batch_transfer((images, labels), 0)
-    assert torch.equal(prepared, data.prepare(images))
-    assert not torch.equal(data.prepare(images, seeded()), prepared)
-
-
-def test_each_augmentation_is_off_with_one_word() -> None:
-    data = module(augmentation=AugmentationConfig(**NONE))
-    images = data.splits.train.images
-    assert torch.equal(data.prepare(images, seeded()), data.prepare(images))
 
 
 def test_mean_and_std_are_those_of_the_pixels() -> None:

@@ -60,7 +60,7 @@ WRONG = [
     ("-cp elsewhere", "--config-dir adds a folder"),
     ("--config-dir nowhere", "--config-dir nowhere: there is no such folder."),
     ("dataset.augmentation=none", "dataset/augmentation=NAME"),
-    ("dataset.augmentation.degrees=999", "expected a number between 0 and 180."),
+    ("dataset.augmentation.affine.degrees=999", "expected a number between 0 and 180."),
     ("dataset.mean=null dataset.std=[0]", "dataset.std.0=0: expected a number greater than 0."),
     ("data_dir=null", "data_dir=null: expected a string."),
     ("nonsense", "Options are written KEY=VALUE."),

@@ -7,14 +7,15 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from torch import nn
+from torch import Generator, Tensor, nn
 from torch.optim import SGD
 from torch.utils.flop_counter import FlopCounterMode
 
 from src.config.check import check
 from src.config.compose import compose
-from src.config.schema import AugmentationConfig, TrainConfig
-from src.data.batches import DataModule
+from src.config.schema import TrainConfig
+from src.data.augmentation import batch_affine, batch_crop, batch_flip
+from src.data.batches import Batch, DataModule
 from src.data.images import ImageSet, Splits
 from src.model import schedules
 from src.model.alexnet import AlexNet, fitting_sizes
@@ -23,7 +24,7 @@ from src.model.classifier import Classifier
 from src.model.hardware import Hardware
 from src.model.saved import About, ImageCounts
 from src.training.callbacks.metrics import LogMetrics
-from tests.test_batches import NONE, module
+from tests.test_batches import module
 
 ABOUT = About(
     config={},
@@ -138,19 +139,23 @@ def test_step_falls_at_its_milestones() -> None:
     assert (found[49], found[50], found[79], found[80]) == (1.0, 0.1, 0.1, pytest.approx(0.01))
 
 
+def flipped_cropped_turned(images: Tensor, labels: Tensor, generator: Generator) -> Batch:
+    images, labels = batch_crop(*batch_flip(images, labels, generator), generator, 2)
+    return batch_affine(images, labels, generator, 10.0, 0.1, 0.1)
+
+
 def build(seed: int = 1, augment: bool = False, dropout: float = 0.0) -> tuple[Classifier, DataModule]:
     labels = torch.arange(24) % 3
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (24, 1, 12, 12), generator=generator, dtype=torch.uint8)
     part = ImageSet(pixels, labels)
-    amounts = {"flip": True, "crop": 2, "degrees": 10.0, "translate": 0.1, "scale": 0.1} if augment else {}
     data = module(
         splits=Splits(part, part, part, list("abc"), "full"),
         batch_size=8,
         seed=seed,
         mean=[0.5],
         std=[0.3],
-        augmentation=AugmentationConfig(**(NONE | amounts)),
+        **({"augmentation": flipped_cropped_turned} if augment else {}),
     )
     torch.manual_seed(0)
     network = AlexNet(1, 3, widths=[8] * 5, hidden=32, dropout=dropout)

@@ -219,7 +219,7 @@ class TestRefused:
             ("devices=2", "was begun with devices=1"),
             ("trainer.gradient_clip_val=0.1", "was begun with trainer.gradient_clip_val=None"),
             ("model.padding=null", "model.padding=null: expected"),
-            ("dataset/augmentation=none", "dataset.augmentation.flip=True"),
+            ("dataset/augmentation=none", "dataset.augmentation.flip._target_=src.data"),
         ],
     )
     def test_another_run(self, door: Door, whole: Path, options: list[str], change: str, sentence: str) -> None:

@@ -357,8 +357,9 @@ class TestBadData:
         assert "expected 3 numbers, one a channel" in self.refused(door, in_tmp, *arguments)
 
     def test_crop_wider_than_the_images(self, door: Door, in_tmp: Path, images_folder: Path) -> None:
-        arguments = ["dataset=image_folder", f"data_dir={images_folder}", "dataset.augmentation.crop=12"]
-        assert "the images are only 12 pixels wide" in self.refused(door, in_tmp, *arguments)
+        crop = ["dataset/augmentation=flip_crop", "dataset.augmentation.crop.padding=12"]
+        told = self.refused(door, in_tmp, "dataset=image_folder", f"data_dir={images_folder}", *crop)
+        assert "dataset.augmentation.crop: padding=12 needs images of more than 12 pixels a side." in told
 
 
 def test_sample_is_named_on_screen_in_the_results_and_in_the_checkpoint(door: Door, in_tmp: Path) -> None:

@@ -50,6 +50,11 @@ def test_constructor_is_that_of_a_base_where_the_class_has_none(
     assert signature.parameters("src.training.callbacks.confusion_matrix.ConfusionMatrix") == {}, "Lightning's has none"
 
 
+def test_a_name_that_a_package_imports_from_a_file_of_its_own_is_found() -> None:
+    assert {"num_ops", "magnitude"} <= signature.parameters("torchvision.transforms.v2.RandAugment").keys()
+    assert signature.parameters("torchvision.transforms.v2.MixUp")["alpha"][1] == 1.0
+
+
 def test_file_that_is_no_python_is_named_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text("x = 1\nclass Net(:\n")
     with pytest.raises(LookupError, match=r"net\.py, line 2"):

@@ -28,7 +28,7 @@ from src.model.alexnet import AlexNet
 from src.model.hardware import flops_per_image
 from tests.conftest import ROOT, SHORT, Outcome, only_run, results_of, write_idx
 from tests.test_batches import bytes_, module, seeded
-from tests.test_model import build, trainer
+from tests.test_model import build, flipped_cropped_turned, trainer
 
 Door = Callable[..., Outcome]
 WAITS = {"aten._local_scalar_dense", "aten.nonzero", "aten._unique2", "aten.equal", "aten.masked_select"}
@@ -137,10 +137,10 @@ class TestCounts:
 
     def test_preparing_a_batch_takes_as_many_calls_for_many_images_as_for_few(self) -> None:
         def operations(count: int) -> Counter[str]:
-            data = module(batch_size=count)
+            data = module(batch_size=count, augmentation=flipped_cropped_turned)
             with Calls() as calls:
-                images, _ = next(iter(data.train_dataloader()))
-                data.prepare(images, seeded())
+                images, labels = next(iter(data.train_dataloader()))
+                data.prepare(data.augmentation(images, labels, seeded())[0])
             assert len(images) == count
             return calls.count
 

@@ -58,7 +58,7 @@ def _words(text: str) -> frozenset[str]:
 
 
 _OPTIMIZER = "params fused foreach differentiable capturable maximize"
-_LOGGER = "save_dir dir name run_name version id run_id experiment_key run_hash experiment sub_dir purge_step default_hp_metric"
+_LOGGER = "save_dir dir name run_name version id run_id experiment_key run_hash experiment sub_dir purge_step"
 _READER, _NETWORK = _words("data_dir source"), _words("in_channels num_classes")
 _SCHEDULES = "torch.optim.lr_scheduler"
 
@@ -67,7 +67,8 @@ GROUPS = {
     "dataset/augmentation": Group(
         Components,
         (f"{PACKAGE}.data.augmentation.", "torchvision.transforms.v2."),
-        given=_words("images labels generator num_classes"),
+        given=_words("num_classes labels_getter"),
+        leading=3,
     ),
     "model": Group(NamedComponent, (f"{PACKAGE}.model.",), _NETWORK, _NETWORK),
     "loss": Group(
@@ -95,7 +96,7 @@ GROUPS = {
     "callbacks": Group(
         CallbacksConfig, (f"{PACKAGE}.training.callbacks.", "lightning.pytorch.callbacks."), given=_words("monitor")
     ),
-    "logger": Group(Components, ("lightning.pytorch.loggers.",), given=_words(_LOGGER)),
+    "logger": Group(Components, ("lightning.pytorch.loggers.",), given=_words(_LOGGER) | {"default_hp_metric"}),
     "sampler": Group(NamedComponent, ("optuna.samplers.",), _words("seed")),
     "pruner": Group(NamedComponent, ("optuna.pruners.",)),
 }

@@ -80,7 +80,7 @@ class DatasetConfig(NamedComponent):
 
 
 class ParameterGroup(Section):
-    """The weights whose names `match`, a regular expression, with options of their own: check.py adds the optimizer's."""
+    """The weights whose names `match`, a regular expression, with options of their own; the optimizer's join them."""
 
     match: Annotated[str, Strict(), AfterValidator(_pattern)]
 

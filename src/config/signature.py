@@ -55,7 +55,8 @@ def networks(folder: Path) -> dict[str, str]:
 
 def _arguments(module: str, name: str) -> ast.arguments:
     """Those of a function, of a class's constructor, or of what a module has imported under this name."""
-    for node in _parse(_source(module)).body:
+    file = _source(module)
+    for node in _parse(file).body:
         if isinstance(node, ast.FunctionDef) and node.name == name:
             return node.args
         if isinstance(node, ast.ClassDef) and node.name == name:
@@ -67,7 +68,8 @@ def _arguments(module: str, name: str) -> ast.arguments:
                 if isinstance(node, ast.Import) and (alias.asname or alias.name) == prefix:
                     return _arguments(alias.name, leaf)
                 if isinstance(node, ast.ImportFrom) and node.module and (alias.asname or alias.name) == name:
-                    package = ".".join(module.split(".")[: -node.level or None]) if node.level else ""
+                    up = node.level - (file.name == "__init__.py")  # from . is of the package itself there
+                    package = ".".join(module.split(".")[: -up or None]) if node.level else ""
                     return _arguments(f"{package}.{node.module}".lstrip("."), alias.name)
     raise LookupError(f"{module} has no class or function {name}")
 

@@ -1,34 +1,53 @@
-"""What is done to a whole batch on its device: plain functions, (B, C, H, W) in and out."""
+"""What is done to a training batch on its device: (images, labels, generator, its arguments) -> (images, labels).
+
+Images are uint8 or float32 in 0..255 (B, C, H, W), labels int64 (B,), or float (B, classes) once images are mixed.
+"""
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Generator, Tensor
 
+from src.config.schema import Fraction, NonNegativeInt, Values
+from src.data.batches import Augment, Batch, step_seed
 
-def batch_flip(images: Tensor, generator: Generator) -> Tensor:
-    """Mirror each image left to right with probability one half; any dtype."""
+
+def batch_flip(images: Tensor, labels: Tensor, generator: Generator) -> Batch:
+    """Mirror each image left to right with probability one half."""
     chosen = torch.rand(len(images), generator=generator, device=images.device) < 0.5
-    return torch.where(chosen[:, None, None, None], images.flip(-1), images)
+    return torch.where(chosen[:, None, None, None], images.flip(-1), images), labels
 
 
-def batch_crop(images: Tensor, padding: int, generator: Generator) -> Tensor:
-    """Cut a window of the same size out of each image, reflected by `padding` pixels at each edge; any dtype."""
+def batch_crop(images: Tensor, labels: Tensor, generator: Generator, padding: NonNegativeInt) -> Batch:
+    """Cut a window of the same size out of each image, reflected by `padding` pixels at each edge."""
     height, width = images.shape[-2:]
     if padding >= min(height, width):
-        raise ValueError(f"a crop of {padding} pixels needs images of more than {padding} pixels a side")
+        raise ValueError(f"padding={padding} needs images of more than {padding} pixels a side. Take less.")
     shifts = torch.randint(-padding, padding + 1, (2, len(images), 1), generator=generator, device=images.device)
     rows = _reflect(torch.arange(height, device=images.device) + shifts[0], height)  # (B, H)
     columns = _reflect(torch.arange(width, device=images.device) + shifts[1], width)  # (B, W)
     batch = torch.arange(len(images), device=images.device)[:, None, None]
     # indices around a slice put it last: (B, H, W, C)
-    return images[batch, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    return images[batch, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2), labels
 
 
-def batch_affine(images: Tensor, degrees: float, translate: float, scale: float, generator: Generator) -> Tensor:
+def batch_affine(
+    images: Tensor,
+    labels: Tensor,
+    generator: Generator,
+    degrees: Annotated[float, Field(ge=0, le=180)],
+    translate: Fraction,
+    scale: Annotated[float, Field(ge=0, lt=1)],
+) -> Batch:
     """Rotate by up to `degrees`, shift by up to `translate` of the side, scale by up to `scale`; 0 comes in."""
     draws = torch.rand((4, len(images)), generator=generator, device=images.device) * 2 - 1
     angle = draws[0] * math.radians(degrees)
@@ -38,23 +57,48 @@ def batch_affine(images: Tensor, degrees: float, translate: float, scale: float,
     shift_x, shift_y = draws[2] * 2 * translate, draws[3] * 2 * translate
     matrix = torch.stack([cosine, -sine, shift_x, sine, cosine, shift_y], dim=1)
     grid = F.affine_grid(matrix.view(-1, 2, 3), list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-
-
-def batch_resize(images: Tensor, size: int) -> Tensor:
-    """Bilinear resize of float images to `size` x `size`, smoothed first where they shrink."""
-    if images.shape[-2:] == (size, size):
-        return images
-    shrinks = max(images.shape[-2:]) > size
-    return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False, antialias=shrinks)
-
-
-def batch_normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """(pixel / 255 - mean) / std for float pixels 0..255; `mean` and `std` float (C,), of pixels in 0..1."""
-    scale = 1 / (255 * std)
-    return images * scale[:, None, None] - (mean / std)[:, None, None]
+    images = images.float().contiguous()
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False), labels
 
 
 def _reflect(index: Tensor, length: int) -> Tensor:
     """Indices outside 0..length-1 mirrored at the edge pixel, which is not repeated."""
     return (length - 1) - ((length - 1) - index.abs()).abs()
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Components one after the other."""
+
+    components: Sequence[Augment]
+
+    def __call__(self, images: Tensor, labels: Tensor, generator: Generator) -> Batch:
+        for component in self.components:
+            images, labels = component(images, labels, generator)
+        return images, labels
+
+
+def build_component(target: Callable[..., Any], arguments: Values, place: int, num_classes: int) -> Augment:
+    """A function on batches with its arguments, or a class, such as torchvision's, whose object takes single images.
+
+    What declares `num_classes` is given it; a class that does mixes images, and its object takes a batch with labels.
+    `place` in the order makes the draws of two such objects differ.
+    """
+    mixes = "num_classes" in inspect.signature(target).parameters
+    made = partial(target, **arguments, **({"num_classes": num_classes} if mixes else {}))
+    return partial(_transformed, made(), mixes, place) if isinstance(target, type) else made
+
+
+def _transformed(
+    transform: Callable[..., Any], mixes: bool, place: int, images: Tensor, labels: Tensor, generator: Generator
+) -> Batch:
+    """Drawn by torch's global generators, for torchvision takes no other; they are then as before."""
+    seed = step_seed(generator.initial_seed(), place, 0, "transform")
+    with torch.random.fork_rng([images.device] if images.is_cuda else []):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed seeds all GPUs, and fork_rng restores this one
+        if images.is_cuda:
+            torch.cuda.manual_seed(seed)
+        if mixes:
+            return transform(images.float(), labels)
+        pixels = images if images.dtype == torch.uint8 else images.round().clamp(0, 255).byte()
+        return torch.stack([transform(image) for image in pixels]), labels

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import lightning as L
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from src.config.schema import TrainConfig
-from src.data.augmentation import batch_affine, batch_crop, batch_flip
 from src.data.images import ImageSet, Splits
 from src.data.preparation import Preparation
 
-Batch = tuple[Tensor, Tensor]  # images (B, C, H, W), labels int64 (B,)
+Batch = tuple[Tensor, Tensor]  # images (B, C, H, W), labels int64 (B,), or float (B, classes) of mixed images
+Augment = Callable[[Tensor, Tensor, Generator], Batch]
 
 
 def step_seed(seed: int, step: int, rank: int, purpose: str) -> int:
@@ -57,7 +57,7 @@ class BatchOrder(Sampler[Tensor]):
     def __iter__(self) -> Iterator[Tensor]:
         order, done = torch.arange(self.length), 0
         if self.seed is not None:
-            generator = torch.Generator().manual_seed(step_seed(self.seed, self.epoch, 0, "order"))
+            generator = Generator().manual_seed(step_seed(self.seed, self.epoch, 0, "order"))
             order = torch.randperm(self.length, generator=generator)
             done = self._start[1] if self.epoch == self._start[0] else 0
         share = order[self._share.start : self._share.stop : self._share.step]
@@ -82,9 +82,15 @@ class DataModule(L.LightningDataModule):
 
     step = 0  # of the training batch that comes next, counted over the run; a resumed run sets it
 
-    def __init__(self, splits: Splits, config: TrainConfig, start: tuple[int, int] = (0, 0)) -> None:
+    def __init__(
+        self,
+        splits: Splits,
+        config: TrainConfig,
+        start: tuple[int, int] = (0, 0),
+        augmentation: Augment = lambda images, labels, _: (images, labels),
+    ) -> None:
         super().__init__()
-        self.splits, self.config, self._start = splits, config, start
+        self.splits, self.config, self._start, self.augmentation = splits, config, start, augmentation
         self._placed = splits  # where batches are fetched from
         self.preparation = Preparation.of(config.dataset)
 
@@ -119,21 +125,14 @@ class DataModule(L.LightningDataModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """uint8 (B, C, H, W) -> float32 (B, C, image_size, image_size), augmented in training."""
         images, labels = batch
-        if self.trainer is None or not self.trainer.training:
-            return self.prepare(images), labels
-        seed = step_seed(self.config.seed, self.step, self.trainer.global_rank, "augmentation")
-        self.step += 1
-        return self.prepare(images, torch.Generator(images.device).manual_seed(seed)), labels
+        if self.trainer and self.trainer.training:
+            seed = step_seed(self.config.seed, self.step, self.trainer.global_rank, "augmentation")
+            images, labels = self.augmentation(images, labels, Generator(images.device).manual_seed(seed))
+            self.step += 1
+        return self.prepare(images), labels
 
-    def prepare(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Images as the network sees them; with a generator, augmented by its draws."""
-        by = self.config.dataset.augmentation
-        if generator and by.flip:
-            images = batch_flip(images, generator)
-        if generator and by.crop:
-            images = batch_crop(images, by.crop, generator)
-        if generator and (by.degrees or by.translate or by.scale):
-            images = batch_affine(images.float().contiguous(), by.degrees, by.translate, by.scale, generator)
+    def prepare(self, images: Tensor) -> Tensor:
+        """Images as the network sees them."""
         if self.preparation.mean.device != images.device:
             self.preparation.to(images.device)
         return self.preparation(images).contiguous(memory_format=torch.channels_last)

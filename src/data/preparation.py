@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.config.schema import DatasetConfig
-from src.data.augmentation import batch_normalize, batch_resize
 
 
 class Preparation(nn.Module):
@@ -31,3 +31,17 @@ class Preparation(nn.Module):
         # both are linear, so their order is free: normalized at native size, pixels are few, and of NCHW images
         # torch resizes three channels five times as fast as of channels_last
         return batch_resize(batch_normalize(images.float().contiguous(), self.mean, self.std), self.size)
+
+
+def batch_resize(images: Tensor, size: int) -> Tensor:
+    """Bilinear resize of float images to `size` x `size`, smoothed first where they shrink."""
+    if images.shape[-2:] == (size, size):
+        return images
+    shrinks = max(images.shape[-2:]) > size
+    return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False, antialias=shrinks)
+
+
+def batch_normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """(pixel / 255 - mean) / std for float pixels 0..255; `mean` and `std` float (C,), of pixels in 0..1."""
+    scale = 1 / (255 * std)
+    return images * scale[:, None, None] - (mean / std)[:, None, None]

@@ -20,7 +20,8 @@ from torchmetrics import Metric
 from src.config import signature
 from src.config.errors import UserError
 from src.config.schema import Component, DatasetConfig, TrainConfig, Values
-from src.data.batches import DataModule, measure
+from src.data.augmentation import Augmentation, build_component
+from src.data.batches import Augment, DataModule, measure
 from src.data.images import Source, Splits, checksum, limited, split
 from src.model.classifier import Classifier, Loss
 from src.model.hardware import Hardware, pick_hardware
@@ -102,11 +103,14 @@ def resolved(dataset: DatasetConfig, splits: Splits, size: int) -> DatasetConfig
 
 
 def build_datamodule(config: TrainConfig, splits: Splits, start: tuple[int, int] = (0, 0)) -> DataModule:
-    crop, side = config.dataset.augmentation.crop, min(splits.train.shape[-2:])
-    if crop >= side:
-        only = f"the images are only {side} pixels wide"
-        raise UserError(f"dataset.augmentation.crop={crop}: {only}. Take a smaller crop.")
-    return DataModule(splits, config, start)
+    """Raises UserError if a part of the augmentation refuses its arguments, or a few of the images."""
+    images, labels = splits.train.fetch(torch.arange(min(4, len(splits.train))))
+    generator, parts = torch.Generator().manual_seed(config.seed), list[Augment]()
+    for name, component in config.dataset.augmentation.components().items():
+        with _told(f"dataset.augmentation.{name}: ", ValueError, TypeError, RuntimeError):
+            parts.append(build_component(resolve(component), component.arguments(), len(parts), len(splits.classes)))
+            images, labels = parts[-1](images, labels, generator)
+    return DataModule(splits, config, start, Augmentation(parts))
 
 
 def build_network(model: Component, in_channels: int, num_classes: int) -> nn.Module:

@@ -60,14 +60,15 @@ class Classifier(L.LightningModule):
         images, labels = batch
         logits = self(images)
         loss = self.loss(logits, labels) if phase == "train" else F.cross_entropy(logits, labels)
-        metrics, classes = self._metrics(phase), as_classes(labels)
+        metrics = self._metrics(phase)
+        classes = labels if labels.ndim == 1 else labels.argmax(1)  # of mixed images, the one with the most part
         metrics.pop("loss").update(loss.detach().expand(len(labels)))  # nan_strategy="disable" would drop a weight
         for metric in metrics.values():
             metric.update(logits.detach(), classes)
         if phase != "train":
             for name, metric in self._metrics(phase).items():
                 self.log(f"{phase}/{name}", metric, on_step=False, on_epoch=True, prog_bar=phase == "val")
-        return {"loss": loss, "logits": logits.detach()}
+        return {"loss": loss, "logits": logits.detach(), "classes": classes}
 
     def _metrics(self, phase: str) -> dict[str, Metric]:
         names = ("loss", "acc", *(self._scored if phase != "train" else ()))
@@ -115,8 +116,3 @@ class Classifier(L.LightningModule):
         if isinstance(scheduler, ReduceLROnPlateau):
             when = {"interval": "epoch", "monitor": self.monitor, "strict": False}
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, **when}}
-
-
-def as_classes(labels: Tensor) -> Tensor:
-    """int64 (B,), of shares of classes (B, K) the largest."""
-    return labels if labels.ndim == 1 else labels.argmax(1)

@@ -21,9 +21,12 @@ def trained(classifier: nn.Module) -> Parameters:
 
 
 def grouped(parameters: Parameters, config: OptimizerConfig) -> list[Any]:
-    """What an optimizer is built on: all weights, or groups of them, each with a name and options of its own: those that
-    a pattern of the config matches, of which the first counts, and the others; biases and normalizations, which have
-    one dimension, by themselves if they are not to decay. Raises UserError if a pattern matches nothing."""
+    """What an optimizer is built on: all weights, or groups of them, each with a name and options of its own.
+
+    Those that a pattern of the config matches, of which the first counts, then the others; of each, biases and
+    normalizations, which have one dimension, by themselves if they are not to decay. Raises UserError if a pattern
+    matches nothing.
+    """
     if not config.groups and config.decay_bias_and_norm:
         return [weight for _, weight in parameters]
     named = [*(group.match for group in config.groups), "others"]

@@ -13,7 +13,6 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from src.model.classifier import as_classes
 from src.training.callbacks.metrics import LogMetrics
 
 PAUSE = 0.2  # seconds between two drawings; Lightning's own bar draws, and reads the loss, in each step
@@ -41,10 +40,10 @@ class ProgressBar(RichProgressBar):
         return [TextColumn("{task.description}"), BarColumn(bar_width=5), MofNCompleteColumn(), time_left]
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        now, labels = time.perf_counter(), batch[1]
+        now, labels = time.perf_counter(), outputs["classes"]
         if now - self._drawn >= PAUSE or trainer.is_last_batch:
             self._drawn = now
-            accuracy = (outputs["logits"].argmax(1) == as_classes(labels)).float().mean()
+            accuracy = (outputs["logits"].argmax(1) == labels).float().mean()
             fresh = torch.stack([outputs["loss"].float(), accuracy]).to("cpu", non_blocking=True)
             # a GPU has yet to compute it: what was sent at the drawing before has arrived, and is shown without a wait
             self._shown, self._underway = self._underway if labels.is_cuda else fresh, fresh
