@@ -105,13 +105,11 @@ def _register() -> None:
     """Tell Hydra of each option that has no YAML, for its signature has its values, and of those for its launchers."""
     Plugins.instance()  # loads the launchers
     store = ConfigStore.instance()
-    for group in GROUPS:
+    for group, row in GROUPS.items():
         for name, target in without_yaml(group).items():
-            defaults = {key: value for key, (_, value) in signature.read(target).parameters.items() if value is not ...}
-            node = {"name": name, "_target_": target} | {
-                k: v for k, v in defaults.items() if k not in GROUPS[group].given
-            }
-            store.store(group=group, name=name, node=node)
+            declared = signature.read(target).parameters
+            values = {key: value for key, (_, value) in declared.items() if value is not ... and key not in row.given}
+            store.store(group=group, name=name, node={"name": name, "_target_": target, **values})
     launchers = store.repo.get("hydra", {}).get("launcher", {})
     for name, values in LAUNCHERS.items():
         if stored := launchers.get(f"{name}.yaml"):

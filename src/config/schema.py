@@ -141,7 +141,7 @@ class TrainConfig(Section):
     callbacks: CallbacksConfig
     logger: Components
     monitor: str = Field(description="what the best checkpoint is the best of: val/loss, val/acc or one of the metrics")
-    monitor_mode: Literal["max", "min"] | None = Field(None, description="which is better; null: as the metric says")
+    monitor_mode: Literal["max", "min"] = Field(description="which is better; null: as the metric says")
     seed: int = Field(ge=0, le=LARGEST_SEED, description="of everything random in the run")
     batch_size: PositiveInt = Field(description="images a step, on each device")
     num_workers: NonNegativeInt = Field(description="processes that fetch batches; 0 is fastest here")

@@ -23,8 +23,9 @@ class Preparation(nn.Module):
 
     @classmethod
     def of(cls, dataset: DatasetConfig) -> Preparation:
-        assert dataset.mean  # build.resolved sets both
+        assert dataset.mean  # build.resolved sets all three
         assert dataset.std
+        assert dataset.image_size
         return cls(dataset.mean, dataset.std, dataset.image_size)
 
     def forward(self, images: Tensor) -> Tensor:

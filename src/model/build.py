@@ -23,6 +23,7 @@ from src.config.schema import Component, DatasetConfig, TrainConfig, Values
 from src.data.augmentation import Augmentation, build_component
 from src.data.batches import Augment, DataModule, measure
 from src.data.images import Source, Splits, checksum, limited, split
+from src.data.preparation import Preparation
 from src.model.classifier import Classifier, Loss
 from src.model.hardware import Hardware, pick_hardware
 from src.model.parameters import Parameters, grouped, trained
@@ -140,7 +141,8 @@ def build_classifier(config: TrainConfig, hardware: Hardware, about: About, spli
     classifier = Classifier(network, loss, metrics, optimizer, scheduler, about, config.monitor, config.seed)
     with _told("optimizer or scheduler: ", ValueError, TypeError, RuntimeError):  # before anything is written
         scheduler(optimizer(trained(classifier)), 10)
-    classifier.example_input_array = torch.zeros(1, about.channels, *[config.dataset.image_size] * 2)
+    size = Preparation.of(config.dataset).size
+    classifier.example_input_array = torch.zeros(1, about.channels, size, size)
     return classifier
 
 

@@ -15,4 +15,5 @@ class LowestRecall(MulticlassRecall):
         super().__init__(num_classes, average="none", **options)
 
     def compute(self) -> Tensor:
-        return super().compute()[self.tp + self.fn > 0].min()
+        there: Any = self.tp + self.fn  # tensors, for multidim_average is global
+        return super().compute()[there > 0].min()

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -42,7 +43,8 @@ class Table:
         # what tells one setting from another
         self._keys = ["run", *self.varied] if search else [key for key in self.varied if key != "seed"]
         read = [_read(folder / name) for name in overrides]
-        monitors = [row.pop("monitor") for row in read if "monitor" in row]
+        monitors: list[Any] = [row.pop("monitor") for row in read if "monitor" in row]
+        self.monitor: str
         self.monitor, mode = monitors[0] if monitors else ("val/acc", "max")
         self._sign = -1 if mode == "min" else 1
         found = dict.fromkeys(key for row in read for key in row if key.startswith(("val_", "test_")))

@@ -136,7 +136,7 @@ def verify(graph: Graph, path: Path, predictor: Predictor) -> dict[str, Any]:
 def describe(predictor: Predictor, about: About) -> dict[str, Any]:
     """What a file says of itself: its classes; what goes in, what is done to it, what comes out; the training."""
     dataset, channels, (height, width) = predictor.config.dataset, about.channels, about.size
-    side, colours = dataset.image_size, {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
+    side, colours = predictor.preparation.size, {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
     shrinks = ", with antialiasing" if max(about.size) > side else ""
     light = ", light on dark" if about.dark_background else ""
     preprocessing = {

@@ -60,18 +60,17 @@ class Trackers(ExitStack):
     def _begin(self, component: Component, known: str | None, **more: Any) -> Any:
         """Any logger, with the run's folder, its name and the id of its run, as its parameters call them."""
         name = self.folder.name
-        offered = {"save_dir": str(self.folder), "name": name, "run_name": name}
+        offered: Values = {"save_dir": str(self.folder), "name": name, "run_name": name}
         offered |= dict.fromkeys(("id", "run_id", "experiment_key", "run_hash"), known)
         logger = resolve(component)(**component.arguments() | given(component, offered | more))
         if not isinstance(logger, Logger):
             raise TypeError(f"{component.target} is no logger (lightning.pytorch.loggers.Logger)")
-        self.push(lambda *raised: logger.finalize(_ending(raised[1])[0 if isinstance(logger, MLFlowLogger) else 2]))
-        if known is None or isinstance(logger, WandbLogger):  # MLflow's parameters can't be changed
-            logger.log_hyperparams(self._hyperparameters(logger))
+        self.push(lambda *raised: _end(logger, raised[1]))
+        if isinstance(logger, WandbLogger):
+            logger.log_hyperparams(plain(self.config))
+        elif known is None:  # MLflow's can't be changed
+            logger.log_hyperparams(hyperparameters(self.config))
         return logger
-
-    def _hyperparameters(self, logger: Logger) -> Values:
-        return plain(self.config) if isinstance(logger, WandbLogger) else hyperparameters(self.config)
 
     def _wandb(self, component: Component, known: str | None) -> Logger:
         import wandb
@@ -81,14 +80,12 @@ class Trackers(ExitStack):
         # warnings and errors stay; without the rest it asks for no key either, but raises that there is none
         wandb.setup(wandb.Settings(show_info=False))
         try:
-            logger = self._begin(component, known, save_dir=os.environ.get("WANDB_DIR", str(self.folder)))
+            return self._begin(component, known, save_dir=os.environ.get("WANDB_DIR", str(self.folder)))
         except (wandb.Error, OSError):
             wandb.teardown(1)
             if not was_there:
                 shutil.rmtree(files, ignore_errors=True)
             raise
-        self.push(lambda *raised: logger.experiment.finish(_ending(raised[1])[1]))
-        return logger
 
     def _mlflow(self, component: Component, known: str | None) -> Logger:
         import mlflow
@@ -118,6 +115,14 @@ class Trackers(ExitStack):
 def hyperparameters(config: TrainConfig) -> dict[str, int | float | str | bool]:
     """Each key as it is written on the command line, with its value; lists and nulls are left out."""
     return {key: value for key, value in flat(plain(config)).items() if isinstance(value, int | float | str | bool)}
+
+
+def _end(logger: Logger, error: BaseException | None) -> None:
+    """End a tracker's run as ours has ended."""
+    theirs, code, word = _ending(error)
+    logger.finalize(theirs if isinstance(logger, MLFlowLogger) else word)
+    if isinstance(logger, WandbLogger):
+        logger.experiment.finish(code)
 
 
 def _ending(error: BaseException | None) -> tuple[str, int, str]:

@@ -56,7 +56,7 @@ class ProgressBar(RichProgressBar):
             metrics = {"loss": f"{loss:.3f}", "acc": f"{accuracy:.1%}"}
             if rate := self._metrics.running:
                 metrics["img/s"] = f"{rate:.0f}"
-        monitor = trainer.lightning_module.monitor
+        monitor = str(trainer.lightning_module.monitor)
         if (validated := trainer.callback_metrics.get(monitor)) is not None:
             metrics["val"] = format(float(validated), ".1%" if monitor == "val/acc" else ".4f")
         return metrics
