@@ -7,34 +7,75 @@ a network's, an optimizer's or a scheduler's options.
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
-from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional, Union
+
+from src.config.source import Class, bound, is_package, line, locate, look, parse, public
+from src.config.source import Unreadable as Unreadable
 
 Parameters = dict[str, tuple[ast.expr | None, Any]]  # name -> (annotation, default or ...)
-_NONE = ast.arguments([], [], None, [], [], None, [])
+_EXPRESSION = object()  # a default whose value can't be read
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The named parameters; `open` if ``**kwargs`` takes others, and the source doesn't say which."""
+
+    parameters: Parameters
+    open: bool
+    is_class: bool
+
+
+@cache
+def read(target: str) -> Signature:
+    """That of a dotted path such as ``torch.optim.SGD``; LookupError if there is no such, or its source can't tell.
+
+    A parameter whose default is an expression is left out: its value can't be read, so it is no option.
+    """
+    module, node = locate(target)
+    if isinstance(node, ast.ClassDef):
+        found, is_open = _constructor(line(module, node))
+    else:
+        found, is_open = _arguments(node.args), node.args.kwarg is not None
+    known = {name: pair for name, pair in found.items() if pair[1] is not _EXPRESSION}
+    return Signature(known, is_open, isinstance(node, ast.ClassDef))
 
 
 def parameters(target: str) -> Parameters:
-    """The named parameters of `target`, a dotted path such as ``torch.optim.SGD``; LookupError if there is no such.
+    return read(target).parameters
 
-    One whose default is an expression is left out: its value can't be read, so it is no option.
+
+def attribute(target: str, name: str) -> Any:
+    """The literal that a class's body, or else the next base's, sets `name` to; None where there is none."""
+    module, node = locate(target)
+    for base in line(module, node) if isinstance(node, ast.ClassDef) else ():
+        if base and name in (names := bound(base[1])):
+            with suppress(ValueError):
+                return ast.literal_eval(names[name])
+            break
+    return None
+
+
+def classes(module: str, required: str) -> dict[str, str]:
+    """Lower-case name -> target of each public class of a module, or imported by a package, that takes `required`.
+
+    One with a method that is not implemented is a base for others, and left out.
     """
-    arguments = _arguments(*target.rpartition(".")[::2])
-    named = [*arguments.posonlyargs, *arguments.args]
-    defaults = [None] * (len(named) - len(arguments.defaults)) + list(arguments.defaults)
-    found: Parameters = {}
-    for argument, default in zip([*named, *arguments.kwonlyargs], [*defaults, *arguments.kw_defaults], strict=True):
-        if default is None:
-            found[argument.arg] = (argument.annotation, ...)
-            continue
-        with suppress(ValueError):  # an expression
-            value = ast.literal_eval(default)
-            found[argument.arg] = (argument.annotation, list(value) if isinstance(value, tuple) else value)
-    found.pop("self", None)
+    found = {}
+    for name in (name for name in public(module) if not name.startswith("_")):
+        with suppress(LookupError):
+            home, node = look(module, name)
+            if not isinstance(node, ast.ClassDef) or not (home == module or is_package(module)):
+                continue
+            last = [item.body[-1] for item in node.body if isinstance(item, ast.FunctionDef)]
+            abstract = any(isinstance(item, ast.Raise) and "NotImplemented" in ast.unparse(item) for item in last)
+            if required in parameters(f"{module}.{name}") and not abstract:
+                found[name.lower()] = f"{module}.{name}"
     return found
 
 
@@ -45,62 +86,92 @@ def networks(folder: Path) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for file in sorted(folder.glob("*.py")):
-        for node in _parse(file).body:
-            target = f"src.model.{file.stem}.{getattr(node, 'name', '')}"
-            own = isinstance(node, ast.ClassDef) and any(map(_is_init, node.body))
-            if own and {"in_channels", "num_classes"} <= parameters(target).keys():
-                found.setdefault(file.stem, target)
+        for node in parse(file).body:
+            if isinstance(node, ast.ClassDef) and "__init__" in bound(node):
+                target = f"{__name__.partition('.')[0]}.model.{file.stem}.{node.name}"
+                if {"in_channels", "num_classes"} <= parameters(target).keys():
+                    found.setdefault(file.stem, target)
     return found
 
 
-def _arguments(module: str, name: str) -> ast.arguments:
-    """Those of a function, of a class's constructor, or of what a module has imported under this name."""
-    file = _source(module)
-    for node in _parse(file).body:
-        if isinstance(node, ast.FunctionDef) and node.name == name:
-            return node.args
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            own = next((item.args for item in node.body if isinstance(item, ast.FunctionDef) and _is_init(item)), None)
-            return own or (_arguments(module, ast.unparse(node.bases[0])) if node.bases else _NONE)
-        if isinstance(node, ast.ImportFrom | ast.Import):
-            prefix, _, leaf = name.rpartition(".")  # a base class may be written as L.Callback
-            for alias in node.names:
-                if isinstance(node, ast.Import) and (alias.asname or alias.name) == prefix:
-                    return _arguments(alias.name, leaf)
-                if isinstance(node, ast.ImportFrom) and node.module and (alias.asname or alias.name) == name:
-                    up = node.level - (file.name == "__init__.py")  # from . is of the package itself there
-                    package = ".".join(module.split(".")[: -up or None]) if node.level else ""
-                    return _arguments(f"{package}.{node.module}".lstrip("."), alias.name)
-    raise LookupError(f"{module} has no class or function {name}")
+def _constructor(bases: Iterator[Class | None], passed: bool = False) -> tuple[Parameters, bool]:
+    """The parameters of the first that is defined, and whether it is open; `passed` says that ``**kwargs`` go there."""
+    for base in bases:
+        if base is None:
+            return {}, passed
+        node, names = base[1], bound(base[1])
+        method = names.get("__init__") or names.get("__new__")
+        if isinstance(method, ast.FunctionDef):
+            own = _arguments(method.args)
+            own.pop(next(iter(own), ""), None)  # self
+            return _with_passed(own, method, bases)
+        if _is_dataclass(node):
+            fields = [_fields(node), *(_fields(base[1]) for base in bases if base and _is_dataclass(base[1]))]
+            return {name: pair for pairs in reversed(fields) for name, pair in pairs}, False
+    return {}, False
 
 
-def _is_init(item: ast.stmt) -> bool:
-    return isinstance(item, ast.FunctionDef) and item.name == "__init__"
+def _with_passed(own: Parameters, method: ast.FunctionDef, bases: Iterator[Class | None]) -> tuple[Parameters, bool]:
+    """A constructor's own parameters, and those of the next of `bases` that its ``**kwargs`` reach by ``super()``."""
+    if method.args.kwarg is None:
+        return own, False
+    kwargs, nodes = method.args.kwarg.arg, list(ast.walk(method))
+    for node in nodes:
+        match node:
+            case ast.Call(ast.Attribute(ast.Call(ast.Name("super")), "__init__" | "__new__" as name), values, words):
+                if all(word.arg or ast.unparse(word.value) != kwargs for word in words):
+                    continue
+                base, is_open = _constructor(bases, passed=True)
+                first = sum(not isinstance(value, ast.Starred) for value in values[name == "__new__" :])
+                given = {*own, *list(base)[:first], *(word.arg for word in words)}
+                own |= {key: pair for key, pair in base.items() if key not in given}
+                uses = sum(isinstance(node, ast.Name) and node.id == kwargs for node in nodes)
+                return own, is_open or uses > 1  # kwargs.pop takes more
+    return own, True
 
 
-def _source(module: str) -> Path:
-    # PathFinder looks for the top package only: finding "torch.optim" the usual way would import torch
-    package, *rest = module.split(".")
-    spec = PathFinder.find_spec(package)
-    for root in (spec.submodule_search_locations or []) if spec else []:
-        base = Path(root, *rest)
-        for file in (base.with_suffix(".py"), base / "__init__.py"):
-            if file.is_file():
-                return file
-    raise LookupError(f"no module {module}")
+def _arguments(given: ast.arguments) -> Parameters:
+    named = [*given.posonlyargs, *given.args]
+    defaults = [None] * (len(named) - len(given.defaults)) + list(given.defaults)
+    pairs = zip([*named, *given.kwonlyargs], [*defaults, *given.kw_defaults], strict=True)
+    return {argument.arg: (argument.annotation, _default(default)) for argument, default in pairs}
 
 
-@cache
-def _parse(file: Path) -> ast.Module:
-    try:
-        return ast.parse(file.read_text(encoding="utf-8"))
-    except SyntaxError as error:
-        raise LookupError(f"{file}, line {error.lineno}: {error.msg}.") from error
+def _default(value: ast.expr | None) -> Any:
+    if value is None:
+        return ...
+    with suppress(ValueError):
+        literal = ast.literal_eval(value)
+        return list(literal) if isinstance(literal, tuple) else literal
+    return _EXPRESSION
+
+
+def _is_dataclass(node: ast.ClassDef) -> bool:
+    return any(re.match(r"(\w+\.)*dataclass\b(?!.*init=False)", ast.unparse(item)) for item in node.decorator_list)
+
+
+def _fields(node: ast.ClassDef) -> Iterator[tuple[str, tuple[ast.expr, Any]]]:
+    for item in node.body:
+        match item:
+            case ast.AnnAssign(ast.Name(), kind) if re.search("ClassVar|KW_ONLY", ast.unparse(kind)):
+                continue
+            case ast.AnnAssign(ast.Name(name), kind, ast.Call(ast.Name("field") | ast.Attribute(_, "field"), _, words)):
+                options = {word.arg: _default(word.value) for word in words}
+                if options.get("init") is not False:
+                    yield name, (kind, options.get("default", _EXPRESSION if "default_factory" in options else ...))
+            case ast.AnnAssign(ast.Name(name), kind, value):
+                yield name, (kind, _default(value))
 
 
 def evaluate(annotation: ast.expr | None, words: Mapping[str, Any]) -> Any:
     """The type that an annotation means, in the given words; Any where it uses others, or where there is none."""
-    with suppress(NameError, TypeError, AttributeError):
+    scope = {"__builtins__": {}, "Optional": Optional, "Union": Union, **words}
+    scope |= {word.title(): kind for word, kind in words.items() if word.islower()}  # List is list
+    with suppress(NameError, TypeError, AttributeError, SyntaxError):
+        while isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+            annotation = ast.parse(annotation.value, mode="eval").body
         if annotation is not None:
-            return eval(compile(ast.Expression(annotation), "<annotation>", "eval"), {"__builtins__": {}, **words})
+            text = re.sub(r"\b(typing|typing_extensions|t)\.", "", ast.unparse(annotation))
+            text = text if re.search("Literal|Annotated", text) else text.replace("'", "")
+            return eval(text, scope)
     return Any
