@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable
 from contextlib import suppress
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal, TypeVar
 
 from omegaconf import OmegaConf
@@ -92,10 +93,10 @@ def direction(values: Values) -> Any:
     known = {"val/acc": "max", "val/loss": "min"}
     for name, metric in (metrics if isinstance(metrics, dict) else {}).items():
         if isinstance(metric, dict):
-            higher = None
+            known[f"val/{name}"] = ""
             with suppress(LookupError):  # a wrong target is told as one
                 higher = signature.attribute(str(metric.get("_target_")), "higher_is_better")
-            known[f"val/{name}"] = {True: "max", False: "min"}.get(higher, "")
+                known[f"val/{name}"] = "" if higher is None else "max" if higher else "min"
     if isinstance(monitor, str) and monitor not in known:
         raise UserError(f"monitor={monitor}: expected one of {', '.join(known)}.{nearest(monitor, list(known))}")
     if mode is None and known.get(str(monitor)) == "":
@@ -144,7 +145,9 @@ def _component(
     except LookupError as error:
         if named is not None:  # of what only training calls, a checkpoint's reader need not have it
             return create_model(base.__name__, __base__=base, __cls_kwargs__=OPEN)
-        raise UserError(f"{wrong}: {error}.") from error
+        package = target.partition(".")[0]
+        absent = f"the package {package} is not installed, nor on the path. pip install {package}, or change the name"
+        raise UserError(f"{wrong}: {error if find_spec(package) else absent}.") from error
     if missing := sorted(group.required - declared.parameters.keys()):
         raise UserError(f"{wrong}: expected a {name} that takes {' and '.join(missing)}.")
     follows = target.endswith(".ReduceLROnPlateau") or (name == "callbacks" and "monitor" in declared.parameters)
@@ -155,6 +158,9 @@ def _component(
         for parameter, (annotation, default) in list(declared.parameters.items())[leading:]
         if parameter not in given and parameter not in base.model_fields
     }
+    for word in values.keys() - fields.keys() if declared.open else ():  # what is nearly one of its keys is a typo
+        if (near := nearest(f"{key}.{word}", [f"{key}.{field}" for field in fields])) and word not in base.model_fields:
+            raise UserError(f"{key}.{word}: there is no such key.{near}")
     if base is OptimizerConfig:
         rates = {"lr": (NonNegativeFloat, ...), "weight_decay": (NonNegativeFloat, ...)}
         ours: Any = {parameter: (kind | None, None) for parameter, (kind, _) in (rates | fields).items()}
@@ -210,7 +216,7 @@ def _problems(error: ValidationError, schema: type[BaseModel]) -> list[str]:
     for item in error.errors():
         # a union reports once for each of its members, and names the member behind the key
         words = (str(word) for word in item["loc"])
-        key = ".".join(word for word in words if not re.match(r"constrained-|literal\[|int$|float$|bool$", word))
+        key = ".".join(word for word in words if not re.match(r"constrained-|literal\[|list\[|int$|float$|bool$", word))
         value = item["input"]
         if item["type"] == "extra_forbidden":
             lines[key] = f"{key}: there is no such key.{nearest(key, keys(schema))}"

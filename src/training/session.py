@@ -134,7 +134,9 @@ class Session:
         )
         loss = answers.loss if answers and math.isfinite(answers.loss) else None
         named, best_of = tuple(self.config.metrics.components()), checkpoints.best_measured
-        tested: dict[str, float | None] = {name: float(self.trainer.callback_metrics[f"test/{name}"]) for name in named if answers}
+        tested: dict[str, float | None] = {
+            name: float(self.trainer.callback_metrics[f"test/{name}"]) for name in named if answers
+        }
         return Outcome.of(
             about,
             device=self.hardware.accelerator,
@@ -152,7 +154,9 @@ class Session:
 
     def _end(self, outcome: Outcome, answers: Answers | None) -> Outcome:
         """Write the outcome down, and give it with the share of the machine's own rate."""
-        final: dict[str, Any] = {f"final/{name}": value for name, value in self.checkpoints.best_measured.items() if name != "val/loss"}
+        final: dict[str, Any] = {
+            f"final/{name}": value for name, value in self.checkpoints.best_measured.items() if name != "val/loss"
+        }
         if answers and outcome.test:
             final |= {"final/test/acc": answers.accuracy, "final/test/loss": answers.loss}
             final |= {f"final/test/{name}": value for name, value in outcome.test.metrics.items()}
