@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from src.config import cli
+from src.config import errors
 from src.config.errors import RunError, UserError
 from src.config.files import whole
 from src.data.readers import read_mnist_sample
@@ -197,7 +197,7 @@ def test_read_only_folder_is_refused(door: Door, in_tmp: Path, monkeypatch: pyte
 def test_missing_package_is_named_before_the_checkpoint_is_read(
     door: Door, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
-    monkeypatch.setattr(cli, "find_spec", lambda name: None if name == package else SimpleNamespace(origin="there"))
+    monkeypatch.setattr(errors, "find_spec", lambda name: None if name == package else SimpleNamespace(origin="there"))
     outcome = door("export", "checkpoint=nothing.ckpt", "output=graph.onnx")
     assert outcome.code == 2
     assert outcome.err.startswith(f"error: format=onnx needs {package}, which is not installed: pip install")

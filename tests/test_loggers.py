@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from optuna import TrialPruned
 
-from src.config import cli
+from src.config import cli, errors
 from src.config.errors import Stopped, UserError
 from src.config.schema import CONFIGS, LoggerConfig
 from src.model.classifier import Classifier
@@ -276,7 +276,7 @@ class TestBoth:
         self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch, name: str
     ) -> None:
         monkeypatch.setattr(
-            cli, "find_spec", lambda package: None if package == name else SimpleNamespace(origin="there")
+            errors, "find_spec", lambda package: None if package == name else SimpleNamespace(origin="there")
         )
         for more in (f"logger={name}", f"logger.{name}=true"), ("-m", f"logger={name}", "seed=1,2"):
             outcome = door("train", *options, *more)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, Strict, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
 from src.config import signature
+from src.config.architectures import TimmArchitecture, TorchvisionArchitecture
 from src.config.errors import UserError
 from src.config.groups import GROUPS, is_trusted
 from src.config.schema import (
@@ -56,6 +57,7 @@ class _Tuple:
 # the words that a signature may use for the type of an option; torch.optim takes lr: float | Tensor
 _NUMBERS: Any = {"Fraction": Fraction, "PositiveInt": PositiveInt, "NonNegativeInt": NonNegativeInt}
 _NUMBERS |= {"NonNegativeFloat": NonNegativeFloat, "PathBelow": PathBelow}
+_NUMBERS |= {"TorchvisionArchitecture": TorchvisionArchitecture, "TimmArchitecture": TimmArchitecture}
 _PLAIN = {"int": int, "float": float, "bool": bool, "str": str, "Tensor": float}
 _TYPES: Any = {name: Annotated[kind, Strict()] for name, kind in _PLAIN.items()} | _NUMBERS
 _TYPES |= {"list": list, "dict": dict, "tuple": _Tuple, "Literal": Literal, "Annotated": Annotated, "Field": Field}

@@ -10,7 +10,6 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Generic, NoReturn
 
@@ -18,7 +17,7 @@ from omegaconf import OmegaConf
 
 from src.config.check import Checked, check
 from src.config.compose import compose, declared, grid, written
-from src.config.errors import RunError, Stopped, UserError
+from src.config.errors import RunError, Stopped, UserError, need
 from src.config.files import check_writable
 from src.config.folder import folder_to_resume
 from src.config.help import help_text
@@ -173,18 +172,6 @@ def importing() -> Iterator[None]:
     finally:
         gc.enable()
         gc.freeze()
-
-
-def need(package: str, extra: str, what: str) -> None:
-    """Raises UserError if `package` is not installed, which `what` needs and the `extra` of pyproject.toml brings.
-
-    It is named as it is imported, and is not imported.
-    """
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:  # a folder of that name, as W&B leaves one, is no package
-        clone = f", or in a clone .venv/bin/uv pip install -r pyproject.toml --extra {extra}" if extra else ""
-        with_pip = f'pip install "alexnet-template[{extra}]"' if extra else f"pip install {package}"
-        raise UserError(f"{what} needs {package}, which is not installed: {with_pip}{clone}.")
 
 
 def need_loggers(config: TrainConfig) -> None:

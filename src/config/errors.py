@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from signal import Signals
 
 TIME_IS_UP = 124  # the exit code of timeout(1)
@@ -26,3 +27,15 @@ class Stopped(BaseException):
         super().__init__(message or f"stopped by {'trainer.max_time' if number is None else Signals(number).name}.")
         self.number = number
         self.code = TIME_IS_UP if number is None else 128 + number
+
+
+def need(package: str, extra: str, what: str) -> None:
+    """Raises UserError if `package` is not installed, which `what` needs and the `extra` of pyproject.toml brings.
+
+    It is named as it is imported, and is not imported.
+    """
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:  # a folder of that name, as W&B leaves one, is no package
+        clone = f", or in a clone .venv/bin/uv pip install -r pyproject.toml --extra {extra}" if extra else ""
+        with_pip = f'pip install "alexnet-template[{extra}]"' if extra else f"pip install {package}"
+        raise UserError(f"{what} needs {package}, which is not installed: {with_pip}{clone}.")

@@ -36,7 +36,7 @@ def _told(words: str, *kinds: type[Exception]) -> Iterator[None]:
     try:
         yield
     except kinds as error:
-        first_line = str(error).partition("\n")[0]
+        first_line = (str(error) or repr(error)).partition("\n")[0]
         raise UserError(f"{words}{first_line.removesuffix('.')}.") from error
 
 
@@ -115,14 +115,18 @@ def build_datamodule(config: TrainConfig, splits: Splits, start: tuple[int, int]
 
 
 def build_network(model: Component, in_channels: int, num_classes: int) -> nn.Module:
-    """The network of a config; raises UserError if its class refuses the arguments."""
-    cls = resolve(model)
-    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+    """The network of a config; raises UserError if its class or function refuses the arguments, or gives none."""
+    with _told("", ValueError, TypeError, RuntimeError, AssertionError, AttributeError):
+        network = resolve(model)(in_channels=in_channels, num_classes=num_classes, **model.arguments())
+    if not isinstance(network, nn.Module):
         raise UserError(f"model._target_={model.target}: that is no network (torch.nn.Module).")
-    with _told("", ValueError, TypeError):
-        return cls(in_channels=in_channels, num_classes=num_classes, **model.arguments()).to(
-            memory_format=torch.channels_last
-        )
+    return network.to(memory_format=torch.channels_last)
+
+
+def preferred_size(model: Component) -> int:
+    """The side in pixels of the images that a network was designed for, as its class or function says."""
+    size = getattr(resolve(model), "image_size", 227)
+    return size(**model.arguments()) if callable(size) else size
 
 
 def compile_network(classifier: Classifier, hardware: Hardware) -> None:
@@ -197,7 +201,7 @@ def build_metrics(config: TrainConfig, num_classes: int) -> dict[str, Metric]:
 
 def summarize(classifier: Classifier, num_classes: int) -> ModelSummary:
     """Every layer with its output shape; raises UserError if images don't fit, or the answer isn't a logit a class."""
-    with _told("", ValueError, RuntimeError):
+    with _told("", ValueError, RuntimeError), _told("dataset.image_size: ", AssertionError):
         summary = ModelSummary(classifier, max_depth=-1)
     shape = summary.out_sizes[summary.layer_names.index("network")]
     if shape != [1, num_classes]:
