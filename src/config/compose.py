@@ -32,7 +32,7 @@ from src.config.groups import is_group, networks, options
 from src.config.process import launch_name
 from src.config.schema import CONFIGS, Values
 
-PATHS = ("data_dir", "checkpoint", "resume", "input", "output", "sheet", "hydra.run.dir", "hydra.sweep.dir")
+PATHS = ("data_dir", "checkpoint", "resume", "input", "output", "sheet", "init.weights", "run.dir", "sweep.dir")
 
 # what Hydra's launchers, which start the jobs of a sweep, are told here. No YAML: Hydra has a deprecation warning for a
 # file that is named as a launcher is, in every job
@@ -134,7 +134,7 @@ def _quote_path(text: str, several: bool) -> str:
     key, _, value = text.partition("=")
     apart = r"\$\{|," if several else r"\$\{"
     plain = re.fullmatch(rf"[\w./:~-]*|\".*\"|'.*'|.*({apart}).*", value)
-    if key.lstrip("+") not in PATHS or plain:
+    if key.lstrip("+").removeprefix("hydra.") not in PATHS or plain:
         return text
     escaped = value.replace("'", "\\'")
     return f"{key}='{escaped}'"

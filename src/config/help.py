@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from src.config import signature
 from src.config.groups import networks, options
-from src.config.schema import CONFIGS, AugmentationConfig, DatasetConfig, Section, TrainerConfig
+from src.config.schema import CONFIGS, AugmentationConfig, DatasetConfig, InitConfig, Section, TrainerConfig
 
 EXAMPLES = {
     "train": [
@@ -45,6 +45,7 @@ def help_text(door: str, schema: type[Section]) -> str:
         lines += [f"  {group + '=':<22} {', '.join(options(group))}" for group in groups if group in shown]
     lines += ["", "Options:", *_described(schema, OmegaConf.load(CONFIGS / f"{door}.yaml"))]
     if door == "train":
+        lines += _described(InitConfig, {}, "init.")
         lines += ["", "Options of a dataset:", *_described(DatasetConfig, {}, "dataset.")]
         lines += _described(AugmentationConfig, {}, "dataset.augmentation.")
         lines += ["", "Options of what is chosen, such as optimizer.lr:"]

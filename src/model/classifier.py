@@ -100,6 +100,6 @@ class Classifier(L.LightningModule):
             metric._update_count = 1  # else it warns that nothing was counted
 
     def configure_optimizers(self) -> Any:
-        optimizer = self._optimizer(self.network.parameters())
+        optimizer = self._optimizer(weight for weight in self.network.parameters() if weight.requires_grad)
         scheduler = self._scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
