@@ -93,13 +93,13 @@ def test_training_on_one_image_costs_the_arithmetic_of_the_design(
 
 @pytest.mark.parametrize("padding", [0, 2])
 def test_sizes_that_fit_are_exactly_those_that_end_in_6x6(padding: int) -> None:
-    convolutions = AlexNet(1, 10, widths=[1] * 5, padding=padding, hidden=1).convolutions
+    layers = AlexNet(1, 10, widths=[1] * 5, padding=padding, hidden=1).features
     with torch.device("meta"):
-        probe = AlexNet(1, 10, widths=[1] * 5, padding=padding, hidden=1).convolutions
+        probe = AlexNet(1, 10, widths=[1] * 5, padding=padding, hidden=1).features
         found = [size for size in range(200, 280) if probe(torch.zeros(1, 1, size, size)).shape[-2:] == (6, 6)]
     assert found == list(fitting_sizes(padding))
     assert 227 in found
-    assert len(convolutions) == 13
+    assert len(layers) == 13
 
 
 @pytest.mark.parametrize(("padding", "size"), [(0, 224), (2, 222), (2, 255), (0, 32)])

@@ -147,7 +147,7 @@ def _quote_path(text: str, several: bool) -> str:
     key, _, value = text.partition("=")
     apart = r"\$\{|," if several else r"\$\{"
     plain = re.fullmatch(rf"[\w./:~-]*|\".*\"|'.*'|.*({apart}).*", value)
-    if key.lstrip("+") not in PATHS or plain:
+    if key.lstrip("+").removeprefix("hydra.") not in PATHS or plain:
         return text
     escaped = value.replace("'", "\\'")
     return f"{key}='{escaped}'"

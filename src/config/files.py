@@ -54,6 +54,17 @@ def check_target(key: str, path: Path, suffixes: tuple[str, ...]) -> None:
         raise UserError(f"{key}={path}: {problem}.")
 
 
+def check_weights(weights: str) -> None:
+    """Raises UserError if `init.weights` names no file."""
+    problems = {
+        "that is an address. Download it, and name the file": "://" in weights,
+        "that is a folder. Name a file of weights in it": Path(weights).is_dir(),
+        "there is no such file": not Path(weights).is_file(),
+    }
+    if problem := next((words for words, holds in problems.items() if holds), None):
+        raise UserError(f"init.weights={weights}: {problem}.")
+
+
 def check_writable(folder: Path) -> None:
     """Raises UserError if no run can be written there."""
     existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())

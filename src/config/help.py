@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from src.config.check import check, flat, keys, plain
 from src.config.compose import compose, declared
 from src.config.groups import options
-from src.config.schema import CONFIGS, PACKAGE, DatasetConfig, Section, TrainerConfig
+from src.config.schema import CONFIGS, PACKAGE, DatasetConfig, InitConfig, Section, TrainerConfig
 
 EXAMPLES = {
     "train": [
@@ -49,6 +49,7 @@ def help_text(door: str, schema: type[Section], chosen: Sequence[str] = (), conf
         lines += [f"  {group + '=':<22} {', '.join(options(group))}" for group in groups if group in shown]
     lines += ["", "Options:", *_described(schema, OmegaConf.load(CONFIGS / f"{door}.yaml"))]
     if door == "train":
+        lines += _described(InitConfig, {}, "init.")
         lines += ["", "Options of a dataset:", *_described(DatasetConfig, {}, "dataset.")]
         lines += ["", "--help GROUP=NAME shows what a choice has, such as --help optimizer=sgd loss=focal."]
         lines += ["", "Options of the trainer, all Lightning's own, such as trainer.max_epochs:"]

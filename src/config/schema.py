@@ -126,6 +126,12 @@ class CallbacksConfig(Components):
     checkpoint_steps: PositiveInt | None = Field(description="likewise")
 
 
+class InitConfig(Section):
+    weights: str | None = Field(None, min_length=1, description="a file of weights to begin a new run with")
+    skip: list[str] = Field([], description="layers that keep their initial values, as [classifier.6]")
+    freeze: list[str] = Field([], description="layers that are not trained, as [features]")
+
+
 Precision = Literal["auto", "32-true", "16-mixed", "bf16-mixed"]
 Device = Literal["auto", "cpu", "gpu"]
 
@@ -150,6 +156,7 @@ class TrainConfig(Section):
     device: Device = Field(description="auto takes the best there is")
     devices: PositiveInt = Field(description="how many of them")
     compile: bool = Field(description="torch.compile the network")
+    init: InitConfig = InitConfig()
     test: bool = Field(True, description="score the best checkpoint on the test set at the end")
     report: bool = Field(True, description="write report.html and summary.png at the end")
     resume: str | None = Field(min_length=1, description="a run to go on with: its folder, a checkpoint in it, or last")

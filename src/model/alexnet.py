@@ -14,7 +14,8 @@ class AlexNet(nn.Module):
     The widths 64-192-384-256-256 with padding 2 are those of "One weird trick for parallelizing convolutional neural
     networks" (Krizhevsky 2014); 96-256-384-384-256 without padding are the first paper's, where batch normalization
     (Ioffe, Szegedy 2015) stands in for local response normalization. `padding` is the first convolution's. Raises
-    ValueError if there are not five widths, or (when called) if the images don't end as a 6x6 map.
+    ValueError if there are not five widths, or (when called) if the images don't end as a 6x6 map. Layers
+    are named as torchvision's are, so that its published weights fit.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class AlexNet(nn.Module):
             layers: list[nn.Module] = [nn.Conv2d(before, after, size, stride, padding)]
             return [*layers, *([nn.BatchNorm2d(after)] if batch_norm else []), nn.ReLU(inplace=True)]
 
-        self.convolutions = nn.Sequential(  # for images of 227 pixels:
+        self.features = nn.Sequential(  # for images of 227 pixels:
             *conv(in_channels, first, 11, stride=4, padding=padding),  # (B, first, 56, 56); 55 with padding 0
             nn.MaxPool2d(3, stride=2),  # (B, first, 27, 27)
             *conv(first, second, 5, padding=2),
@@ -56,18 +57,14 @@ class AlexNet(nn.Module):
             nn.ReLU(inplace=True),
             nn.Linear(hidden, num_classes),
         )
-        self.convolutions.apply(_initialize)
+        self.features.apply(_initialize)
 
-    def features(self, images: Tensor) -> Tensor:
-        """(B, in_channels, S, S) -> (B, widths[4], 6, 6)"""
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, in_channels, S, S) -> logits (B, num_classes)"""
         sizes = fitting_sizes(self.padding)
         if images.shape[-1] not in sizes or images.shape[-2] not in sizes:
             taken = f"AlexNet takes images of {sizes.start} to {sizes.stop - 1} pixels a side"
             raise ValueError(f"dataset.image_size={images.shape[-1]}: with model.padding={self.padding}, {taken}")
-        return self.convolutions(images)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, in_channels, S, S) -> logits (B, num_classes)"""
         return self.classifier(torch.flatten(self.features(images), 1))
 
 

@@ -24,6 +24,7 @@ from src.data.augmentation import Augmentation, build_component
 from src.data.batches import Augment, DataModule, measure
 from src.data.images import Source, Splits, checksum, limited, split
 from src.data.preparation import Preparation
+from src.model import init
 from src.model.classifier import Classifier, Loss
 from src.model.hardware import Hardware, pick_hardware
 from src.model.parameters import Parameters, grouped, trained
@@ -62,7 +63,9 @@ def build(config: TrainConfig) -> tuple[DataModule, Classifier]:
     config, splits = prepared(config)
     hardware = pick_hardware(config.device, config.precision)
     about = About.of(config, splits, hardware.precision, "")
-    return build_datamodule(config, splits), build_classifier(config, hardware, about, splits)
+    classifier = build_classifier(config, hardware, about, splits)
+    init.load(classifier.network, config.init)
+    return build_datamodule(config, splits), classifier
 
 
 def _check_classes(source: Any, dataset: DatasetConfig) -> None:
@@ -139,6 +142,7 @@ def build_classifier(config: TrainConfig, hardware: Hardware, about: About, spli
     """The classifier of a run; raises UserError if one of its parts refuses its arguments, or is none."""
     classes, labels = len(about.classes), splits.train.labels
     network = build_network(config.model, about.channels, classes)
+    init.freeze(network, config.init.freeze)
     loss = build_loss(config.loss, torch.bincount(labels, minlength=classes).tolist())
     metrics = build_metrics(config, classes)
     optimizer, scheduler = partial(_optimizer, config, hardware), partial(_scheduler, config)

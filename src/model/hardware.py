@@ -76,7 +76,10 @@ def flops_per_image(network: nn.Module, image: Tensor, training: bool = True) ->
     """Floating-point operations of one pass of `image` (1, C, S, S), forward and for training also back, by torch's
     counter: only products, a multiplication with its addition as two. None for a network that can't run without data.
     """
-    weights = {name: weight.detach().to("meta").requires_grad_(training) for name, weight in network.named_parameters()}
+    weights = {
+        name: weight.detach().to("meta").requires_grad_(training and weight.requires_grad)
+        for name, weight in network.named_parameters()
+    }
     state = {name: value.to("meta") for name, value in network.named_buffers()} | weights
     with FlopCounterMode(display=False) as counter:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torchmetrics.classification import MulticlassRecall
 
@@ -15,5 +16,5 @@ class LowestRecall(MulticlassRecall):
         super().__init__(num_classes, average="none", **options)
 
     def compute(self) -> Tensor:
-        there: Any = self.tp + self.fn  # tensors, for multidim_average is global
-        return super().compute()[there > 0].min()
+        there = torch.as_tensor(self.tp) + torch.as_tensor(self.fn) > 0
+        return super().compute()[there].min()

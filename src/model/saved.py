@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -52,6 +53,7 @@ class About(Section, extra="ignore"):
     command: str = ""
     versions: dict[str, str] = Field({})
     git: Revision | None = None
+    init_sha256: str | None = None  # of the file that the run began with, which may be gone
 
     @classmethod
     def of(cls, config: TrainConfig, splits: Splits, precision: Any, command: str) -> About:
@@ -101,17 +103,7 @@ def read(path: Path) -> tuple[Content, About]:
     if path.is_dir() or not path.exists():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise UserError(f"{wrong} {what}. Name a .ckpt file, such as checkpoints/best.ckpt of a run.")
-    try:
-        if zipfile.is_zipfile(path):  # torch itself does not look for a byte that has changed
-            with zipfile.ZipFile(path) as file:
-                if (damaged := file.testzip()) is not None:
-                    raise zipfile.BadZipFile(damaged)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        strange = "holds more than tensors and plain values, which could run code, or is no checkpoint at all"
-        raise UserError(f"{wrong} {strange}. It was not loaded.") from error
-    except Exception as error:  # damaged pickles and archives raise errors of every kind
-        raise UserError(f"{wrong} is damaged or no checkpoint. Take another one.") from error
+    content = unpickle(path, wrong)
     about = content.get(ABOUT) if isinstance(content, dict) else None
     if not isinstance(about, dict) or "format" not in about:
         raise UserError(f"checkpoint={path}: another program wrote it. Only checkpoints of this project are read.")
@@ -123,3 +115,20 @@ def read(path: Path) -> tuple[Content, About]:
         return content, About.model_validate(about)
     except (ValidationError, KeyError) as error:
         raise UserError(f"{wrong} is damaged, for a part of it is missing or wrong. Take another one.") from error
+
+
+def unpickle(path: Path, wrong: str) -> Any:
+    """What torch saved in a file; raises UserError, whose words follow `wrong`, if it could run code, or is damaged."""
+    try:
+        if path.suffix == ".safetensors":
+            return import_module("safetensors.torch").load_file(path)  # of the extra `timm`
+        if zipfile.is_zipfile(path):  # torch itself does not look for a byte that has changed
+            with zipfile.ZipFile(path) as file:
+                if (damaged := file.testzip()) is not None:
+                    raise zipfile.BadZipFile(damaged)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        strange = "holds more than tensors and plain values, which could run code, or is no checkpoint at all"
+        raise UserError(f"{wrong} {strange}. It was not loaded.") from error
+    except Exception as error:  # damaged pickles and archives raise errors of every kind
+        raise UserError(f"{wrong} is damaged or no checkpoint. Take another one.") from error

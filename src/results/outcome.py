@@ -82,6 +82,7 @@ class Outcome(Section, extra="ignore"):
     versions: dict[str, str] = Field({})
     machine: Machine
     git: Revision | None = None
+    init_sha256: str | None = None  # of the file of init.weights
 
     @classmethod
     def of(cls, about: About, **measured: Any) -> Outcome:
@@ -98,6 +99,7 @@ class Outcome(Section, extra="ignore"):
             versions=about.versions,
             machine=machine(),
             git=about.git,
+            init_sha256=about.init_sha256,
             **measured,
         )
 

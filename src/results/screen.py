@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from src.config.schema import TrainConfig
 from src.data.images import Splits
 from src.model.answers import Answers
 from src.model.hardware import Hardware
+from src.model.init import Loaded
 from src.results.outcome import Outcome
 
 
@@ -63,6 +65,7 @@ def show_start(
             "device": f"{hardware.accelerator}, {hardware.precision}",
             "writes to": str(near(folder)),
             "goes on at": goes_on_at,
+            "not trained": ", ".join(config.init.freeze),
         }
     )
     table, names = data_table("layer", "output shape", Column("parameters", justify="right")), summary.layer_names
@@ -74,6 +77,16 @@ def show_start(
     table.add_section()
     table.add_row("in all", "", f"{summary.total_parameters:,}", style="bold")
     console().print(table)
+
+
+def show_loaded(loaded: Loaded | None) -> None:
+    """What became of each layer as weights were loaded; one row for neighbours that fared alike."""
+    if loaded:
+        table = data_table("layers", "", "weights")
+        for outcome, run in groupby(loaded.layers, loaded.layers.get):
+            first, *more = run
+            table.add_row(f"{first} to {more[-1]}" if more else first, f"{len(more) + 1}", outcome)
+        console().print(table)
 
 
 def show_end(outcome: Outcome, folder: Path) -> None:

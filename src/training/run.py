@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from src.config.cli import importing, need_loggers
 from src.config.errors import Stopped
+from src.config.files import check_weights
 from src.config.folder import Run, lock, settle
 from src.config.process import Interrupts, check_processes, is_child, requeue, slot
 from src.config.schema import PACKAGE, TrainConfig
@@ -36,6 +37,8 @@ def train(
     run = settle(folder, config, named)
     check_processes(run.config)
     need_loggers(run.config)
+    if run.config.init.weights and not run.saved:
+        check_weights(run.config.init.weights)
     if run.finished:
         return _show_finished(run.folder)
     with Interrupts() as interrupts, lock(folder):

@@ -18,6 +18,7 @@ from src.config.files import write_config
 from src.config.process import Interrupts
 from src.config.schema import TrainConfig
 from src.data.images import Splits
+from src.model import init
 from src.model.answers import Answers
 from src.model.build import build_classifier, build_datamodule, compile_network, load_weights, summarize
 from src.model.classifier import Classifier
@@ -25,7 +26,7 @@ from src.model.hardware import Hardware, flops_per_image, matmul_rate
 from src.model.predictor import Predictor
 from src.model.saved import About, load
 from src.results.outcome import Monitor, Outcome, Score, Training, Validation
-from src.results.screen import show_end, show_start
+from src.results.screen import show_end, show_loaded, show_start
 from src.training.callbacks.metrics import LogMetrics
 from src.training.callbacks.progress import progress_callback
 from src.training.callbacks.recorder import RecordAnswers
@@ -77,11 +78,15 @@ class Session:
         datamodule = build_datamodule(config, splits, start=(position.epoch, position.batch))
         datamodule.step = position.batches
         classifier = build_classifier(config, self.hardware, about, splits)
+        loaded = None if resumed else init.load(classifier.network, config.init)
+        if loaded:
+            classifier.about = about = about.model_copy(update={"init_sha256": loaded.sha256})
         summary = summarize(classifier, len(splits.classes))
         if config.compile:
             compile_network(classifier, self.hardware)
         if trainer.is_global_zero:
             show_start(config, splits, self.hardware, self.folder, summary, str(position) if resumed else None)
+            show_loaded(loaded)
             self._begin()
         trainer.fit(classifier, datamodule, ckpt_path=resumed.path if resumed else None, weights_only=True)
         if not trainer.global_step:

@@ -23,6 +23,7 @@ from src.training.callbacks.progress import ProgressBar
 
 QUIET = (  # warnings of Lightning's that are wrong here
     ".*does not have many workers.*",  # one indexing call a batch needs none
+    ".*in eval mode at the start of training.*",  # what init.freeze names
     ".*your dataloader is not resumable.*",  # BatchOrder begins where the run does
     ".*(LeafSpec|all_gather).* is deprecated.*",  # torch's complaint about Lightning
     ".*recommended to use .*sync_dist=True.*",  # Metric.compute has seen all processes
