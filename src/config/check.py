@@ -160,8 +160,9 @@ def _component(
         for parameter, (annotation, default) in list(declared.parameters.items())[leading:]
         if parameter not in given and parameter not in base.model_fields
     }
-    for word in values.keys() - fields.keys() if declared.open else ():  # what is nearly one of its keys is a typo
-        if (near := nearest(f"{key}.{word}", [f"{key}.{field}" for field in fields])) and word not in base.model_fields:
+    unknown = values.keys() - fields.keys() - base.model_fields.keys() - {"_target_"}
+    for word in unknown if declared.open else ():  # what is nearly one of its keys is a typo
+        if near := nearest(f"{key}.{word}", [f"{key}.{field}" for field in fields]):
             raise UserError(f"{key}.{word}: there is no such key.{near}")
     if base is OptimizerConfig:
         rates = {"lr": (NonNegativeFloat, ...), "weight_decay": (NonNegativeFloat, ...)}
