@@ -21,11 +21,12 @@ from src.config.files import check_target, write_json, write_text
 from src.config.folder import is_finished
 from src.config.schema import TrainConfig
 from src.data.batches import fits, step_seed
-from src.data.images import split, stratified
+from src.data.images import stratified
 from src.data.preparation import Preparation
 from src.model import build, saved
 from src.model import provenance as made_by
 from src.model.hardware import flops_per_image, keep_freed_memory, matmul_rate, pick_hardware
+from src.model.parameters import trained
 from src.model.predictor import Predictor
 from src.sweeps.jobs import follow
 from src.training import run, session  # noqa: F401  which a run would import later, and slower
@@ -61,14 +62,13 @@ class PlainRun:
     """A run of src.train without its Trainer: its batches, network and optimizer."""
 
     def __init__(self, overrides: list[str]) -> None:
-        config = configure(overrides)
+        config, splits = build.prepared(configure(overrides))
         self.hardware = pick_hardware(config.device, config.precision)
         self.device, self.seed = self.hardware.torch_device, config.seed
-        splits = split(build.read_images(config.dataset, config.data_dir), config.dataset.valid_fraction, config.seed)
         about = saved.About.of(config, splits, self.hardware.precision, "")
-        classifier = build.build_classifier(config, self.hardware, about)
+        classifier = build.build_classifier(config, self.hardware, about, splits)
         self.network = classifier.network.to(self.device)
-        self.optimizer = classifier._optimizer(self.network.parameters())
+        self.optimizer = classifier._optimizer(trained(classifier))
         self.scheduler = classifier._scheduler(self.optimizer, 100_000)
         self.datamodule = build.build_datamodule(config, splits)
         if self.device.type == "cuda" and fits(splits.nbytes, self.device):

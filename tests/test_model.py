@@ -8,6 +8,7 @@ import lightning as L
 import pytest
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn.functional import cross_entropy
 from torch.optim import SGD
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -22,6 +23,8 @@ from src.model.alexnet import AlexNet, fitting_sizes
 from src.model.build import build_classifier
 from src.model.classifier import Classifier
 from src.model.hardware import Hardware
+from src.model.losses import CrossEntropy
+from src.model.parameters import Parameters, trained
 from src.model.saved import About, ImageCounts
 from src.training.callbacks.metrics import LogMetrics
 from tests.test_batches import module
@@ -37,8 +40,15 @@ ABOUT = About(
     source="full",
     test_set="made",
 )
+PART = ImageSet(torch.zeros(4, 1, 12, 12, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]))
+SPLITS = Splits(PART, PART, PART, ["a", "b"], "full")
 ALEXNET: dict[str, Any] = {}
 ALEXNET_BN: dict[str, Any] = {"widths": [96, 256, 384, 384, 256], "batch_norm": True, "padding": 0}
+
+
+def configure(overrides: list[str]) -> TrainConfig:
+    fixed = ["++dataset.image_size=227", "++dataset.mean=[0.5]", "++dataset.std=[0.5]"]
+    return check(compose("train", [*fixed, *overrides]).values, TrainConfig)
 
 
 def parameters(module: nn.Module) -> int:
@@ -144,6 +154,10 @@ def flipped_cropped_turned(images: Tensor, labels: Tensor, generator: Generator)
     return batch_affine(images, labels, generator, 10.0, 0.1, 0.1)
 
 
+def adam(weights: Parameters) -> torch.optim.Optimizer:
+    return torch.optim.Adam([weight for _, weight in weights], lr=2e-3)
+
+
 def build(seed: int = 1, augment: bool = False, dropout: float = 0.0) -> tuple[Classifier, DataModule]:
     labels = torch.arange(24) % 3
     generator = torch.Generator().manual_seed(0)
@@ -160,9 +174,7 @@ def build(seed: int = 1, augment: bool = False, dropout: float = 0.0) -> tuple[C
     torch.manual_seed(0)
     network = AlexNet(1, 3, widths=[8] * 5, hidden=32, dropout=dropout)
     about = ABOUT.model_copy(update={"classes": list("abc")})
-    classifier = Classifier(
-        network, lambda weights: torch.optim.Adam(weights, lr=2e-3), schedules.constant, about, seed=seed
-    )
+    classifier = Classifier(network, cross_entropy, {}, adam, schedules.constant, about, seed=seed)
     return classifier, data
 
 
@@ -213,7 +225,7 @@ def test_metrics_are_those_of_the_whole_epoch() -> None:
 
 def test_only_the_training_loss_is_smoothed() -> None:
     classifier, data = build()
-    classifier.label_smoothing = 0.3
+    classifier.loss = CrossEntropy([8, 8, 8], label_smoothing=0.3)
     batch = data.prepare(data.splits.train.images[:8]), data.splits.train.labels[:8]
     classifier.eval()
     with torch.inference_mode():
@@ -227,9 +239,9 @@ def test_only_the_training_loss_is_smoothed() -> None:
 
 @pytest.mark.parametrize(("name", "fused"), [("adamw", True), ("adam", True), ("sgd", True), ("rmsprop", False)])
 def test_fused_implementation_is_taken_where_torch_has_one(name: str, fused: bool) -> None:
-    config = check(compose("train", [f"optimizer={name}", "++model.widths=[1,1,1,1,1]"]).values, TrainConfig)
-    classifier = build_classifier(config, Hardware("cpu", "32-true"), ABOUT)
-    optimizer = classifier._optimizer(classifier.network.parameters())
+    config = configure([f"optimizer={name}", "++model.widths=[1,1,1,1,1]"])
+    classifier = build_classifier(config, Hardware("cpu", "32-true"), ABOUT, SPLITS)
+    optimizer = classifier._optimizer(trained(classifier))
     assert bool(optimizer.defaults.get("fused")) == fused
     assert optimizer.param_groups[0]["lr"] == config.optimizer.lr
 
@@ -239,9 +251,9 @@ def test_a_schedule_of_torchs_is_taken_as_it_is(name: str) -> None:
     options = {"StepLR": "step_size=2", "ExponentialLR": "gamma=0.5", "CosineAnnealingLR": "T_max=4"}
     more = f"++scheduler.{options.get(name, 'max_lr=0.1')}"
     words = ["optimizer=sgd", f"++scheduler._target_=torch.optim.lr_scheduler.{name}", more, "scheduler=constant"]
-    config = check(compose("train", [*words, "++model.widths=[1,1,1,1,1]"]).values, TrainConfig)
-    classifier = build_classifier(config, Hardware("cpu", "32-true"), ABOUT)
-    optimizer = classifier._optimizer(classifier.network.parameters())
+    config = configure([*words, "++model.widths=[1,1,1,1,1]"])
+    classifier = build_classifier(config, Hardware("cpu", "32-true"), ABOUT, SPLITS)
+    optimizer = classifier._optimizer(trained(classifier))
     schedule = classifier._scheduler(optimizer, 10)
     assert type(schedule).__name__ == name
     rates = []

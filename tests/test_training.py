@@ -17,7 +17,7 @@ from src.config.check import check
 from src.config.compose import compose, declared
 from src.config.errors import Stopped, UserError
 from src.config.process import Interrupts
-from src.config.schema import TrainConfig
+from src.config.schema import Components, TrainConfig
 from src.model.saved import FORMAT, load
 from src.results.outcome import Outcome as Results
 from src.training.checkpoints import Checkpoints
@@ -165,7 +165,7 @@ class TestStopping:
 
     @pytest.fixture
     def begun(self, config: TrainConfig, in_tmp: Path) -> Any:
-        checkpoints: Any = Counted(in_tmp, config, RunLogs(in_tmp, False), Interrupts())
+        checkpoints: Any = Counted(in_tmp, config, RunLogs(in_tmp, Components()), Interrupts())
         checkpoints._saved_at = time.monotonic()
         checkpoints.on_train_start(Run, None)
         return checkpoints
