@@ -26,7 +26,7 @@ from src.data.preparation import Preparation
 from src.model import build, saved
 from src.model import provenance as made_by
 from src.model.hardware import flops_per_image, keep_freed_memory, matmul_rate, pick_hardware
-from src.model.parameters import trained
+from src.model.parameters import trainable
 from src.model.predictor import Predictor
 from src.sweeps.jobs import follow
 from src.training import run, session  # noqa: F401  which a run would import later, and slower
@@ -68,7 +68,7 @@ class PlainRun:
         about = saved.About.of(config, splits, self.hardware.precision, "")
         classifier = build.build_classifier(config, self.hardware, about, splits)
         self.network = classifier.network.to(self.device)
-        self.optimizer = classifier._optimizer(trained(classifier))
+        self.optimizer = classifier._optimizer(trainable(classifier))
         self.scheduler = classifier._scheduler(self.optimizer, 100_000)
         self.datamodule = build.build_datamodule(config, splits)
         if self.device.type == "cuda" and fits(splits.nbytes, self.device):

@@ -24,7 +24,7 @@ from src.model.build import build_classifier
 from src.model.classifier import Classifier
 from src.model.hardware import Hardware
 from src.model.losses import CrossEntropy
-from src.model.parameters import Parameters, trained
+from src.model.parameters import Parameters, trainable
 from src.model.saved import About, ImageCounts
 from src.training.callbacks.metrics import LogMetrics
 from tests.test_batches import module
@@ -241,7 +241,7 @@ def test_only_the_training_loss_is_smoothed() -> None:
 def test_fused_implementation_is_taken_where_torch_has_one(name: str, fused: bool) -> None:
     config = configure([f"optimizer={name}", "++model.widths=[1,1,1,1,1]"])
     classifier = build_classifier(config, Hardware("cpu", "32-true"), ABOUT, SPLITS)
-    optimizer = classifier._optimizer(trained(classifier))
+    optimizer = classifier._optimizer(trainable(classifier))
     assert bool(optimizer.defaults.get("fused")) == fused
     assert optimizer.param_groups[0]["lr"] == config.optimizer.lr
 
@@ -253,7 +253,7 @@ def test_a_schedule_of_torchs_is_taken_as_it_is(name: str) -> None:
     words = ["optimizer=sgd", f"++scheduler._target_=torch.optim.lr_scheduler.{name}", more, "scheduler=constant"]
     config = configure([*words, "++model.widths=[1,1,1,1,1]"])
     classifier = build_classifier(config, Hardware("cpu", "32-true"), ABOUT, SPLITS)
-    optimizer = classifier._optimizer(trained(classifier))
+    optimizer = classifier._optimizer(trainable(classifier))
     schedule = classifier._scheduler(optimizer, 10)
     assert type(schedule).__name__ == name
     rates = []

@@ -32,17 +32,7 @@ from src.config.groups import FOLDERS, GROUPS, is_group, options, without_yaml
 from src.config.process import launch_name
 from src.config.schema import CONFIGS, Values
 
-PATHS = (
-    "data_dir",
-    "init.weights",
-    "checkpoint",
-    "resume",
-    "input",
-    "output",
-    "sheet",
-    "hydra.run.dir",
-    "hydra.sweep.dir",
-)
+PATHS = ("data_dir", "checkpoint", "resume", "input", "output", "sheet", "init.weights", "run.dir", "sweep.dir")
 
 # what Hydra's launchers, which start the jobs of a sweep, are told here. No YAML: Hydra has a deprecation warning for a
 # file that is named as a launcher is, in every job

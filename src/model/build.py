@@ -27,7 +27,7 @@ from src.data.preparation import Preparation
 from src.model import init
 from src.model.classifier import Classifier, Loss
 from src.model.hardware import Hardware, pick_hardware
-from src.model.parameters import Parameters, grouped, trained
+from src.model.parameters import Parameters, grouped, trainable
 from src.model.saved import About, Checkpoint
 
 
@@ -148,7 +148,7 @@ def build_classifier(config: TrainConfig, hardware: Hardware, about: About, spli
     optimizer, scheduler = partial(_optimizer, config, hardware), partial(_scheduler, config)
     classifier = Classifier(network, loss, metrics, optimizer, scheduler, about, config.monitor, config.seed)
     with _told("optimizer or scheduler: ", ValueError, TypeError, RuntimeError):  # before anything is written
-        scheduler(optimizer(trained(classifier)), 10)
+        scheduler(optimizer(trainable(classifier)), 10)
     size = Preparation.of(config.dataset).size
     classifier.example_input_array = torch.zeros(1, about.channels, size, size)
     return classifier

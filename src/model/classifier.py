@@ -16,7 +16,7 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from src.data.batches import Batch, step_seed
-from src.model.parameters import Parameters, trained
+from src.model.parameters import Parameters, trainable
 from src.model.saved import ABOUT, About, Content
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -110,7 +110,7 @@ class Classifier(L.LightningModule):
             metric._update_count = 1  # else it warns that nothing was counted
 
     def configure_optimizers(self) -> Any:
-        optimizer = self._optimizer(trained(self))
+        optimizer = self._optimizer(trainable(self))
         scheduler = self._scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
         when: dict[str, Any] = {"interval": "step"}
         if isinstance(scheduler, ReduceLROnPlateau):

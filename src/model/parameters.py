@@ -14,7 +14,7 @@ from src.config.schema import OptimizerConfig
 Parameters = list[tuple[str, nn.Parameter]]  # with their names
 
 
-def trained(classifier: nn.Module) -> Parameters:
+def trainable(classifier: nn.Module) -> Parameters:
     """Those of the network, named as it names them, and of a loss that has some, without what is frozen."""
     named = [(name.removeprefix("network."), weight) for name, weight in classifier.named_parameters()]
     return [(name, weight) for name, weight in named if weight.requires_grad]
