@@ -19,7 +19,7 @@ from src.config.cli import Arguments, importing, need_loggers
 from src.config.compose import compose, declared, parse, written
 from src.config.errors import UserError
 from src.config.files import write_text
-from src.config.folder import ERROR, FREE, PRUNED, SEARCHES, differences, is_alive, lock
+from src.config.folder import ERROR, FREE, PRUNED, SEARCHES, is_alive, lock, refuse_another
 from src.config.groups import is_group
 from src.config.schema import TrainConfig, TuneConfig
 from src.results.table import Table, experiment_command, in_words
@@ -97,18 +97,12 @@ class Search:
         return table.best is not None
 
     def _check_definition(self) -> None:
-        attributes = self._study.user_attrs
-        if "config" not in attributes:
-            self._study.set_user_attr("config", plain(self._base))
-            self._study.set_user_attr("space", self._texts)
-            return
-        changes = differences(self._base, check(attributes["config"], TrainConfig), lambda key: True)
-        for key in attributes["space"].keys() | self._texts.keys():
-            before, now = (texts.get(key, "fixed") for texts in (attributes["space"], self._texts))
-            changes += [(f"search.{key}", before, now)] if before != now else []
-        for key, before, now in changes[:1]:
-            words = f"was begun with {key}={before}, and this command says {key}={now}. Choose another name=."
-            raise UserError(f"{self.folder} {words}")
+        asked = flat(plain(self._base) | {"search": self._texts})
+        begun = self._study.user_attrs.get("asked")
+        if begun is None:
+            self._study.set_user_attr("asked", asked)
+        else:
+            refuse_another(self.folder, begun, asked, "Choose another name=.")
 
     def _run_next(self, train: Callable[..., float | None]) -> bool:
         """Run a trial, if one is left, with the folder of its run locked until Optuna was told what came of it."""
