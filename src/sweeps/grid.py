@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from src.config.compose import as_folder, compose, declared, grid, parse, writte
 from src.config.errors import UserError
 from src.config.files import check_writable, write_text
 from src.config.folder import CONFIG, RUNS, lock, refuse_another, settle
-from src.config.process import launch_name, world_size
+from src.config.process import world_size
 from src.config.schema import Section, TrainConfig
 from src.sweeps.jobs import Job, Task, is_parallel, start
 
@@ -125,9 +124,6 @@ def _jobs(arguments: Arguments, asked: Sequence[str], folder: Path | None) -> tu
         need_loggers(config)
         if folder is None:
             folder = Path(hydra.sweep.dir)
-            # one that SLURM may start again is told from others of its job by all of its overrides
-            if (launch := launch_name()) and not any(text.startswith("hydra.sweep.dir=") for text in asked):
-                folder = folder.with_name(f"{launch}_{hashlib.md5(' '.join(sorted(asked)).encode()).hexdigest()[:6]}")
         name = as_folder(",".join(sorted(text for text in overrides if text.partition("=")[0] in varied)))
         if name in jobs:
             raise UserError(f"two runs of this sweep would write to {name}. A value is named twice.")
