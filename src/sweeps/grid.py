@@ -94,15 +94,12 @@ def chosen(arguments: Arguments) -> tuple[Arguments, Path | None]:
     if not named:
         return arguments, None
     value = named[-1].partition("=")[2].strip("'\"")
-    definition = Path(value) / DEFINITION
-    if value == "last":
-        definitions = list(SWEEPS.glob(f"*/{DEFINITION}"))
-        if not definitions:
-            raise UserError(f"sweep=last: there is no sweep below {SWEEPS}/.")
-        definition = max(definitions, key=lambda path: path.stat().st_mtime)
-    elif not definition.exists():
-        raise UserError(f"sweep={value}: that folder holds no sweep, for there is no {DEFINITION}.")
-    folder, rest = definition.parent, [text for text in arguments.overrides if text not in named]
+    definitions = list(SWEEPS.glob(f"*/{DEFINITION}") if value == "last" else Path(value).glob(DEFINITION))
+    if not definitions:
+        none = f"there is no sweep below {SWEEPS}/" if value == "last" else f"that folder has no {DEFINITION}"
+        raise UserError(f"sweep={value}: {none}.")
+    folder = max(definitions, key=lambda path: path.stat().st_mtime).parent
+    rest = [text for text in arguments.overrides if text not in named]
     if not rest:
         begun = Definition.read(folder)
         rest, arguments = begun.overrides, replace(arguments, config_dir=arguments.config_dir or begun.config_dir)
