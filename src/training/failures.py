@@ -16,7 +16,7 @@ from src.config.errors import RunError, UserError
 from src.config.schema import TrainConfig
 from src.training.saving import previous
 
-_NAMELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # only a write raises them, often without a file's name
+_ONLY_A_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # raises them, often without a file's name
 
 
 @contextmanager
@@ -64,7 +64,7 @@ def explain(error: Exception, config: TrainConfig, folder: Path) -> str | None:
         if isinstance(link, OSError):
             path = Path(os.fsdecode(link.filename)) if isinstance(link.filename, str | bytes) else folder
             inside = path.absolute().is_relative_to(folder.absolute()) and link.filename
-            if inside or link.errno in _NAMELESS:
+            if inside or link.errno in _ONLY_A_WRITE:
                 return f"{folder if inside else path} can't be written to: {os.strerror(link.errno or 0)}."
     of_gloo = type(error) is RuntimeError and re.search(r"Connection (closed|reset) by peer|gloo", text)
     if of_gloo or isinstance(error, torch.distributed.DistError):  # gloo's has no type of its own
