@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
@@ -161,14 +162,17 @@ def _continued(
     """The saved config with what the command may change of it."""
     before, now = flat(plain(saved)), flat(plain(config))
     by_itself = {text.partition("=")[0].lstrip("+") for text in named}
-    whole = OmegaConf.create()
-    for key in before | now:
+    values: Any = plain(saved)
+    if is_named("callbacks"):
+        free = {name for name in values["callbacks"] if is_free(f"callbacks.{name}", before, now)}
+        gone = free - plain(config)["callbacks"].keys()
+        values["callbacks"] = {name: value for name, value in values["callbacks"].items() if name not in gone}
+    whole = OmegaConf.create(values)
+    for key, value in now.items():
         # a group or a recipe that is named again, as trainer=debug, changes nothing that was said since
         by_group = key.startswith(("logger.", "callbacks.")) and is_named(key)
-        changes = is_free(key, before, now) and (not config.resume or key in by_itself or by_group)
-        values = now if changes else before
-        if key in values:
-            OmegaConf.update(whole, key, values[key])
+        if is_free(key, before, now) and (not config.resume or key in by_itself or by_group):
+            OmegaConf.update(whole, key, value, merge=False)
     whole.resume = None
     return check(OmegaConf.to_container(whole), TrainConfig)
 
