@@ -55,7 +55,7 @@ WRONG = [
     ("-m seed=1,2 --cfg job", "--cfg shows one run's config"),
     ("seed=1 sweep=last", "sweep=last: several runs are a sweep; add -m."),
     ("-m seed=1,2 sweep=last", "sweep=last: there is no sweep below logs/sweep/."),
-    ("-m seed=1,2 sweep=nowhere", "sweep=nowhere: that folder holds no sweep, for there is no sweep.yaml."),
+    ("-m seed=1,2 sweep=nowhere", "sweep=nowhere: that folder has no sweep.yaml."),
     ("-m seed=1,1", "two runs of this sweep would write to seed-1. A value is named twice."),
     ("-cp elsewhere", "--config-dir adds a folder"),
     ("--config-dir nowhere", "--config-dir nowhere: there is no such folder."),

@@ -9,19 +9,13 @@ from pathlib import Path
 
 from pydantic_core import to_json
 
-from src.config.check import as_yaml
 from src.config.errors import UserError
-from src.config.schema import Section, Values
+from src.config.schema import Values
 
 
 def write_json(path: Path, content: Values) -> None:
     """Write `content` whole or not at all; a number that is none (NaN, infinity) becomes null, as JSON has it."""
     write_text(path, to_json(content, indent=2, inf_nan_mode="null").decode() + "\n")
-
-
-def write_config(path: Path, config: Section) -> None:
-    """Write the resolved config as YAML."""
-    write_text(path, as_yaml(config))
 
 
 def write_text(path: Path, text: str) -> None:

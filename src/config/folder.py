@@ -67,20 +67,18 @@ def is_finished(folder: Path) -> bool:
 
 def is_alive(folder: Path) -> bool:
     """Whether a process works in the folder."""
-    lock = FileLock(folder / LOCK)
     if not (folder / LOCK).exists():
         return False
     try:
-        lock.acquire(timeout=0)
+        with FileLock(folder / LOCK, timeout=0):
+            return False
     except Timeout:
         return True
-    lock.release()
-    return False
 
 
 @contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a run's folder, until this one ends; UserError if another one works there.
+def lock(folder: Path, what: str = "run") -> Iterator[None]:
+    """Keep other processes out of a run's or a sweep's folder, until this one ends; UserError if one works there.
 
     The folder is made, and goes again if nothing was written there. A search that holds a trial's folder takes it once
     more for the run.
@@ -94,7 +92,7 @@ def lock(folder: Path) -> Iterator[None]:
     try:
         held.acquire(timeout=PATIENCE)
     except Timeout as error:
-        raise UserError(f"{folder}: another process works on this run. Wait for it, or stop it.") from error
+        raise UserError(f"{folder}: another process works on this {what}. Wait for it, or stop it.") from error
     try:
         (folder / ERROR).unlink(missing_ok=True)
         yield
@@ -152,11 +150,8 @@ def settle(folder: Path, config: TrainConfig, named: Sequence[str]) -> Run:
         return Run(folder, config)
     saved = read_config(folder, targets(config))
     is_named = _names(named) if config.resume else lambda key: True
-    wrong = differences(config, saved, is_named)
-    if wrong:
-        key, before, now = wrong[0]
-        advice = "Leave it out, or begin another run." if config.resume else "Choose another folder for another run."
-        raise UserError(f"{folder} was begun with {key}={before}, and this command says {key}={now}. {advice}")
+    advice = "Leave it out, or begin another run." if config.resume else "Choose another folder for another run."
+    refuse_another(folder, flat(plain(saved)), flat(plain(config)), advice, is_named)
     path = Path(config.resume) if config.resume and Path(config.resume).is_file() else None
     return Run(folder, _continued(config, saved, named, is_named), saved, path)
 
@@ -197,21 +192,18 @@ def read_config(folder: Path, named: frozenset[str] = frozenset()) -> TrainConfi
         raise UserError(f"{path} does not fit this version: {str(error).splitlines()[0]}") from error
 
 
-def differences(config: TrainConfig, saved: TrainConfig, named: Callable[[str], bool]) -> list[tuple[str, Any, Any]]:
-    """Each key, with its two values, that makes `config` another run than `saved`.
+def refuse_another(
+    folder: Path, before: Values, now: Values, advice: str, is_named: Callable[[str], bool] = lambda key: True
+) -> None:
+    """Raises UserError if the flat config `now` asks for something else than what was begun in the folder.
 
     For what is measured in the images, `auto` and `null` agree with what they came to.
     """
-    before, now = flat(plain(saved)), flat(plain(config))
-    keys = sorted(before.keys() | now.keys(), key=lambda key: (key not in CAUSES, key))
-    return [
-        (key, before.get(key), now.get(key))
-        for key in keys
-        if named(key)
-        and not is_free(key, before, now)
-        and now.get(key) != before.get(key)
-        and not (key in MEASURED and now.get(key) in (None, "auto"))
-    ]
+    for key in sorted(before.keys() | now.keys(), key=lambda key: (key not in CAUSES, key)):
+        same = now.get(key) == before.get(key) or (key in MEASURED and now.get(key) in (None, "auto"))
+        if is_named(key) and not same and not is_free(key, before, now):
+            was, says = (f"{key}={values[key]}" if key in values else f"no {key}" for values in (before, now))
+            raise UserError(f"{folder} was begun with {was}, and this command says {says}. {advice}")
 
 
 def is_free(key: str, *configs: Values) -> bool:

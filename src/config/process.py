@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import subprocess
@@ -41,8 +40,6 @@ def launch_name() -> str | None:
     if number := job():
         return f"job{number}"
     name = os.environ.get("TORCHELASTIC_RUN_ID")
-    if name and len(name) > 20:
-        name = f"{name[:12]}-{hashlib.md5(name.encode()).hexdigest()[:6]}"
     return name and f"torchrun-{name}"
 
 

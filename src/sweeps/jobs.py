@@ -75,8 +75,7 @@ def _run(jobs: Sequence[Job], task: Task) -> None:
         if request.config.devices > 1 and world_size() is None:
             # a command of its own: the processes that Lightning starts for it repeat the command line that they find,
             # which here is the sweep's, and a process group that one job has left is not there for the next
-            escaped = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-            words = [*shlex.split(request.command)[1:], f"hydra.run.dir='{escaped}'"]
+            words = [*shlex.split(request.command)[1:], f"hydra.run.dir={folder}"]
             environment = {name: value for name, value in os.environ.items() if name not in _LEFT_BY_LIGHTNING}
             follow([sys.executable, *words], environment)
         else:

@@ -19,7 +19,7 @@ from src.config.cli import Arguments, importing, need_loggers
 from src.config.compose import compose, declared, parse, written
 from src.config.errors import UserError
 from src.config.files import write_text
-from src.config.folder import ERROR, FREE, PRUNED, SEARCHES, differences, is_alive, lock
+from src.config.folder import ERROR, FREE, PRUNED, SEARCHES, is_alive, lock, refuse_another
 from src.config.groups import is_group
 from src.config.schema import TrainConfig, TuneConfig
 from src.results.table import Table, experiment_command, in_words
@@ -83,7 +83,10 @@ class Search:
         self._lock = FileLock(self.folder / ".study.lock")
         with self._lock:
             self._study = open_study(self.folder, self.config, self._base.monitor_mode)
-            self._check_definition()
+            asked = flat(plain(self._base) | {"search": self._texts})
+            if begun := self._study.user_attrs.get("asked"):
+                refuse_another(self.folder, begun, asked, "Choose another name=.")
+            self._study.set_user_attr("asked", asked)
         begun = f"{len(real_trials(self._study))} of {self.config.n_trials} trials were begun"
         print(f"search {self.config.name}: {begun}, in {self.folder}", flush=True)
         claim_slot(self.folder)
@@ -95,20 +98,6 @@ class Search:
         save_pictures(self._study, self.folder)
         table.show()
         return table.best is not None
-
-    def _check_definition(self) -> None:
-        attributes = self._study.user_attrs
-        if "config" not in attributes:
-            self._study.set_user_attr("config", plain(self._base))
-            self._study.set_user_attr("space", self._texts)
-            return
-        changes = differences(self._base, check(attributes["config"], TrainConfig), lambda key: True)
-        for key in attributes["space"].keys() | self._texts.keys():
-            before, now = (texts.get(key, "fixed") for texts in (attributes["space"], self._texts))
-            changes += [(f"search.{key}", before, now)] if before != now else []
-        for key, before, now in changes[:1]:
-            words = f"was begun with {key}={before}, and this command says {key}={now}. Choose another name=."
-            raise UserError(f"{self.folder} {words}")
 
     def _run_next(self, train: Callable[..., float | None]) -> bool:
         """Run a trial, if one is left, with the folder of its run locked until Optuna was told what came of it."""
@@ -182,19 +171,17 @@ class Search:
 
     def _save_best(self, table: Table, best: Any) -> None:
         """Write the options of the best trial as `experiment/best.yaml`: groups as its defaults, the values below."""
-        defaults: list[Any] = []
-        values = OmegaConf.create({})
+        options = OmegaConf.create({"defaults": []})
         for override in parse(self._overrides({key: best[key] for key in self._space})):
             key, value = override.key_or_group, override.value()
             if key == "experiment":
-                defaults.insert(0, value)
+                options.defaults.insert(0, value)
             elif is_group(key):
-                defaults.append({f"override /{key}": value})
+                options.defaults.append({f"override /{key}": value})
             elif not key.startswith("hydra") and key not in _LEFT_OUT:
-                OmegaConf.update(values, key, value.text if isinstance(value, QuotedString) else value)
+                OmegaConf.update(options, key, value.text if isinstance(value, QuotedString) else value)
         score = in_words(table.monitor, table.score[best.name])
         comment = f"{experiment_command(self.folder)}\n# {score} in {best.run} of {len(table.runs)}"
-        text = f"# @package _global_\n# {comment}\n"
-        text += OmegaConf.to_yaml(OmegaConf.create({"defaults": defaults})) if defaults else ""
+        text = f"# @package _global_\n# {comment}\n{OmegaConf.to_yaml(options)}"
         (self.folder / "experiment").mkdir(exist_ok=True)
-        write_text(self.folder / "experiment/best.yaml", text + (OmegaConf.to_yaml(values) if values else ""))
+        write_text(self.folder / "experiment/best.yaml", text)

@@ -16,14 +16,7 @@ from src.config.errors import RunError, UserError
 from src.config.schema import TrainConfig
 from src.training.saving import previous
 
-_DISK = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EROFS: "the disk is read-only",
-    errno.EACCES: "it may not be written",
-    errno.ENOENT: "it was removed while the run wrote to it",
-}
-_NAMELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # only a write raises them, often without a file's name
+_ONLY_A_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # raises them, often without a file's name
 
 
 @contextmanager
@@ -71,9 +64,8 @@ def explain(error: Exception, config: TrainConfig, folder: Path) -> str | None:
         if isinstance(link, OSError):
             path = Path(os.fsdecode(link.filename)) if isinstance(link.filename, str | bytes) else folder
             inside = path.absolute().is_relative_to(folder.absolute()) and link.filename
-            if inside or link.errno in _NAMELESS:
-                reason = _DISK.get(link.errno or 0, str(link.strerror))
-                return f"{folder if inside else path} can't be written to: {reason}."
+            if inside or link.errno in _ONLY_A_WRITE:
+                return f"{folder if inside else path} can't be written to: {os.strerror(link.errno or 0)}."
     of_gloo = type(error) is RuntimeError and re.search(r"Connection (closed|reset) by peer|gloo", text)
     if of_gloo or isinstance(error, torch.distributed.DistError):  # gloo's has no type of its own
         return f"another process of this run died: {_first_sentence(text)}"

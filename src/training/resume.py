@@ -5,12 +5,11 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import ValidationError
 
-from src.config.check import check, targets
+from src.config.check import check, flat, targets
 from src.config.errors import UserError
 from src.config.files import whole
 from src.config.folder import Run
@@ -93,17 +92,13 @@ def continued(resumed: Resumed, about: About) -> tuple[About, list[str]]:
             f"the images of {about.dataset} have changed since this run began (checksum {about.images.sha256[:12]}, "
             f"then {before.images.sha256[:12]}). Bring the old ones back, or begin another run."
         )
-    notes = []
-    for name, key in (("precision", "precision"), ("versions", "versions"), ("revision", "git")):
-        then, now = getattr(before, key), getattr(about, key)
-        if then != now:
-            notes.append(f"This run began with another {name}: {_in_words(then)}; now {_in_words(now)}.")
+    then, now = flat(before.model_dump()), flat(about.model_dump())
+    notes = [
+        f"This run began with {key}={then.get(key)}, and goes on with {key}={now.get(key)}."
+        for key in then | now
+        if key.startswith(("precision", "versions.", "git")) and then.get(key) != now.get(key)
+    ]
     return before.model_copy(update={"config": about.config, "precision": about.precision}), notes
-
-
-def _in_words(value: Any) -> str:
-    pairs = dict(value) if isinstance(value, dict | Section) else None
-    return str(value) if pairs is None else ", ".join(f"{key} {item}" for key, item in pairs.items())
 
 
 def restore_best(best: Path, step: int | None) -> None:

@@ -53,7 +53,7 @@ class Writer(CheckpointIO):
         return self._written is not None and not self._written.done()
 
     def wait(self) -> None:
-        """Return when everything is on the disk; raises OSError if it could not be written."""
+        """Return when everything is on the disk; raises what `write` does if it could not be written."""
         written, self._written = self._written, None
         if written is not None:
             written.result()
@@ -73,22 +73,18 @@ class Writer(CheckpointIO):
 
 
 def write(content: Content, path: Path) -> None:
-    """Write a checkpoint to `path`, or raise an OSError that names it; what was there becomes the previous one, and at
-    any instant there is a whole one."""
-    try:
-        with whole(path) as temporary:
-            with temporary.open("xb") as file:  # "x" follows no link that a stranger's folder has there
-                torch.save(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-            if path.exists():
-                path.replace(previous(path))
-        if os.name == "posix":  # where a folder can be flushed, and the renames with it
-            folder = os.open(path.parent, os.O_RDONLY)
-            os.fsync(folder)
-            os.close(folder)
-    except (OSError, RuntimeError) as error:
-        cause = error if isinstance(error, OSError) else error.__context__  # torch hides the file's own error so
-        if isinstance(cause, OSError) and cause.filename is None:
-            raise OSError(cause.errno, cause.strerror, str(path)) from error
-        raise
+    """Write a checkpoint to `path`; what was there becomes the previous one, and at any instant there is a whole one.
+
+    Raises OSError if it can't be written, or a RuntimeError of torch's whose context that is.
+    """
+    with whole(path) as temporary:
+        with temporary.open("xb") as file:  # "x" follows no link that a stranger's folder has there
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            path.replace(previous(path))
+    if os.name == "posix":  # where a folder can be flushed, and the renames with it
+        folder = os.open(path.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from src.config.check import as_yaml
 from src.config.errors import UserError
-from src.config.files import write_config
+from src.config.files import write_text
 from src.config.process import Interrupts
 from src.config.schema import TrainConfig
 from src.data.images import Splits
@@ -120,7 +120,7 @@ class Session:
         if not resumed or not resumed.finished(self.config):
             for name in ("results.json", "report.html", "summary.png"):
                 (self.folder / name).unlink(missing_ok=True)
-        write_config(self.folder / "config.yaml", self.config)
+        write_text(self.folder / "config.yaml", as_yaml(self.config))
         self.logs.cut()
         if self.logs.tensorboard and not resumed:
             self.logs.tensorboard.experiment.add_text("config", indent(as_yaml(self.config), "    "))
