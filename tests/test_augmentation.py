@@ -29,7 +29,7 @@ OPTIONS = sorted(file.stem for file in (CONFIGS / "dataset" / "augmentation").gl
 def augmented(*overrides: str, channels: int = 3, side: int = 32) -> DataModule:
     """The data module of a run of these overrides, on 16 made images of 4 classes."""
     part = ImageSet(bytes_(16, channels, side), LABELS)
-    size = [f"dataset.mean={[0.5] * channels}", f"dataset.std={[0.3] * channels}", "seed=1"]
+    size = [f"dataset.mean={[0.5] * channels}", f"dataset.std={[0.3] * channels}", "dataset.image_size=32", "seed=1"]
     config = check(compose("train", declared([*overrides, *size])).values, TrainConfig)
     return build_datamodule(config, Splits(part, part, part, list("abcd"), "full"))
 
@@ -189,7 +189,7 @@ def test_a_function_of_ones_own_is_a_component(tmp_path: Path, monkeypatch: pyte
         (["dataset/augmentation=random_erasing", "dataset.augmentation.random_erasing.p=2"], "random_erasing: "),
         (["dataset/augmentation=affine", "dataset.augmentation.affine.scale=1"], "affine.scale=1: expected"),
         (["dataset/augmentation=flip", "dataset.augmentation.flip.p=1"], "flip.p: there is no such key."),
-        (["dataset.augmentation.flip._target_=os.system"], "flip._target_=os.system: expected one of src.data."),
+        (["dataset.augmentation.flip._target_=os.nothing"], "flip._target_=os.nothing: os has no class or function"),
     ],
 )
 def test_wrong_arguments_are_refused_before_the_first_step(overrides: list[str], sentence: str) -> None:

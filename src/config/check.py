@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from src.config import signature
 from src.config.architectures import TimmArchitecture, TorchvisionArchitecture
 from src.config.errors import UserError
-from src.config.groups import GROUPS, is_trusted
+from src.config.groups import GROUPS, is_named
 from src.config.schema import (
     Component,
     Fraction,
@@ -134,22 +134,11 @@ def _component(
     wrong = f"{key}._target_={target}"
     if name == "callbacks":
         refuse_replaced(wrong, target.rpartition(".")[2])
-    if named is not None and target not in named and not is_trusted(name, target):
-        raise UserError(
-            f"{wrong}: nothing here names it, so it is not called. If you trust it, name it in a YAML file."
-        )
+    declared = _signature(name, wrong, target, named)
     if named is not None and (address := next(filter(_ADDRESS.search, map(str, flat(values).values())), None)):
         raise UserError(f"{key}: {address!r} is an address or a file of weights, which a checkpoint may not name.")
-    try:
-        declared = signature.read(target)
-    except signature.Unreadable:  # checked when it is called, before a file is written
+    if declared is None:
         return create_model(base.__name__, __base__=base, __cls_kwargs__=OPEN)
-    except LookupError as error:
-        if named is not None:  # of what only training calls, a checkpoint's reader need not have it
-            return create_model(base.__name__, __base__=base, __cls_kwargs__=OPEN)
-        package = target.partition(".")[0]
-        absent = f"the package {package} is not installed, nor on the path. pip install {package}, or change the name"
-        raise UserError(f"{wrong}: {error if find_spec(package) else absent}.") from error
     if missing := sorted(group.required - declared.parameters.keys()):
         raise UserError(f"{wrong}: expected a {name} that takes {' and '.join(missing)}.")
     follows = target.endswith(".ReduceLROnPlateau") or (name == "callbacks" and "monitor" in declared.parameters)
@@ -170,6 +159,31 @@ def _component(
         fields["groups"] = (list[create_model("Group", __base__=ParameterGroup, **ours)], [])  # type: ignore[misc]
     title, more = f"{target.rpartition('.')[2]}Config", OPEN if declared.open else {}
     return create_model(title, __base__=base, __cls_kwargs__=more, **fields)
+
+
+def _signature(name: str, wrong: str, target: str, named: frozenset[str] | None) -> signature.Signature | None:
+    """That of a target; None where only a call can tell. Raises UserError if it is not there, or a stranger's own."""
+    inside = GROUPS[name].inside
+    stranger = named is not None and target not in named and not is_named(name, target)
+    strange = UserError(
+        f"{wrong}: nothing here names it, so it is not called. If you trust it, name it in a YAML file."
+    )
+    if stranger and not target.startswith(inside):
+        raise strange
+    try:
+        declared = signature.read(target)
+    except LookupError as error:
+        if stranger:
+            raise strange from error
+        # who reads a checkpoint need not have what only its training calls
+        if named is not None or isinstance(error, signature.Unreadable):
+            return None
+        package = target.partition(".")[0]
+        absent = f"the package {package} is not installed, nor on the path. pip install {package}, or change the name"
+        raise UserError(f"{wrong}: {error if find_spec(package) else absent}.") from error
+    if stranger and not f"{declared.module}.".startswith(inside):  # torch.nn.modules.module.torch.hub.load
+        raise strange
+    return declared
 
 
 def refuse_replaced(wrong: str, name: str) -> None:

@@ -42,7 +42,12 @@ FREE = {
     "trainer.profiler",
 }
 CAUSES = {"dataset.name", "seed"}  # they move others, so they are named first
-MEASURED = {"dataset.source", "dataset.mean", "dataset.std"}  # in the images, where the command leaves them open
+MEASURED = {
+    "dataset.source",
+    "dataset.mean",
+    "dataset.std",
+    "dataset.image_size",
+}  # in the images, where the command leaves them open
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,7 @@ class Group:
     """A row: `base` has the keys of every option, and a target's own parameters join them.
 
     A target takes all of `required`; what is `given` by this project is no key, nor are the first `leading` parameters
-    of a function. Yours may lie anywhere; a stranger's only where its name begins with one of `inside`, or where a YAML
-    of the group names it. `library` has classes that are options by their names, without a YAML. Several components by
+    of a function. Yours may lie anywhere; a stranger's only inside `inside`, or where a YAML of the group names it. `library` has classes that are options by their names, without a YAML. Several components by
     name are `Components`.
     """
 
@@ -112,9 +111,9 @@ def options(group: str) -> list[str]:
     return sorted({file.stem for file in _files(group)} | without_yaml(group).keys())
 
 
-def is_trusted(group: str, target: str) -> bool:
-    """Whether a stranger's config may name it."""
-    return target.startswith(GROUPS[group].inside) or target in _named(group, tuple(FOLDERS))
+def is_named(group: str, target: str) -> bool:
+    """Whether a YAML file names it for the group, so that a stranger's config may, too."""
+    return target in _named(group, tuple(FOLDERS))
 
 
 def without_yaml(group: str) -> dict[str, str]:

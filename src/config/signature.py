@@ -29,6 +29,7 @@ class Signature:
     parameters: Parameters
     open: bool
     is_class: bool
+    module: str  # that defines it
 
 
 @cache
@@ -43,7 +44,7 @@ def read(target: str) -> Signature:
     else:
         found, is_open = _arguments(node.args), node.args.kwarg is not None
     known = {name: pair for name, pair in found.items() if pair[1] is not _EXPRESSION}
-    return Signature(known, is_open, isinstance(node, ast.ClassDef))
+    return Signature(known, is_open, isinstance(node, ast.ClassDef), module)
 
 
 def parameters(target: str) -> Parameters:

@@ -119,7 +119,8 @@ def build_datamodule(config: TrainConfig, splits: Splits, start: tuple[int, int]
 
 def build_network(model: Component, in_channels: int, num_classes: int) -> nn.Module:
     """The network of a config; raises UserError if its class or function refuses the arguments, or gives none."""
-    with _told("", ValueError, TypeError, RuntimeError, AssertionError, AttributeError):
+    refused = _told(f"model._target_={model.target}: ", TypeError, AttributeError)
+    with refused, _told("", ValueError, RuntimeError, AssertionError):
         network = resolve(model)(in_channels=in_channels, num_classes=num_classes, **model.arguments())
     if not isinstance(network, nn.Module):
         raise UserError(f"model._target_={model.target}: that is no network (torch.nn.Module).")
