@@ -27,15 +27,10 @@ def caption(answered: str, true: str | None = None, shares: Sequence[str] = ("",
     return f"{text}{between}not {shorten(true, 12 - len(shares[1]))}{shares[1]}", True
 
 
-def as_colour(image: Tensor) -> Tensor:
-    """(C, H, W) as (3, H, W), grey where there are not three channels: their mean."""
-    return (image if len(image) in (1, 3) else image.float().mean(0, keepdim=True).to(image.dtype)).expand(3, -1, -1)
-
-
-def to_unit(kernel: Tensor) -> Tensor:
-    """A kernel (C, h, w) as a picture of 3 channels or 1, from 0 to 1."""
-    kernel = kernel if len(kernel) == 3 else kernel.mean(0, keepdim=True)
-    return (kernel - kernel.min()) / (kernel.max() - kernel.min()).clamp(min=1e-8)
+def as_colour(images: Tensor) -> Tensor:
+    """(..., C, H, W) as (..., 3, H, W), grey where there are not three channels: their mean."""
+    grey = images if images.shape[-3] in (1, 3) else images.float().mean(-3, keepdim=True).to(images.dtype)
+    return grey.expand(*images.shape[:-3], 3, -1, -1)
 
 
 def overlay(image: Tensor, heat: Tensor) -> Tensor:
@@ -84,6 +79,13 @@ def draw_saliency(figure: Drawing, predictor: Predictor, answers: Answers, indic
     draw_tiles(figure, pictures, captions, 2 * columns)
 
 
+def filter_grid(filters: Tensor, columns: int) -> Tensor:
+    """Kernels (N, C, h, w) as one picture (3, H, W), each brought to 0..1 by itself; in colour where C is 3."""
+    return make_grid(as_colour(filters), columns, padding=1, normalize=True, scale_each=True, pad_value=1)
+
+
 def draw_filters(figure: Drawing, filters: Tensor, columns: int = 16) -> None:
-    """Up to three rows of kernels, each brought to 0..1 by itself; in colour where they have three channels."""
-    draw_tiles(figure, [as_colour((to_unit(kernel) * 255).byte()) for kernel in filters[: 3 * columns]], [], columns)
+    """Up to three rows of kernels."""
+    axes = figure.subplots()
+    axes.imshow(filter_grid(filters[: 3 * columns], columns).permute(1, 2, 0).numpy(), interpolation="nearest")
+    axes.axis("off")

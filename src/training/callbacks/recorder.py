@@ -16,7 +16,7 @@ SPLITS = {"test": "test", "val": "validation"}  # in words
 
 class RecordAnswers(L.Callback):
     """Keeps, in `answers`, those of the last test, of all processes, in the order of the images; also those of the last
-    validation, if TensorBoard is to show a callback with `shows_validation = True`."""
+    validation, where TensorBoard may show them."""
 
     def __init__(self) -> None:
         self.answers: Answers | None = None
@@ -25,10 +25,7 @@ class RecordAnswers(L.Callback):
 
     def on_validation_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
         self._logits = []
-        self._wanted = trainer.testing or (
-            any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers)
-            and any(getattr(callback, "shows_validation", False) for callback in trainer.callbacks)  # type: ignore[attr-defined]
-        )
+        self._wanted = trainer.testing or any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers)
 
     def on_validation_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, *_: Any) -> None:
         if self._wanted:
@@ -42,7 +39,9 @@ class RecordAnswers(L.Callback):
         none = torch.empty(0, len(data.splits.classes))  # a process of many may have no image
         logits = torch.cat([none, *(logits.float().cpu() for logits in self._logits)])
         self._logits = []
-        indices = torch.cat([torch.empty(0, dtype=torch.int64), *batch_indices(trainer)])[: len(logits)]
+        loaders: Any = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
+        batches = (batch.cpu() for batch in loaders.sampler)
+        indices = torch.cat([torch.empty(0, dtype=torch.int64), *batches])[: len(logits)]
         if trainer.world_size > 1:
             gathered: list[Any] = [None] * trainer.world_size
             torch.distributed.all_gather_object(gathered, (indices, logits))
@@ -53,12 +52,6 @@ class RecordAnswers(L.Callback):
     on_test_epoch_start = on_validation_epoch_start  # type: ignore[assignment]
     on_test_batch_end = on_validation_batch_end  # type: ignore[assignment]
     on_test_epoch_end = on_validation_epoch_end  # type: ignore[assignment]
-
-
-def batch_indices(trainer: L.Trainer) -> list[Tensor]:
-    """Of each batch of this process's validation or test, which images it holds, int64 (B,)."""
-    loaders: Any = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
-    return [indices.cpu() for indices in loaders.sampler]
 
 
 def recorded(trainer: L.Trainer) -> Answers | None:

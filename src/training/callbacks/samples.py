@@ -7,7 +7,8 @@ from typing import Any
 import lightning as L
 
 from src.config.schema import PositiveInt
-from src.training.callbacks.pictures import square, tensorboard, viewable
+from src.results.figures.tiles import as_colour
+from src.training.callbacks.pictures import square, tensorboard
 
 
 class Samples(L.Callback):
@@ -21,4 +22,4 @@ class Samples(L.Callback):
             normalized = trainer.datamodule.preparation  # type: ignore[attr-defined]
             mean, std = (values.view(-1, 1, 1) for values in (normalized.mean, normalized.std))
             images = (batch[0][: self._count].float() * std + mean).clamp(0, 1).cpu()
-            writer.add_images("training images, augmented", viewable(square(images, self._side)), 0)
+            writer.add_images("training images, augmented", as_colour(square(images, self._side)), 0)
