@@ -113,7 +113,7 @@ def last_feature_maps(network: nn.Module, images: Tensor) -> nn.Module | None:
     return [layer for layer, _ in takewhile(lambda item: item[1] == passed[last][1], passed[last:])][-1]
 
 
-def first_filters(network: nn.Module) -> Tensor | None:
-    """The kernels of the first convolution, float (N, C, h, w); None where there is no such layer."""
-    layer = next((layer for layer in network.modules() if isinstance(layer, nn.Conv2d)), None)
-    return None if layer is None else layer.weight.detach().float().cpu()
+def first_filters(network: nn.Module) -> Tensor:
+    """The kernels of the first convolution, float (N, C, h, w); N is 0 where there is no such layer."""
+    kernels = (layer.weight.detach().float().cpu() for layer in network.modules() if isinstance(layer, nn.Conv2d))
+    return next(kernels, torch.zeros(0, 1, 1, 1))

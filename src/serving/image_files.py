@@ -138,8 +138,8 @@ def write(path: Path, rows: list[Row]) -> None:
 def draw_sheet(path: Path, rows: list[Row], predictor: Predictor) -> None:
     """A contact sheet of images from all over, as the network was given them."""
     drawn = [rows[n] for n in torch.linspace(0, len(rows) - 1, min(SHEET, len(rows))).round().int().tolist()]
-    pictures = [tiles.as_colour(predictor.read(Path(row.file), row.inverted)[1]) for row in drawn]
+    images = torch.stack([predictor.read(Path(row.file), row.inverted)[1] for row in drawn])
     captions = [tiles.caption(row.predicted, row.true) for row in drawn]
-    figure = canvas.blank(9, 1.45 * -(-len(pictures) // 8), 120)
-    tiles.draw_tiles(figure, pictures, captions, 8)
+    figure = canvas.blank(9, 1.45 * -(-len(images) // 8), 120)
+    tiles.draw_tiles(figure, images, captions, 8)
     canvas.save(figure, path)

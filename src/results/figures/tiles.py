@@ -33,19 +33,19 @@ def as_colour(images: Tensor) -> Tensor:
     return grey.expand(*images.shape[:-3], 3, -1, -1)
 
 
-def overlay(image: Tensor, heat: Tensor) -> Tensor:
-    """uint8 (C, H, W) in grey with `heat` (H, W) of 0..1 as orange light on it, uint8 (3, H, W)."""
-    grey = image.float().mean(0, keepdim=True) / 255
+def overlay(images: Tensor, heat: Tensor) -> Tensor:
+    """uint8 (..., C, H, W) in grey with `heat` (..., H, W) of 0..1 as orange light on it, uint8 (..., 3, H, W)."""
+    grey, heat = images.float().mean(-3, keepdim=True) / 255, heat.unsqueeze(-3)
     return ((grey * 0.7 * (1 - 0.75 * heat) + LIGHT * 0.75 * heat).clamp(0, 1) * 255).byte()
 
 
-def draw_tiles(figure: Drawing, pictures: Sequence[Tensor], captions: Sequence[Caption], columns: int) -> None:
-    """Pictures of one size, uint8 (3, H, W), row by row, each below its caption if there are any."""
-    height, width = pictures[0].shape[1:]
-    gap, above = -(-width // 12), round(0.42 * width) if captions else 0
-    tiles = F.pad(torch.stack([*pictures]), (0, 0, above, 0, 0, 0, 0, -len(pictures) % columns), value=255)
+def draw_tiles(figure: Drawing, images: Tensor, captions: Sequence[Caption], columns: int) -> None:
+    """Images uint8 (N, C, H, W), row by row, each below its caption."""
+    height, width = images.shape[2:]
+    gap, above = -(-width // 12), round(0.42 * width)
+    tiles = F.pad(as_colour(images), (0, 0, above, 0, 0, 0, 0, -len(images) % columns), value=255)
     axes = figure.subplots()  # for all, as one image: it is drawn ten times as fast as axes for each
-    longest = max((len(line) for text, _ in captions for line in text.splitlines()), default=1)
+    longest = max(len(line) for text, _ in captions for line in text.splitlines())
     size = min(7, 72 * figure.bbox.width / figure.dpi / columns / longest / 0.76)  # a bold letter's width in heights
     for index, (text, wrong) in enumerate(captions):
         row, column = divmod(index, columns)
@@ -63,7 +63,7 @@ def draw_answers(figure: Drawing, answers: Answers, indices: Tensor, columns: in
     for shares, *labels in zip(answers.probabilities[indices], answers.predicted[indices], rows.labels, strict=True):
         answered, true = (answers.classes[label] for label in labels)
         captions.append(caption(answered, true, [f" {shares[label]:.0%}" if sure else "" for label in labels]))
-    draw_tiles(figure, [as_colour(image) for image in rows.images], captions, columns)
+    draw_tiles(figure, rows.images, captions, columns)
 
 
 def draw_saliency(figure: Drawing, predictor: Predictor, answers: Answers, indices: Tensor, columns: int = 2) -> None:
@@ -71,12 +71,12 @@ def draw_saliency(figure: Drawing, predictor: Predictor, answers: Answers, indic
     rows, predicted = answers.images[indices], answers.predicted[indices]
     maps = predictor.saliency(rows.images, predicted)
     assert maps is not None
-    pictures, captions = [], []
-    for image, heat, *labels in zip(rows.images, maps, predicted, rows.labels, strict=True):
+    captions = []
+    for labels in zip(predicted, rows.labels, strict=True):
         answered, true = (answers.classes[label] for label in labels)
-        pictures += [as_colour(image), overlay(image, heat)]
         captions += [caption(answered, true), caption(f"why {answered}")]
-    draw_tiles(figure, pictures, captions, 2 * columns)
+    pairs = torch.stack([as_colour(rows.images), overlay(rows.images, maps)], 1)  # (N, 2, 3, H, W)
+    draw_tiles(figure, pairs.flatten(0, 1), captions, 2 * columns)
 
 
 def filter_grid(filters: Tensor, columns: int) -> Tensor:

@@ -28,9 +28,7 @@ class Embeddings(L.Callback):
             count = min(self._count, len(answers))
             chosen = torch.arange(count) * len(answers) // count
             images, features = answers.images[chosen], list[Tensor]()
-            with last[0].register_forward_pre_hook(
-                lambda _, inputs: features.append(inputs[0].flatten(1).float().cpu())
-            ):
+            with last[0].register_forward_pre_hook(lambda _, inputs: features.append(inputs[0].float().cpu())):
                 for pixels in images.images.split(128):  # the plain forward: a compiled one calls no such hook
                     module.network.forward(trainer.datamodule.prepare(pixels.to(module.device)))  # type: ignore[attr-defined]
             if sum(map(len, features)) != count:  # it sees parts of images
@@ -40,6 +38,7 @@ class Embeddings(L.Callback):
             shutil.rmtree(folder / "embeddings", ignore_errors=True)
             pairs = zip(images.labels, answers.predicted[chosen], strict=True)
             words = [[answers.classes[label] for label in pair] for pair in pairs]
-            left, sizes, _directions = torch.pca_lowrank(torch.cat(features), min(50, count, features[0].shape[1]))
+            seen = torch.cat(features).flatten(1)
+            left, sizes, _directions = torch.pca_lowrank(seen, min(50, *seen.shape))
             pictures, header = square(as_colour(images.images) / 255, 48), ["true", "answered"]
             writer.add_embedding(left * sizes, words, pictures, "embeddings", "test images", header)
