@@ -36,6 +36,10 @@ class Hardware:
         enabled = self.precision != "32-true"
         return torch.autocast(self.accelerator, _DTYPES[self.precision], enabled=enabled, cache_enabled=False)
 
+    def devices(self, number: int) -> int | list[int]:
+        """What a run of `number` devices tells Lightning."""
+        return number if self.gpu is None or number > 1 else [self.gpu]
+
 
 def pick_hardware(device: str, precision: str, slot: int | None = None) -> Hardware:
     """What both come to here, for the job in its `slot` if others run beside it; raises UserError if it has no GPU."""

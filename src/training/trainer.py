@@ -54,7 +54,7 @@ def build_trainer(
             **options,
             accelerator=hardware.accelerator,
             precision=hardware.precision,
-            devices=config.devices if hardware.gpu is None or config.devices > 1 else [hardware.gpu],
+            devices=hardware.devices(config.devices),
             callbacks=callbacks,
             default_root_dir=folder,
             use_distributed_sampler=False,  # BatchOrder divides the images among the processes
