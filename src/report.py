@@ -21,8 +21,7 @@ def report(folder: Path, data_dir: str | None) -> None:
     elif (folder / CONFIG).exists():
         raise UserError(f"{folder}: this run is unfinished, no results.json is there. Finish it with resume={folder}.")
     elif folder.is_dir():
-        advice = "Name one, such as logs/NAME, logs/sweep/NAME or logs/tune/NAME."
-        raise UserError(f"{folder} holds no run and no sweep. {advice}")
+        raise UserError(f"{folder} holds no run and no sweep. Name one, such as logs/NAME or logs/sweep/NAME.")
     else:
         raise UserError(f"{folder}: there is no such folder.")
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
-import time
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
+from timeit import timeit
 from typing import Any
 
 import torch
@@ -34,16 +33,12 @@ class Hardware:
 
     def autocast(self) -> torch.autocast:
         """What Lightning computes a step in; without effect in 32-true."""
-        kind = torch.float16 if self.precision == "16-mixed" else torch.bfloat16
-        return torch.autocast(self.accelerator, kind, enabled=self.precision != "32-true", cache_enabled=False)
+        enabled = self.precision != "32-true"
+        return torch.autocast(self.accelerator, _DTYPES[self.precision], enabled=enabled, cache_enabled=False)
 
     def devices(self, number: int) -> int | list[int]:
         """What a run of `number` devices tells Lightning."""
         return number if self.gpu is None or number > 1 else [self.gpu]
-
-    def noting(self, notes: list[str]) -> Hardware:
-        """The same, with more to say."""
-        return replace(self, note=" ".join(filter(None, [self.note, *notes])) or None)
 
 
 def pick_hardware(device: str, precision: str, slot: int | None = None) -> Hardware:
@@ -97,11 +92,12 @@ def matmul_rate(device: torch.device, precision: str, patience: float = 0.5) -> 
     size = 2048 if device.type == "cpu" else 8192
     left, right = torch.randn(2, size, size, device=device, dtype=_DTYPES[precision])
     seconds: list[float] = []
-    wait = partial(torch.accelerator.synchronize, device) if device.type != "cpu" else bool
-    while len(seconds) < 5 or sum(seconds) < patience:  # the first product chooses the kernel and fetches memory
-        wait()
-        started = time.perf_counter()
+
+    def multiply() -> None:
         left @ right
-        wait()
-        seconds.append(time.perf_counter() - started)
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
+
+    while len(seconds) < 5 or sum(seconds) < patience:  # the first product chooses the kernel and fetches memory
+        seconds.append(timeit(multiply, number=1))
     return 2 * size**3 / min(seconds)

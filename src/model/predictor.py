@@ -13,6 +13,7 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from src.config.errors import UserError
 from src.config.schema import Device, Precision, TrainConfig
+from src.data.image_folder import read_image
 from src.data.images import ImageSet
 from src.data.preparation import Preparation
 from src.model.answers import Answers
@@ -82,10 +83,17 @@ class Predictor:
         maps = LayerAttribution.interpolate(maps.detach().float(), images.shape[-2:], "bilinear")[:, 0].cpu()
         return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-12)
 
-    def is_inverted(self, pixels: np.ndarray) -> bool:
-        """Whether uint8 (C, H, W) is drawn dark on light, while the network has learned light on dark."""
-        edge = np.concatenate([pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]], axis=1)
-        return self.dark_background and float(np.median(edge)) >= LIGHT
+    def read(self, file: Path, invert: bool | None = None) -> tuple[bool, Tensor]:
+        """Whether the image in a file is inverted, and its pixels, as `as_learned` has it."""
+        return self.as_learned(read_image(file, self.channels, (self.width, self.height)), invert)
+
+    def as_learned(self, pixels: np.ndarray, invert: bool | None = None) -> tuple[bool, Tensor]:
+        """Whether uint8 (C, H, W) is inverted, and the pixels then; None inverts what is drawn dark on light, if the
+        network has learned light on dark."""
+        if invert is None:
+            edge = np.concatenate([pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]], axis=1)
+            invert = self.dark_background and float(np.median(edge)) >= LIGHT
+        return invert, torch.from_numpy(255 - pixels if invert else pixels.copy())
 
 
 def last_feature_maps(network: nn.Module, images: Tensor) -> nn.Module | None:
@@ -105,7 +113,7 @@ def last_feature_maps(network: nn.Module, images: Tensor) -> nn.Module | None:
     return [layer for layer, _ in takewhile(lambda item: item[1] == passed[last][1], passed[last:])][-1]
 
 
-def first_filters(network: nn.Module) -> Tensor | None:
-    """The kernels of the first convolution, float (N, C, h, w); None where there is no such layer."""
-    layer = next((layer for layer in network.modules() if isinstance(layer, nn.Conv2d)), None)
-    return None if layer is None else layer.weight.detach().float().cpu()
+def first_filters(network: nn.Module) -> Tensor:
+    """The kernels of the first convolution, float (N, C, h, w); N is 0 where there is no such layer."""
+    kernels = (layer.weight.detach().float().cpu() for layer in network.modules() if isinstance(layer, nn.Conv2d))
+    return next(kernels, torch.zeros(0, 1, 1, 1))

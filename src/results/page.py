@@ -41,15 +41,14 @@ PICTURES = {  # in the order of the page: title, and what is to be seen, in word
 
 def save(folder: Path, predictor: Predictor, answers: Answers, outcome: Outcome) -> None:
     """Write `summary.png`, `report.html` and `report/*.png` of a run that answered its test so, or its validation."""
-    dataset, filters = outcome.dataset, first_filters(predictor.network)
-    metrics, kernels = curves.read_curves(folder / "metrics.csv"), torch.zeros(0) if filters is None else filters
+    metrics, kernels = curves.read_curves(folder / "metrics.csv"), first_filters(predictor.network)
     save_summary(folder, metrics, kernels, answers, outcome)
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     environment.filters["percent"] = lambda share: "-" if share is None else f"{share:.1%}"
     page = environment.get_template("page.html").render(
-        title=f"{outcome.model} on {dataset.test_set}",
+        title=f"{outcome.model} on {outcome.dataset.test_set}",
         outcome=outcome,
-        scored=f"{len(answers):,} {describe_origin(dataset.name, dataset.source)}",
+        scored=f"{len(answers):,} {describe_origin(outcome.dataset.name, outcome.dataset.source)}",
         headlines=headlines(outcome, answers),
         pictures=save_pictures(folder / "report", metrics, kernels, predictor, answers),
         classes=answers.per_class(),

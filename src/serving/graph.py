@@ -41,14 +41,12 @@ def export(config: ExportConfig) -> None:
             save(graph, temporary, about | {"verification": verified})
     except OSError as error:
         raise RunError(f"output={output}: {error}.") from error
-    names, prepared = predictor.classes, about["preprocessing"]
-    shown = ", ".join(names) if len(names) <= 20 else f"{', '.join(names[:3])} ... {names[-1]}"
     show_facts(
         {
             "file": f"{near(output)}, {decimal(output.stat().st_size)}",
             "format": f"{config.format}, float32",
-            **{key: prepared[key] for key in ("input", "inside", "output")},
-            "classes": f"{len(names)}: {shown}",
+            **{key: about["preprocessing"][key] for key in ("input", "inside", "output")},
+            "classes": str(len(predictor.classes)),
             "verified": f"largest difference of a logit {verified['largest_difference']:.2g}, by {verified['by']}",
         }
     )
@@ -142,7 +140,6 @@ def describe(predictor: Predictor, about: About) -> dict[str, Any]:
     preprocessing = {
         "input": f"images: uint8 (N, {channels}, {height}, {width}), any N, {colours}, 0 to 255",
         "output": f"logits: float32 (N, {len(about.classes)}); softmax makes probabilities of them",
-        "layout": "NCHW",
         **about.model_dump(include={"channels", "size"}),
         **dataset.model_dump(include={"mean", "std"}),
         "resized_to": [side, side],

@@ -17,8 +17,8 @@ from torch import Tensor
 from src.config.errors import RunError, UserError
 from src.config.files import write_json, write_text
 from src.config.schema import PredictConfig
-from src.data.image_folder import read_image
 from src.model.predictor import Predictor
+from src.results.figures import canvas, tiles
 from src.results.screen import console, data_table, show_note
 
 SHOWN = 20  # rows on the screen
@@ -82,7 +82,7 @@ def answer(predictor: Predictor, files: list[Path], config: PredictConfig) -> tu
 
     def read(file: Path) -> tuple[Path, bool, Tensor] | str:
         try:
-            return file, *as_seen(predictor, file, config.invert)
+            return file, *predictor.read(file, config.invert)
         except UserError as error:
             return str(error)
 
@@ -100,13 +100,6 @@ def answer(predictor: Predictor, files: list[Path], config: PredictConfig) -> tu
                 true = file.parent.name if file.parent.name in classes else None
                 rows.append(Row(str(file), *top[0], true, inverted, top))
     return rows, unreadable
-
-
-def as_seen(predictor: Predictor, file: Path, invert: bool | None) -> tuple[bool, Tensor]:
-    """Whether the image in a file is inverted, which None leaves to the predictor, and its pixels uint8 (C, H, W)."""
-    pixels = read_image(file, predictor.channels, (predictor.width, predictor.height))
-    inverted = predictor.is_inverted(pixels) if invert is None else invert
-    return inverted, torch.from_numpy(255 - pixels if inverted else pixels.copy())
 
 
 def show(rows: list[Row]) -> None:
@@ -144,11 +137,9 @@ def write(path: Path, rows: list[Row]) -> None:
 
 def draw_sheet(path: Path, rows: list[Row], predictor: Predictor) -> None:
     """A contact sheet of images from all over, as the network was given them."""
-    from src.results.figures import canvas, tiles  # matplotlib takes a second, which the answers need not wait for
-
     drawn = [rows[n] for n in torch.linspace(0, len(rows) - 1, min(SHEET, len(rows))).round().int().tolist()]
-    pictures = [tiles.as_colour(as_seen(predictor, Path(row.file), row.inverted)[1]) for row in drawn]
+    images = torch.stack([predictor.read(Path(row.file), row.inverted)[1] for row in drawn])
     captions = [tiles.caption(row.predicted, row.true) for row in drawn]
-    figure = canvas.blank(9, 1.45 * -(-len(pictures) // 8), 120)
-    tiles.draw_tiles(figure, pictures, captions, 8)
+    figure = canvas.blank(9, 1.45 * -(-len(images) // 8), 120)
+    tiles.draw_tiles(figure, images, captions, 8)
     canvas.save(figure, path)

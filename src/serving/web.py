@@ -19,7 +19,7 @@ from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from src.config.errors import UserError
 from src.config.schema import DemoConfig
-from src.data.image_folder import as_pixels, read_image
+from src.data.image_folder import as_pixels
 from src.data.images import split
 from src.model.build import read_images
 from src.model.predictor import Predictor
@@ -46,7 +46,8 @@ def answer_drawing(predictor: Predictor, drawing: str | None) -> Answer:
     image = centre(Image.open(io.BytesIO(base64.b64decode(drawing.partition(",")[2])))) if drawing else None
     if image is None:
         return None, note("Draw something large. The answer comes as soon as you lift the pen.")
-    return answer(predictor, as_pixels(image, predictor.channels, (predictor.width, predictor.height)))
+    pixels = as_pixels(image, predictor.channels, (predictor.width, predictor.height))
+    return answer(predictor, *predictor.as_learned(pixels))
 
 
 def centre(drawing: Image.Image) -> Image.Image | None:
@@ -71,20 +72,18 @@ def answer_file(predictor: Predictor, path: str | None) -> Answer:
     if path is None:
         return None, note("Drop an image, paste one or choose a file.")
     try:
-        return answer(predictor, read_image(Path(path), predictor.channels, (predictor.width, predictor.height)))
+        return answer(predictor, *predictor.read(Path(path)))
     except UserError as error:
         return None, note(str(error).replace(path, Path(path).name))
 
 
-def answer(predictor: Predictor, pixels: np.ndarray) -> Answer:  # of uint8 (C, H, W)
-    inverted = predictor.is_inverted(pixels)
-    images = torch.from_numpy(255 - pixels if inverted else pixels.copy())[None]
-    probabilities = predictor(images)[0]
+def answer(predictor: Predictor, inverted: bool, pixels: Tensor) -> Answer:  # of uint8 (C, H, W)
+    probabilities = predictor(pixels[None])[0]
     best = probabilities.argmax()
-    shown = [(f"What the network gets: {predictor.width}\u00a0×\u00a0{predictor.height} pixels", images[0])]
-    if (heat := predictor.saliency(images, best[None])) is not None:
+    shown = [(f"What the network gets: {predictor.width}\u00a0×\u00a0{predictor.height} pixels", pixels)]
+    if (heat := predictor.saliency(pixels[None], best[None])) is not None:
         name = escape(shorten(predictor.classes[best]))
-        shown.append((f"Orange is what spoke for “{name}” (Grad-CAM)", overlay(images[0], heat[0])))
+        shown.append((f"Orange is what spoke for “{name}” (Grad-CAM)", overlay(pixels, heat[0])))
     figures = "".join(f"<figure>{png(image)}<figcaption>{caption}</figcaption></figure>" for caption, image in shown)
     said = note("Dark on light: inverted, as the network learned light on dark.") if inverted else ""
     return dict(zip(predictor.classes, probabilities.tolist(), strict=True)), f'<div class="seen">{figures}</div>{said}'
@@ -178,7 +177,8 @@ def serve(predictor: Predictor, checkpoint: Path, name: str, config: DemoConfig,
     except UserError as error:
         examples = []
         print(f"No examples on the page: {error}")
-    answer(predictor, np.zeros((predictor.channels, predictor.height, predictor.width), np.uint8))  # the first is slow
+    blank = torch.zeros(predictor.channels, predictor.height, predictor.width, dtype=torch.uint8)
+    answer(predictor, False, blank)  # the first is slow
     page = build(predictor, f"{describe_score(checkpoint)}Checkpoint: {name}", examples)
     fonts: Any = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # none to be fetched
     theme = gr.themes.Base(primary_hue="blue", radius_size="sm", **fonts).set(stat_background_fill=BLUE)

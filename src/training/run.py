@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,7 +73,7 @@ def _train(run: Run, interrupts: Interrupts, command: str, callbacks: Sequence[C
     resumed = to_resume(run) if run.saved else None
     if resumed:
         about, notes = continued(resumed, about)
-        hardware = hardware.noting(notes)
+        hardware = replace(hardware, note=" ".join(filter(None, [hardware.note, *notes])))
     with explained(config, folder), Trackers(config, folder) as trackers:
         session = Session(config, hardware, folder, interrupts, trackers, resumed, callbacks)
         return session.run(splits, about)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 
 from src.config.files import whole
@@ -24,12 +22,6 @@ def blank(width: float, height: float, dpi: int = 110) -> Figure:  # in inches
 def save(figure: Figure, path: Path) -> None:
     with whole(path) as temporary:
         figure.savefig(temporary, format="png")
-
-
-def pixels(figure: Figure) -> np.ndarray:  # uint8 (H, W, 3)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def shorten(text: str, length: int = 18) -> str:

@@ -6,7 +6,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.ticker import MaxNLocator
 
 from src.results.figures.canvas import BLUE, COLOURS, GREY, ORANGE, blank, save, shorten
 from src.results.figures.curves import read_curves
@@ -27,13 +26,13 @@ def save_curves(folder: Path, runs: pd.DataFrame, keys: list[str]) -> None:
             if curve is not None:
                 style = "o-" if run.state == "finished" else "o:"
                 axes.plot(*curve, style, color=colour, markersize=3, zorder=3 - rank / 1000, label=name)
+                name = None  # the legend has each setting once
     axes.set_title("validation accuracy of each run", fontsize=10)
     axes.set(xlabel="epoch", ylabel="accuracy")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.locator_params("x", integer=True)
     axes.grid(alpha=0.3)
-    handles, names = axes.get_legend_handles_labels()
-    if once := dict(zip(names, handles, strict=True)):
-        figure.legend(once.values(), once.keys(), loc="outside lower center", fontsize=8, ncols=2)
+    if axes.lines:
+        figure.legend(loc="outside lower center", fontsize=8, ncols=2)
     save(figure, folder / "curves.png")
 
 

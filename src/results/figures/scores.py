@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 
 from src.model.answers import Answers
 from src.results.figures.canvas import BLUE, GREY, ORANGE, Drawing, shorten
@@ -22,8 +21,7 @@ def draw_confusion(figure: Drawing, answers: Answers) -> None:
     axes.set_title(f"answers to {len(answers):,} {answers.split} images", fontsize=10)
     axes.set(xlabel="answered", ylabel="true")
     if len(names) > NUMBERED:
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(MaxNLocator(integer=True))
+        axes.locator_params(integer=True)
         figure.colorbar(picture, label="part of the true class", shrink=0.7)
         return
     size = 8 if len(names) <= 12 else 6

@@ -27,30 +27,25 @@ def caption(answered: str, true: str | None = None, shares: Sequence[str] = ("",
     return f"{text}{between}not {shorten(true, 12 - len(shares[1]))}{shares[1]}", True
 
 
-def as_colour(image: Tensor) -> Tensor:
-    """(C, H, W) as (3, H, W), grey where there are not three channels: their mean."""
-    return (image if len(image) in (1, 3) else image.float().mean(0, keepdim=True).to(image.dtype)).expand(3, -1, -1)
+def as_colour(images: Tensor) -> Tensor:
+    """(..., C, H, W) as (..., 3, H, W), grey where there are not three channels: their mean."""
+    grey = images if images.shape[-3] in (1, 3) else images.float().mean(-3, keepdim=True).to(images.dtype)
+    return grey.expand(*images.shape[:-3], 3, -1, -1)
 
 
-def to_unit(kernel: Tensor) -> Tensor:
-    """A kernel (C, h, w) as a picture of 3 channels or 1, from 0 to 1."""
-    kernel = kernel if len(kernel) == 3 else kernel.mean(0, keepdim=True)
-    return (kernel - kernel.min()) / (kernel.max() - kernel.min()).clamp(min=1e-8)
-
-
-def overlay(image: Tensor, heat: Tensor) -> Tensor:
-    """uint8 (C, H, W) in grey with `heat` (H, W) of 0..1 as orange light on it, uint8 (3, H, W)."""
-    grey = image.float().mean(0, keepdim=True) / 255
+def overlay(images: Tensor, heat: Tensor) -> Tensor:
+    """uint8 (..., C, H, W) in grey with `heat` (..., H, W) of 0..1 as orange light on it, uint8 (..., 3, H, W)."""
+    grey, heat = images.float().mean(-3, keepdim=True) / 255, heat.unsqueeze(-3)
     return ((grey * 0.7 * (1 - 0.75 * heat) + LIGHT * 0.75 * heat).clamp(0, 1) * 255).byte()
 
 
-def draw_tiles(figure: Drawing, pictures: Sequence[Tensor], captions: Sequence[Caption], columns: int) -> None:
-    """Pictures of one size, uint8 (3, H, W), row by row, each below its caption if there are any."""
-    height, width = pictures[0].shape[1:]
-    gap, above = -(-width // 12), round(0.42 * width) if captions else 0
-    tiles = F.pad(torch.stack([*pictures]), (0, 0, above, 0, 0, 0, 0, -len(pictures) % columns), value=255)
+def draw_tiles(figure: Drawing, images: Tensor, captions: Sequence[Caption], columns: int) -> None:
+    """Images uint8 (N, C, H, W), row by row, each below its caption."""
+    height, width = images.shape[2:]
+    gap, above = -(-width // 12), round(0.42 * width)
+    tiles = F.pad(as_colour(images), (0, 0, above, 0, 0, 0, 0, -len(images) % columns), value=255)
     axes = figure.subplots()  # for all, as one image: it is drawn ten times as fast as axes for each
-    longest = max((len(line) for text, _ in captions for line in text.splitlines()), default=1)
+    longest = max(len(line) for text, _ in captions for line in text.splitlines())
     size = min(7, 72 * figure.bbox.width / figure.dpi / columns / longest / 0.76)  # a bold letter's width in heights
     for index, (text, wrong) in enumerate(captions):
         row, column = divmod(index, columns)
@@ -68,7 +63,7 @@ def draw_answers(figure: Drawing, answers: Answers, indices: Tensor, columns: in
     for shares, *labels in zip(answers.probabilities[indices], answers.predicted[indices], rows.labels, strict=True):
         answered, true = (answers.classes[label] for label in labels)
         captions.append(caption(answered, true, [f" {shares[label]:.0%}" if sure else "" for label in labels]))
-    draw_tiles(figure, [as_colour(image) for image in rows.images], captions, columns)
+    draw_tiles(figure, rows.images, captions, columns)
 
 
 def draw_saliency(figure: Drawing, predictor: Predictor, answers: Answers, indices: Tensor, columns: int = 2) -> None:
@@ -76,14 +71,21 @@ def draw_saliency(figure: Drawing, predictor: Predictor, answers: Answers, indic
     rows, predicted = answers.images[indices], answers.predicted[indices]
     maps = predictor.saliency(rows.images, predicted)
     assert maps is not None
-    pictures, captions = [], []
-    for image, heat, *labels in zip(rows.images, maps, predicted, rows.labels, strict=True):
+    captions = []
+    for labels in zip(predicted, rows.labels, strict=True):
         answered, true = (answers.classes[label] for label in labels)
-        pictures += [as_colour(image), overlay(image, heat)]
         captions += [caption(answered, true), caption(f"why {answered}")]
-    draw_tiles(figure, pictures, captions, 2 * columns)
+    pairs = torch.stack([as_colour(rows.images), overlay(rows.images, maps)], 1)  # (N, 2, 3, H, W)
+    draw_tiles(figure, pairs.flatten(0, 1), captions, 2 * columns)
+
+
+def filter_grid(filters: Tensor, columns: int) -> Tensor:
+    """Kernels (N, C, h, w) as one picture (3, H, W), each brought to 0..1 by itself; in colour where C is 3."""
+    return make_grid(as_colour(filters), columns, padding=1, normalize=True, scale_each=True, pad_value=1)
 
 
 def draw_filters(figure: Drawing, filters: Tensor, columns: int = 16) -> None:
-    """Up to three rows of kernels, each brought to 0..1 by itself; in colour where they have three channels."""
-    draw_tiles(figure, [as_colour((to_unit(kernel) * 255).byte()) for kernel in filters[: 3 * columns]], [], columns)
+    """Up to three rows of kernels."""
+    axes = figure.subplots()
+    axes.imshow(filter_grid(filters[: 3 * columns], columns).permute(1, 2, 0).numpy(), interpolation="nearest")
+    axes.axis("off")

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import lightning as L
-import torch
-import torch.nn.functional as F
 
-from src.config.schema import PositiveInt
 from src.model.predictor import first_filters
-from src.training.callbacks.pictures import tensorboard, viewable
+from src.results.figures.tiles import filter_grid
+from src.training.callbacks.pictures import tensorboard
 
 
 class Filters(L.Callback):
-    """Shows up to `count` kernels in TensorBoard when a validation ends, each brought to 0..1 by itself."""
-
-    def __init__(self, count: PositiveInt = 96) -> None:
-        self._count = count
+    """Shows up to 96 kernels in TensorBoard when a validation ends, each brought to 0..1 by itself."""
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         writer, filters = tensorboard(trainer), first_filters(module)
-        if writer and filters is not None:
-            from src.results.figures.tiles import to_unit  # not before the first picture: matplotlib takes a second
-
-            pictures = torch.stack([viewable(to_unit(kernel)) for kernel in filters[: self._count]])
-            framed = F.pad(F.interpolate(pictures, scale_factor=4.0), (2, 2, 2, 2), value=1.0)
-            writer.add_images("filters of the first convolution", framed, trainer.global_step - 1)
+        if writer and len(filters):
+            grid = filter_grid(filters[:96], columns=16)
+            writer.add_image("filters of the first convolution", grid, trainer.global_step - 1)

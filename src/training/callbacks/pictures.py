@@ -19,11 +19,6 @@ def tensorboard(trainer: L.Trainer) -> Any:
     return loggers[0].experiment if loggers and trainer.is_global_zero else None
 
 
-def viewable(images: Tensor) -> Tensor:
-    """What TensorBoard can show of images (..., C, H, W): three channels or one."""
-    return images if images.shape[-3] in (1, 3) else images.mean(-3, keepdim=True)
-
-
 def square(images: Tensor, side: int) -> Tensor:
     """Float images (B, C, H, W) as squares of `side` pixels, or fewer if they have fewer."""
     return resize(images, [min(side, max(images.shape[-2:]))] * 2)

@@ -11,12 +11,10 @@ from torch import Tensor
 
 from src.model.answers import Answers
 
-SPLITS = {"test": "test", "val": "validation"}  # in words
-
 
 class RecordAnswers(L.Callback):
     """Keeps, in `answers`, those of the last test, of all processes, in the order of the images; also those of the last
-    validation, if TensorBoard is to show a callback with `shows_validation = True`."""
+    validation, where TensorBoard may show them."""
 
     def __init__(self) -> None:
         self.answers: Answers | None = None
@@ -24,11 +22,7 @@ class RecordAnswers(L.Callback):
         self._logits: list[Tensor] = []
 
     def on_validation_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
-        self._logits = []
-        self._wanted = trainer.testing or (
-            any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers)
-            and any(getattr(callback, "shows_validation", False) for callback in trainer.callbacks)  # type: ignore[attr-defined]
-        )
+        self._wanted = trainer.testing or any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers)
 
     def on_validation_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, *_: Any) -> None:
         if self._wanted:
@@ -37,28 +31,24 @@ class RecordAnswers(L.Callback):
     def on_validation_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
         if not self._wanted:
             return
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        split = "test" if trainer.testing else "val"
-        none = torch.empty(0, len(data.splits.classes))  # a process of many may have no image
+        splits = trainer.datamodule.splits  # type: ignore[attr-defined]
+        split, images = ("test", splits.test) if trainer.testing else ("validation", splits.valid)
+        none = torch.empty(0, len(splits.classes))  # a process of many may have no image
         logits = torch.cat([none, *(logits.float().cpu() for logits in self._logits)])
         self._logits = []
-        indices = torch.cat([torch.empty(0, dtype=torch.int64), *batch_indices(trainer)])[: len(logits)]
+        loaders: Any = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
+        batches = (batch.cpu() for batch in loaders.sampler)
+        indices = torch.cat([torch.empty(0, dtype=torch.int64), *batches])[: len(logits)]
         if trainer.world_size > 1:
             gathered: list[Any] = [None] * trainer.world_size
             torch.distributed.all_gather_object(gathered, (indices, logits))
             indices, logits = (torch.cat(tensors) for tensors in zip(*gathered, strict=True))
             logits, indices = logits[indices.argsort()], indices.sort().values
-        self.answers = Answers(data.splits.named(split)[indices], logits, data.splits.classes, SPLITS[split])
+        self.answers = Answers(images[indices], logits, splits.classes, split)
 
     on_test_epoch_start = on_validation_epoch_start  # type: ignore[assignment]
     on_test_batch_end = on_validation_batch_end  # type: ignore[assignment]
     on_test_epoch_end = on_validation_epoch_end  # type: ignore[assignment]
-
-
-def batch_indices(trainer: L.Trainer) -> list[Tensor]:
-    """Of each batch of this process's validation or test, which images it holds, int64 (B,)."""
-    loaders: Any = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
-    return [indices.cpu() for indices in loaders.sampler]
 
 
 def recorded(trainer: L.Trainer) -> Answers | None:
