@@ -44,7 +44,7 @@ WRONG = [
     ("model._target_=shutil.which", "model._target_=shutil.which: expected a model that takes in_channels and num_cl"),
     ("model._target_=nopackage.Net", "the package nopackage is not installed, nor on the path."),
     ("optimizer.learning_rat=1", "optimizer.learning_rat: there is no such key. Did you mean optimizer.lr?"),
-    ("optimizer.groups=[{match:a,lrr:1}]", "optimizer.groups.0.lrr: there is no such key. Did you mean optimizer.lr?"),
+    ("optimizer.groups=[{match:a,lrr:1}]", "groups.0.lrr: there is no such key. Did you mean optimizer.groups.0.lr?"),
     ("optimizer.groups=[{match:'(',lr:1}]", "optimizer.groups.0.match=(: expected a regular expression"),
     ("loss=focl", "loss=focl: there is no such loss. Did you mean focal?"),
     ("loss=focal loss.gama=1", "loss.gama: there is no such key. Did you mean loss.gamma?"),

@@ -26,7 +26,7 @@ from src.model.hardware import Hardware
 from src.model.losses import CrossEntropy
 from src.model.parameters import Parameters, trainable
 from src.model.saved import About, ImageCounts
-from src.training.callbacks.metrics import LogMetrics
+from src.training.callbacks.log_metrics import LogMetrics
 from tests.test_batches import module
 
 ABOUT = About(

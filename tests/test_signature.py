@@ -116,7 +116,7 @@ def test_constructor_is_that_of_a_base_where_the_class_has_none(write: Write) ->
     assert list(signature.parameters(f"{package}.parts.Second")) == list(sgd), "the first base that has one"
     assert "amsgrad" in signature.parameters(f"{package}.parts.Far")
     for name in ("Plain", "Net", "Watch", "Lost", "Itself"):
-        assert signature.read(f"{package}.parts.{name}") == signature.Signature({}, open=False, is_class=True)
+        assert signature.read(f"{package}.parts.{name}") == signature.Signature({}, False, True, f"{package}.parts")
     assert signature.parameters("src.training.callbacks.confusion_matrix.ConfusionMatrix") == {}, "Lightning's has none"
 
 

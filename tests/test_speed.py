@@ -283,7 +283,7 @@ def test_later_jobs_of_a_sweep_keep_nothing_of_the_job_before() -> None:
 
 
 def test_bar_draws_no_more_than_five_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    from src.training.callbacks.metrics import LogMetrics
+    from src.training.callbacks.log_metrics import LogMetrics
     from src.training.callbacks.progress import ProgressBar
 
     bar, drawn = ProgressBar(LogMetrics()), []

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable
 from contextlib import suppress
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal, TypeVar
 
 from omegaconf import OmegaConf
-from pydantic import BaseModel, Field, Strict, ValidationError, create_model
-from pydantic_core import ErrorDetails
+from pydantic import Field, Strict, ValidationError, create_model
 
 from src.config import signature
 from src.config.architectures import TimmArchitecture, TorchvisionArchitecture
 from src.config.errors import UserError
-from src.config.groups import GROUPS, is_named
+from src.config.groups import GROUPS, given, is_named
+from src.config.problems import nearest, problems
 from src.config.schema import (
     Component,
     Fraction,
@@ -85,7 +83,7 @@ def check(values: Any, base: type[Checked], named: frozenset[str] | None = None)
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        raise UserError("\n".join(_problems(error, schema))) from error
+        raise UserError("\n".join(problems(error, schema))) from error
 
 
 def direction(values: Values) -> Any:
@@ -141,13 +139,11 @@ def _component(
         return create_model(base.__name__, __base__=base, __cls_kwargs__=OPEN)
     if missing := sorted(group.required - declared.parameters.keys()):
         raise UserError(f"{wrong}: expected a {name} that takes {' and '.join(missing)}.")
-    follows = target.endswith(".ReduceLROnPlateau") or (name == "callbacks" and "monitor" in declared.parameters)
-    given = group.given | ({"mode"} if follows else set())  # as monitor says
-    leading = 0 if declared.is_class else group.leading
+    leading, ours = 0 if declared.is_class else group.leading, given(name, target, declared.parameters)
     fields: Any = {
         parameter: (signature.evaluate(annotation, _TYPES), default)
         for parameter, (annotation, default) in list(declared.parameters.items())[leading:]
-        if parameter not in given and parameter not in base.model_fields
+        if parameter not in ours and parameter not in base.model_fields
     }
     unknown = values.keys() - fields.keys() - base.model_fields.keys() - {"_target_"}
     for word in unknown if declared.open else ():  # what is nearly one of its keys is a typo
@@ -155,8 +151,8 @@ def _component(
             raise UserError(f"{key}.{word}: there is no such key.{near}")
     if base is OptimizerConfig:
         rates = {"lr": (NonNegativeFloat, ...), "weight_decay": (NonNegativeFloat, ...)}
-        ours: Any = {parameter: (kind | None, None) for parameter, (kind, _) in (rates | fields).items()}
-        fields["groups"] = (list[create_model("Group", __base__=ParameterGroup, **ours)], [])  # type: ignore[misc]
+        options: Any = {parameter: (kind | None, None) for parameter, (kind, _) in (rates | fields).items()}
+        fields["groups"] = (list[create_model("Group", __base__=ParameterGroup, **options)], [])  # type: ignore[misc]
     title, more = f"{target.rpartition('.')[2]}Config", OPEN if declared.open else {}
     return create_model(title, __base__=base, __cls_kwargs__=more, **fields)
 
@@ -212,87 +208,3 @@ def flat(values: Values, prefix: str = "") -> Values:
 
 def as_yaml(config: Section) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(plain(config)))
-
-
-_ENDS = (("Gt", "Ge"), ("Lt", "Le"))
-_WORDS = {
-    "Value error, ": "",
-    "Input should be ": "",
-    "a valid ": "a ",
-    "a integer": "a whole number",
-    "a boolean": "true or false",
-    "greater": "a number greater",
-    "less": "a number less",
-}
-
-
-def _problems(error: ValidationError, schema: type[BaseModel]) -> list[str]:
-    """One line for each key that was refused: what, the value, what to do."""
-    expected: dict[str, list[str]] = {}
-    lines = {}
-    for item in error.errors():
-        # a union reports once for each of its members, and names the member behind the key
-        words = (str(word) for word in item["loc"])
-        key = ".".join(word for word in words if not re.match(r"constrained-|literal\[|list\[|int$|float$|bool$", word))
-        value = item["input"]
-        if item["type"] == "extra_forbidden":
-            lines[key] = f"{key}: there is no such key.{nearest(key, keys(schema))}"
-        elif item["type"] == "missing":
-            lines[key] = f"{key}: a value is needed."
-        else:
-            expected.setdefault(key, []).append(_expectation(key, item, schema))
-            shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
-            lines[key] = f"{key}={shown}: expected {' or '.join(dict.fromkeys(expected[key]))}."
-    return list(lines.values())
-
-
-def _expectation(key: str, item: ErrorDetails, schema: type[BaseModel]) -> str:
-    if item["type"] in ("model_type", "dict_type"):
-        return f"its keys one by one, or a whole option as {key.replace('.', '/')}=NAME"
-    if item["type"] == "string_pattern_mismatch" and key.endswith("max_time"):
-        return "days, hours, minutes and seconds as DD:HH:MM:SS"
-    message = _range(key, schema) or item["msg"]
-    for theirs, ours in _WORDS.items():
-        message = message.replace(theirs, ours, 1)
-    return message
-
-
-def _range(key: str, schema: type[BaseModel]) -> str | None:
-    """The range of a key that has two ends, in words."""
-    section: Any = schema
-    ends: Any = {}
-    for word in key.split("."):
-        field = getattr(section, "model_fields", {}).get(word)
-        if field is None:
-            return None
-        section, ends = field.annotation, {type(end).__name__: end for end in field.metadata}
-    low, high = (next((getattr(ends[kind], kind.lower()) for kind in kinds if kind in ends), None) for kinds in _ENDS)
-    return None if low is None or high is None else f"a number between {low:g} and {high:g}"
-
-
-def keys(schema: type[BaseModel], prefix: str = "") -> dict[str, str]:
-    """Every dotted key of a schema, sections included, with its description."""
-    found = dict[str, str]()
-    for name, field in schema.model_fields.items():
-        key = prefix + (field.alias or name)
-        found[key] = field.description or ""
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            found |= keys(field.annotation, key + ".")
-    return found
-
-
-def nearest(word: str, words: Iterable[str]) -> str:
-    """A sentence that names the word meant, or nothing where none is near; of keys also by what describes them."""
-    described = dict(words) if isinstance(words, dict) else dict.fromkeys(words, "")
-    section, _, leaf = word.rpartition(".")
-    beside = {key: text for key, text in described.items() if key.rpartition(".")[0] == section}
-    tries: list[tuple[str, dict[str, str], float]] = [
-        (word, {key: key for key in beside}, 0.8),
-        (leaf, {text.replace(" ", "_"): key for key, text in beside.items()}, 0.75),  # learning_rat is lr
-        (word, {key: key for key in described}, 0.6),
-        (leaf, {key.rpartition(".")[2]: key for key in described}, 0.7),  # in the wrong section, or with no section
-    ]
-    for asked, names, cutoff in tries:
-        if close := difflib.get_close_matches(asked, names, 1, cutoff):
-            return f" Did you mean {names[close[0]]}?"
-    return ""

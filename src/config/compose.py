@@ -26,9 +26,9 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from src.config import signature
-from src.config.check import nearest
 from src.config.errors import UserError
-from src.config.groups import FOLDERS, GROUPS, is_group, options, without_yaml
+from src.config.groups import FOLDERS, GROUPS, given, is_group, options, without_yaml
+from src.config.problems import nearest
 from src.config.process import launch_name
 from src.config.schema import CONFIGS, Values
 
@@ -95,10 +95,11 @@ def _register() -> None:
     """Tell Hydra of each option that has no YAML, for its signature has its values, and of those for its launchers."""
     Plugins.instance()  # loads the launchers
     store = ConfigStore.instance()
-    for group, row in GROUPS.items():
+    for group in GROUPS:
         for name, target in without_yaml(group).items():
             declared = signature.read(target).parameters
-            values = {key: value for key, (_, value) in declared.items() if value is not ... and key not in row.given}
+            own = {key: value for key, (_, value) in declared.items() if key not in given(group, target, declared)}
+            values = {key: value for key, value in own.items() if value is not ...}
             store.store(group=group, name=name, node={"name": name, "_target_": target, **values})
     launchers = store.repo.get("hydra", {}).get("launcher", {})
     for name, values in LAUNCHERS.items():

@@ -5,7 +5,7 @@ The check of a config, --help, and what a stranger's checkpoint may name all fol
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -36,8 +36,8 @@ class Group:
     """A row: `base` has the keys of every option, and a target's own parameters join them.
 
     A target takes all of `required`; what is `given` by this project is no key, nor are the first `leading` parameters
-    of a function. Yours may lie anywhere; a stranger's only inside `inside`, or where a YAML of the group names it. `library` has classes that are options by their names, without a YAML. Several components by
-    name are `Components`.
+    of a function. Yours may lie anywhere; a stranger's only `inside`, or where a YAML of the group names it. Classes of
+    a `library` are options by their lower-case names. Several components by name are `Components`.
     """
 
     base: type[Section]
@@ -99,6 +99,12 @@ GROUPS = {
     "sampler": Group(NamedComponent, ("optuna.samplers.",), _words("seed")),
     "pruner": Group(NamedComponent, ("optuna.pruners.",)),
 }
+
+
+def given(group: str, target: str, parameters: Collection[str]) -> frozenset[str]:
+    """What this project gives to a target with these parameters; what follows `monitor` has its direction, too."""
+    follows = target.endswith(".ReduceLROnPlateau") or (group == "callbacks" and "monitor" in parameters)
+    return GROUPS[group].given | ({"mode"} if follows else set())
 
 
 def is_group(key: str) -> bool:

@@ -8,9 +8,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from src.config.check import check, flat, keys, plain
+from src.config.check import check, flat, plain
 from src.config.compose import compose, declared
 from src.config.groups import options
+from src.config.problems import keys
 from src.config.schema import CONFIGS, PACKAGE, DatasetConfig, InitConfig, Section, TrainerConfig
 
 EXAMPLES = {

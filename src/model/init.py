@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from src.config.check import nearest
 from src.config.cli import need
 from src.config.errors import UserError
 from src.config.files import check_weights
+from src.config.problems import nearest
 from src.config.schema import InitConfig
 from src.model.saved import unpickle
 

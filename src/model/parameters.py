@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from src.config.check import nearest
 from src.config.errors import UserError
+from src.config.problems import nearest
 from src.config.schema import OptimizerConfig
 
 Parameters = list[tuple[str, nn.Parameter]]  # with their names

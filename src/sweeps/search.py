@@ -14,13 +14,14 @@ from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from src.config.check import check, flat, keys, nearest, plain
+from src.config.check import check, flat, plain
 from src.config.cli import Arguments, importing, need_loggers
 from src.config.compose import compose, declared, parse, written
 from src.config.errors import UserError
 from src.config.files import write_text
 from src.config.folder import ERROR, FREE, PRUNED, SEARCHES, is_alive, lock, refuse_another
 from src.config.groups import is_group
+from src.config.problems import keys, nearest
 from src.config.schema import TrainConfig, TuneConfig
 from src.results.table import Table, experiment_command, in_words
 from src.sweeps.grid import Definition

@@ -27,7 +27,7 @@ from src.model.predictor import Predictor
 from src.model.saved import About, load
 from src.results.outcome import Monitor, Outcome, Score, Training, Validation
 from src.results.screen import show_end, show_loaded, show_start
-from src.training.callbacks.metrics import LogMetrics
+from src.training.callbacks.log_metrics import LogMetrics
 from src.training.callbacks.progress import progress_callback
 from src.training.callbacks.recorder import RecordAnswers
 from src.training.checkpoints import Checkpoints

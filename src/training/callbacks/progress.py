@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from src.training.callbacks.metrics import LogMetrics
+from src.training.callbacks.log_metrics import LogMetrics
 
 PAUSE = 0.2  # seconds between two drawings; Lightning's own bar draws, and reads the loss, in each step
 COLUMNS = {

@@ -1,0 +1,99 @@
+"""What to say of a config that does not fit its schema: the key, the value, what to do."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+_ENDS = (("Gt", "Ge"), ("Lt", "Le"))
+_WORDS = {
+    "Value error, ": "",
+    "Input should be ": "",
+    "a valid ": "a ",
+    "a integer": "a whole number",
+    "a boolean": "true or false",
+    "greater": "a number greater",
+    "less": "a number less",
+}
+
+
+def problems(error: ValidationError, schema: type[BaseModel]) -> list[str]:
+    """One line for each key that was refused: what, the value, what to do."""
+    expected: dict[str, list[str]] = {}
+    lines = {}
+    for item in error.errors():
+        # a union reports once for each of its members, and names the member behind the key
+        words = (str(word) for word in item["loc"])
+        key = ".".join(word for word in words if not re.match(r"constrained-|literal\[|list\[|int$|float$|bool$", word))
+        value = item["input"]
+        if item["type"] == "extra_forbidden":
+            lines[key] = f"{key}: there is no such key.{nearest(key, keys(schema))}"
+        elif item["type"] == "missing":
+            lines[key] = f"{key}: a value is needed."
+        else:
+            expected.setdefault(key, []).append(_expectation(key, item, schema))
+            shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
+            lines[key] = f"{key}={shown}: expected {' or '.join(dict.fromkeys(expected[key]))}."
+    return list(lines.values())
+
+
+def _expectation(key: str, item: ErrorDetails, schema: type[BaseModel]) -> str:
+    if item["type"] in ("model_type", "dict_type"):
+        return f"its keys one by one, or a whole option as {key.replace('.', '/')}=NAME"
+    if item["type"] == "string_pattern_mismatch" and key.endswith("max_time"):
+        return "days, hours, minutes and seconds as DD:HH:MM:SS"
+    message = _range(key, schema) or item["msg"]
+    for theirs, ours in _WORDS.items():
+        message = message.replace(theirs, ours, 1)
+    return message
+
+
+def _range(key: str, schema: type[BaseModel]) -> str | None:
+    """The range of a key that has two ends, in words."""
+    section: Any = schema
+    ends: Any = {}
+    for word in key.split("."):
+        field = getattr(section, "model_fields", {}).get(word)
+        if field is None:
+            return None
+        section, ends = field.annotation, {type(end).__name__: end for end in field.metadata}
+    low, high = (next((getattr(ends[kind], kind.lower()) for kind in kinds if kind in ends), None) for kinds in _ENDS)
+    return None if low is None or high is None else f"a number between {low:g} and {high:g}"
+
+
+def keys(schema: type[BaseModel], prefix: str = "") -> dict[str, str]:
+    """Every dotted key of a schema, sections included, with its description."""
+    found = dict[str, str]()
+    for name, field in schema.model_fields.items():
+        key = prefix + (field.alias or name)
+        found[key] = field.description or ""
+        for kind, more in (field.annotation, "."), *((item, ".0.") for item in get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                found |= keys(kind, key + more)
+    return found
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """A sentence that names the word meant, or nothing where none is near; of keys also by what describes them."""
+    described = dict(words) if isinstance(words, dict) else dict.fromkeys(words, "")
+    section, _, leaf = word.rpartition(".")
+    beside = {key: text for key, text in described.items() if key.rpartition(".")[0] == section}
+    tries: list[tuple[str, dict[str, str], float]] = [
+        (word, {key: key for key in beside}, 0.8),
+        (leaf, {text.replace(" ", "_"): key for key, text in beside.items()}, 0.75),  # learning_rat is lr
+        (word, {key: key for key in described}, 0.6),
+        (
+            leaf,
+            {key.rpartition(".")[2]: key for key in reversed(described)},
+            0.7,
+        ),  # in the wrong section, or with no section
+    ]
+    for asked, names, cutoff in tries:
+        if close := difflib.get_close_matches(asked, names, 1, cutoff):
+            return f" Did you mean {names[close[0]]}?"
+    return ""
