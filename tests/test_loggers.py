@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,9 +17,11 @@ from typing import Any
 import pytest
 from optuna import TrialPruned
 
-from src.config import cli, errors
-from src.config.errors import Stopped, UserError
-from src.config.schema import CONFIGS, LoggerConfig
+from src.config import errors
+from src.config.check import check
+from src.config.compose import compose
+from src.config.errors import Stopped, UserError, need
+from src.config.schema import CONFIGS, TrainConfig
 from src.model.classifier import Classifier
 from src.training.trackers import IDS, Trackers, _ending
 from tests.conftest import ROOT, SHORT, Outcome, only_run, results_of
@@ -155,7 +158,7 @@ class TestWandb:
         monkeypatch.setenv("WANDB_PROJECT", "mine")
         with monkeypatch.context() as patch:
             at_step(patch, 8, fail)
-            sweep = [*options, "logger=wandb", "logger.tensorboard=true", "seed=1,2", "hydra.sweep.dir=logs/s"]
+            sweep = [*options, "logger=[tensorboard,wandb]", "seed=1,2", "hydra.sweep.dir=logs/s"]
             assert door("train", "-m", *sweep).code == 1
         [first], [second] = sent(in_tmp / "logs/s/seed-1"), sent(in_tmp / "logs/s/seed-2")
         assert first.id != second.id
@@ -172,7 +175,7 @@ class TestWandb:
         outcome = door("train", *options, "logger=wandb", "hydra.run.dir=r")
         assert outcome.code == 2
         assert outcome.err == (
-            "error: logger.wandb=true: No API key configured. Set WANDB_MODE=offline, or WANDB_API_KEY and a network.\n"
+            "error: logger=wandb: No API key configured. Set WANDB_MODE=offline, or WANDB_API_KEY and a network.\n"
         )
         assert not (in_tmp / "r").exists()
 
@@ -213,7 +216,7 @@ class TestMLflow:
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         outcome = door("train", *options, "logger=mlflow", "hydra.run.dir=r")
         assert outcome.code == 2
-        assert outcome.err.startswith("error: logger.mlflow=true: API request to http://127.0.0.1:9/")
+        assert outcome.err.startswith("error: logger=mlflow: API request to http://127.0.0.1:9/")
         assert outcome.err.endswith(" failed. Set MLFLOW_TRACKING_URI to a server that answers, or unset it.\n")
         assert not (in_tmp / "r").exists()
 
@@ -224,7 +227,7 @@ class TestBoth:
     ) -> None:
         with monkeypatch.context() as patch:
             at_step(patch, 10, lambda: os.kill(os.getpid(), signal.SIGTERM))
-            words = ["logger=wandb", "logger.mlflow=true", "scheduler=constant"]
+            words = ["logger=[wandb,mlflow]", "scheduler=constant"]
             assert door("train", *options, *words).code == 143
         run = only_run(in_tmp)
         _, [before] = tracked(in_tmp)
@@ -251,8 +254,7 @@ class TestBoth:
     @pytest.mark.slow
     def test_of_two_processes_only_the_first_one_writes(self, options: list[str], in_tmp: Path) -> None:
         words = [
-            "logger=wandb",
-            "logger.mlflow=true",
+            "logger=[wandb,mlflow]",
             "trainer=ddp",
             "devices=2",
             "trainer.max_epochs=1",
@@ -266,10 +268,10 @@ class TestBoth:
         assert found.info.status == "FINISHED"
 
     def test_how_a_run_ended_is_told(self) -> None:
-        assert _ending(None) == ("FINISHED", 0)
-        assert _ending(Stopped(signal.SIGTERM)) == ("KILLED", 143)
-        assert _ending(TrialPruned()) == ("KILLED", 0)
-        assert _ending(Power()) == ("FAILED", 1)
+        assert _ending(None) == ("FINISHED", 0, "success")
+        assert _ending(Stopped(signal.SIGTERM)) == ("KILLED", 143, "failed")
+        assert _ending(TrialPruned()) == ("KILLED", 0, "success")
+        assert _ending(Power()) == ("FAILED", 1, "failed")
 
     @pytest.mark.parametrize("name", ["wandb", "mlflow"])
     def test_a_package_that_is_not_installed(
@@ -278,10 +280,10 @@ class TestBoth:
         monkeypatch.setattr(
             errors, "find_spec", lambda package: None if package == name else SimpleNamespace(origin="there")
         )
-        for more in (f"logger={name}", f"logger.{name}=true"), ("-m", f"logger={name}", "seed=1,2"):
+        for more in (f"logger={name}",), (f"logger=[tensorboard,{name}]",), ("-m", f"logger={name}", "seed=1,2"):
             outcome = door("train", *options, *more)
             assert outcome.code == 2
-            assert f"error: logger.{name}=true needs {name}, which is not installed: pip install" in outcome.err
+            assert f"error: logger={name} needs {name}, which is not installed: pip install" in outcome.err
             assert f'"alexnet-template[{name}]"' in outcome.err
             assert not (in_tmp / "logs").exists()
         assert door("tune", *options, "batch_size=4,8", f"logger={name}").code == 2
@@ -290,21 +292,89 @@ class TestBoth:
     def test_ids_of_a_stranger_are_words(self, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         known: list[str | None] = []
 
-        def begin(self: Trackers, id: str | None) -> SimpleNamespace:
+        def begin(self: Trackers, component: object, id: str | None) -> SimpleNamespace:
             known.append(id)
             return SimpleNamespace(version="x")
 
         monkeypatch.setattr(Trackers, "_wandb", begin)
-        config: Any = SimpleNamespace(logger=LoggerConfig.model_validate({"tensorboard": True, "wandb": True}))
+        config = check(compose("train", ["logger=[tensorboard,wandb]"]).values, TrainConfig)
         for text in '{"wandb": "../../x", "mlflow": 3}', "[]", "{", '{"wandb": null}', '{"wandb": "y"}':
             (in_tmp / IDS).write_text(text)
             Trackers(config, in_tmp).open()
         assert known == [None, None, None, None, "y"]
 
-    def test_old_configs_have_neither(self) -> None:
-        config = LoggerConfig.model_validate({"tensorboard": True})
-        assert (config.wandb, config.mlflow) == (False, False)
-        cli.need_loggers(config)
+    def test_what_ships_and_what_to_install_for_it(self, door: Door) -> None:
         with pytest.raises(UserError, match="nothing_like_it, which is not installed"):
-            cli.need("nothing_like_it", "wandb", "a test")
-        assert {path.stem for path in (CONFIGS / "logger").glob("*.yaml")} == {"csv", "tensorboard", "wandb", "mlflow"}
+            need("nothing_like_it", "wandb", "a test")
+        shipped = {"csv", "tensorboard", "wandb", "mlflow", "comet", "aim"}
+        assert {path.stem for path in (CONFIGS / "logger").glob("*.yaml")} == shipped
+        for name, package in {"comet": "comet_ml", "aim": "aim"}.items():
+            if find_spec(package) is None:
+                outcome = door("train", f"logger={name}")
+                assert outcome.code == 2
+                assert f"pip install {package}" in outcome.err
+
+
+class TestAny:
+    """A logger of one's own, and what the run's own table takes of what is logged."""
+
+    def test_it_is_given_its_place_and_its_id_and_told_how_the_run_ended(
+        self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (in_tmp / "diary.py").write_text(DIARY)
+        monkeypatch.syspath_prepend(in_tmp)
+        words = ["logger.diary._target_=diary.Diary", "hydra.run.dir=logs/r"]
+        with monkeypatch.context() as patch:
+            at_step(patch, 10, lambda: os.kill(os.getpid(), signal.SIGTERM))
+            assert door("train", *options, *words).code == 143
+        assert door("train", *options, *words).code == 0
+        lines = [json.loads(line) for line in (in_tmp / "logs/r/diary.txt").read_text().splitlines()]
+        assert [line["begin"] for line in lines if "begin" in line] == [None, "abc"]
+        assert [line["end"] for line in lines if "end" in line][-1] == "success"
+        assert "failed" in [line["end"] for line in lines if "end" in line]
+        assert sum("val/acc" in line for line in lines) == 2
+        assert [line["name"] for line in lines if "name" in line] == ["r", "r"]
+
+    def test_the_table_holds_what_was_learned_and_no_timings(
+        self, door: Door, options: list[str], in_tmp: Path
+    ) -> None:
+        words = ["callbacks.rate._target_=lightning.pytorch.callbacks.LearningRateMonitor"]
+        words += ["callbacks.device._target_=lightning.pytorch.callbacks.DeviceStatsMonitor", "logger=csv"]
+        words += ["callbacks.device.cpu_stats=true", "trainer.log_every_n_steps=1"]
+        assert door("train", *options, *words, "hydra.run.dir=r").code == 0
+        names = (in_tmp / "r/metrics.csv").read_text().splitlines()[0].split(",")
+        phases = [f"{phase}/{name}" for phase in ("test", "train", "val") for name in ("acc", "loss")]
+        assert names == sorted(["epoch", "step", "train/learning_rate", *phases])
+
+
+DIARY = """
+import json
+from pathlib import Path
+
+from lightning.pytorch.loggers import Logger
+
+
+class Diary(Logger):
+    version = "abc"
+
+    def __init__(self, save_dir: str, name: str, id: str | None = None) -> None:
+        super().__init__()
+        self._path = Path(save_dir, "diary.txt")
+        self._write({"begin": id, "name": name})
+
+    name = property(lambda self: "diary")
+
+    def _write(self, row):
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a") as file:
+            file.write(json.dumps(row) + "\\n")
+
+    def log_metrics(self, metrics, step=None):
+        self._write({key: float(value) for key, value in metrics.items()})
+
+    def log_hyperparams(self, params):
+        self._write(dict(params))
+
+    def finalize(self, status):
+        self._write({"end": status})
+"""

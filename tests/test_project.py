@@ -89,17 +89,18 @@ def test_examples_of_the_readme_work_as_they_stand_and_keep_the_tests_green(tmp_
         shutil.copytree(ROOT / folder, project / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("README.md", "pyproject.toml", "Makefile", "requirements.lock"):
         shutil.copy(ROOT / file, project)
-    assert sorted(blocks()) == ["configs/dataset/flowers.yaml", "configs/optimizer/nadam.yaml", "src/model/lenet.py"]
+    assert sorted(blocks()) == ["configs/dataset/flowers.yaml", "configs/loss/margin.yaml", "src/model/lenet.py"]
     for name, content in blocks().items():
         (project / name).write_text(content)
     write_folder(project / "data" / "flowers", classes=3, count=10)
-    options = ["dataset=flowers", "model=lenet", "model.width=4", "dataset.image_size=32", "optimizer=nadam"]
-    more = ["optimizer.momentum_decay=0.01", "trainer.max_epochs=1", "device=cpu", "hydra.run.dir=run"]
+    options = ["dataset=flowers", "model=lenet", "model.width=4", "dataset.image_size=32", "loss=margin"]
+    more = ["loss.margin=0.5", "trainer.max_epochs=1", "device=cpu", "hydra.run.dir=run"]
     command = [sys.executable, "-m", "src.train", *options, *more]
     done = subprocess.run(command, cwd=project, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     results = results_of(project / "run")
-    assert (results["dataset"]["name"], results["model"], results["optimizer"]) == ("flowers", "lenet", "nadam")
+    assert (results["dataset"]["name"], results["model"]) == ("flowers", "lenet")
+    assert "margin: 0.5" in (project / "run/config.yaml").read_text()
 
     wrong = subprocess.run([*command, "model.widht=4"], cwd=project, capture_output=True, text=True)
     assert wrong.returncode == 2
@@ -110,6 +111,25 @@ def test_examples_of_the_readme_work_as_they_stand_and_keep_the_tests_green(tmp_
     files = [f"tests/test_{name}.py" for name in ("signature", "config", "project", "runs")]
     tests = subprocess.run([*command, *files], cwd=project, capture_output=True, text=True)
     assert tests.returncode == 0, tests.stdout
+
+
+def test_the_library_of_the_readme_works_as_it_stands_from_any_folder(trained: Path, tmp_path: Path) -> None:
+    section = README.partition("## As a library")[2].partition("\n## ")[0]
+    training, predicting = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    assert [sum(map(bool, text.splitlines())) for text in (training, predicting)] == [8, 3]
+    made = "import torch\npixels = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)\n"
+    predicting = predicting.replace("logs/RUN", str(trained)) + "print(tuple(probabilities.shape))\n"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    said = []
+    for text in training.replace("max_epochs=1", 'max_epochs=1, accelerator="cpu"'), made + predicting:
+        done = subprocess.run(
+            [sys.executable, "-c", text], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout)
+    assert "test/acc" in said[0]
+    assert "Total params" in said[0], "a stock summary of the model"
+    assert said[1].splitlines()[-1] == "(2, 10)"
 
 
 def test_links_lead_to_files() -> None:

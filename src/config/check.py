@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from contextlib import suppress
 from importlib.util import find_spec
@@ -147,8 +148,8 @@ def _component(
     }
     unknown = values.keys() - fields.keys() - base.model_fields.keys() - {"_target_"}
     for word in unknown if declared.open else ():  # what is nearly one of its keys is a typo
-        if near := nearest(f"{key}.{word}", [f"{key}.{field}" for field in fields]):
-            raise UserError(f"{key}.{word}: there is no such key.{near}")
+        if near := difflib.get_close_matches(word, fields, 1, 0.8):
+            raise UserError(f"{key}.{word}: there is no such key. Did you mean {key}.{near[0]}?")
     if base is OptimizerConfig:
         rates = {"lr": (NonNegativeFloat, ...), "weight_decay": (NonNegativeFloat, ...)}
         options: Any = {parameter: (kind | None, None) for parameter, (kind, _) in (rates | fields).items()}

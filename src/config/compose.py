@@ -26,11 +26,12 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from src.config import signature
+from src.config.check import check
 from src.config.errors import UserError
 from src.config.groups import FOLDERS, GROUPS, given, is_group, options, without_yaml
 from src.config.problems import nearest
 from src.config.process import launch_name
-from src.config.schema import CONFIGS, Values
+from src.config.schema import CONFIGS, TrainConfig, Values
 
 PATHS = ("data_dir", "checkpoint", "resume", "input", "output", "sheet", "init.weights", "run.dir", "sweep.dir")
 
@@ -89,6 +90,11 @@ def compose(name: str, overrides: Sequence[str], config_dir: str | None = None) 
         HydraConfig.instance().cfg = None  # Lightning would start a run's processes with Hydra's options
         GlobalHydra.instance().clear()
     return Composed(values, whole)
+
+
+def configure(overrides: Sequence[str], config_dir: str | None = None) -> TrainConfig:
+    """The checked config of a run, of overrides as they stand on a command line; raises UserError as that does."""
+    return check(compose("train", declared(overrides), config_dir).values, TrainConfig)
 
 
 def _register() -> None:

@@ -124,6 +124,8 @@ class DataModule(L.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """uint8 (B, C, H, W) -> float32 (B, C, image_size, image_size), augmented in training."""
+        if isinstance(batch, Tensor):  # the example of a model's summary
+            return batch
         images, labels = batch
         if self.trainer and self.trainer.training:
             seed = step_seed(self.config.seed, self.step, self.trainer.global_rank, "augmentation")

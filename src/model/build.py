@@ -174,9 +174,9 @@ def _scheduler(config: TrainConfig, optimizer: Optimizer, steps: int) -> LRSched
 
 def build_loss(component: Component, class_counts: list[int]) -> Loss:
     """A module, or a function with its arguments, tried on two images; raises UserError if it gives no number."""
-    offered = {"num_classes": len(class_counts), "class_counts": class_counts}
-    loss, arguments = resolve(component), component.arguments() | given(component, offered)
+    loss, offered = resolve(component), {"num_classes": len(class_counts), "class_counts": class_counts}
     with _told("loss: ", ValueError, TypeError, RuntimeError, IndexError):
+        arguments = component.arguments() | given(component, offered)
         loss = loss(**arguments) if isinstance(loss, type) else partial(loss, **arguments)
         number = loss(torch.zeros(2, len(class_counts)), torch.tensor([0, 1]))
     if not isinstance(number, Tensor) or number.shape:
