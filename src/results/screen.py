@@ -92,7 +92,7 @@ def show_loaded(loaded: Loaded | None) -> None:
 def show_end(outcome: Outcome, folder: Path) -> None:
     """The table that a run ends with."""
     test, train, best, run = outcome.test, outcome.train, outcome.val.accuracy, near(folder)
-    rate, share = train.images_per_second, train.share_of_peak
+    rate = train.images_per_second
     validated, name = "none measured" if best is None else f"{best:.2%}", outcome.monitor.name
     if name != "val/acc" and outcome.monitor.value is not None:
         validated = f"{outcome.monitor.value:.4f}"
@@ -106,7 +106,6 @@ def show_end(outcome: Outcome, folder: Path) -> None:
         else None,
         "checkpoint": f"best of {train.epochs} epochs by {described(name)} ({validated})",
         "training": f"{train.seconds:.0f} s" + (f", {rate:,.0f} images/s" if rate else ""),
-        "speed": f"{share:.0%} of this machine's matrix rate" if share else None,
         "run": str(run),
     }
     show_facts(facts, "Result")
