@@ -114,7 +114,7 @@ def show_end(outcome: Outcome, folder: Path) -> None:
     lines = {
         "look at it": "report.html" in there and f"{run / 'report.html'}",
         "curves": "tensorboard" in there and f"tensorboard --logdir {shlex.quote(str(run))}",
-        "profile": "profile" in there and f"{run}/profile, trace.json opens in https://ui.perfetto.dev",
+        "profile": "profile" in there and f"{run}/profile, *.json opens in https://ui.perfetto.dev",
         "score it again": f"python -m src.eval checkpoint={checkpoint}",
         "draw on it": f"python -m src.demo checkpoint={checkpoint}",
     }

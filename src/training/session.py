@@ -9,7 +9,6 @@ from textwrap import indent
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from src.config.check import as_yaml
 from src.config.errors import UserError
@@ -170,7 +169,5 @@ class Session:
             self.logs.tensorboard.log_hyperparams(hyperparameters(self.config), final)
             self.logs.tensorboard.save()
         outcome.write(self.folder)
-        if self.config.trainer.profiler == "pytorch" and not (self.folder / "profile").exists():
-            rank_zero_warn("trainer.profiler=pytorch: too few steps for a profile, which needs 6.")
         for older in self.checkpoints.last.parent.glob("*.previous.ckpt"):  # kept for the case of a damaged one
             older.unlink()
