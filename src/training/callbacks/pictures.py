@@ -1,6 +1,6 @@
 """What the callbacks that draw for TensorBoard share.
 
-A validation's and a test's stand at the step under which Lightning logs them, `trainer.global_step - 1`.
+A validation's stand at the step under which Lightning logs it, `trainer.global_step - 1`.
 """
 
 from __future__ import annotations
