@@ -162,7 +162,7 @@ def test_pictures_may_change_when_a_run_goes_on(door: Door, in_tmp: Path) -> Non
             "callbacks.mistakes._target_=os.system",
             "callbacks.mistakes._target_=os.system: expected one of src.training",
         ),
-        ("callbacks.mistakes._target_=src.training.callbacks.mistakes.Wrong", "has no class or function Wrong"),
+        ("callbacks.mistakes._target_=src.training.callbacks.pictures.Wrong", "has no class or function Wrong"),
     ],
 )
 def test_a_wrong_callback_is_refused_in_a_sentence(door: Door, in_tmp: Path, option: str, sentence: str) -> None:
