@@ -96,14 +96,12 @@ def show_end(outcome: Outcome, folder: Path) -> None:
     validated, name = "none measured" if best is None else f"{best:.2%}", outcome.monitor.name
     if name != "val/acc" and outcome.monitor.value is not None:
         validated = f"{outcome.monitor.value:.4f}"
-    facts = {
-        "test": None if test else "left out (test=false); src.eval makes up for it",
-        "test accuracy": Text(f"{test.accuracy:.2%}", "bold") if test else None,
-        "test loss": digits(test.loss) if test else None,
-        **{f"test {name}": digits(value) for name, value in (test.metrics if test else {}).items()},
-        "tested on": f"{test.images:,} {describe_origin(outcome.dataset.name, outcome.dataset.source)}"
-        if test
-        else None,
+    facts: dict[str, str | Text | None] = {"test": "left out (test=false); src.eval makes up for it"}
+    if test:
+        facts = {"test accuracy": Text(f"{test.accuracy:.2%}", "bold"), "test loss": digits(test.loss)}
+        facts |= {f"test {name}": digits(value) for name, value in test.metrics.items()}
+        facts["tested on"] = f"{test.images:,} {describe_origin(outcome.dataset.name, outcome.dataset.source)}"
+    facts |= {
         "checkpoint": f"best of {train.epochs} epochs by {described(name)} ({validated})",
         "training": f"{train.seconds:.0f} s" + (f", {rate:,.0f} images/s" if rate else ""),
         "run": str(run),

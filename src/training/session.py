@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import indent
@@ -26,7 +27,7 @@ from src.model.saved import About, load
 from src.results.outcome import Monitor, Outcome, Score, Training, Validation
 from src.results.screen import show_end, show_loaded, show_start
 from src.training.callbacks.log_metrics import LogMetrics
-from src.training.callbacks.progress import progress_callback
+from src.training.callbacks.progress import EpochLines, ProgressBar
 from src.training.callbacks.recorder import RecordAnswers
 from src.training.checkpoints import Checkpoints
 from src.training.logs import RunLogs
@@ -54,6 +55,7 @@ class Session:
         self.logs = RunLogs(folder, config.logger, resumed)
         self.checkpoints = Checkpoints(folder / "checkpoints", config, self.logs, interrupts, resumed)
         self.metrics, self.recorder = LogMetrics(), RecordAnswers()
+        progress = ProgressBar(self.metrics) if sys.stdout.isatty() else EpochLines()
         listed = [  # in the order in which each hook calls them
             # before what logs when a batch starts: it would be in the logs of the checkpoint, and be logged again;
             # before weight averaging, which takes the averages away when a validation ends: they are the best weights
@@ -62,7 +64,7 @@ class Session:
             *(build_callback(name, component, config) for name, component in config.callbacks.components().items()),
             self.metrics,  # after those that draw, whose time its rate leaves out; before what shows that
             self.checkpoints.finite,
-            *([progress_callback(self.metrics)] if config.trainer.enable_progress_bar is not False else []),
+            *([progress] if config.trainer.enable_progress_bar is not False else []),
             *callbacks,
         ]
         parts = {"logger": self.logs.loggers, "plugins": [self.checkpoints.writer]}
