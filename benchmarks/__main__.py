@@ -131,10 +131,11 @@ def against(found: dict[str, Any], case: Case, rate: float) -> dict[str, Any]:
     """The limit, and each way's share of it: the best matrix rate seen, in FLOP/s, over the counted products."""
     import torch
 
+    from benchmarks.limit import flops_per_image
     from benchmarks.published import network_of
 
     network, image = network_of(case.dataset, torch.device("cpu"))[0], torch.zeros(1, case.channels, 227, 227)
-    flops = {phase: project.flops_per_image(network, image, phase == "training") or 0 for phase in PHASES}
+    flops = {phase: flops_per_image(network, image, phase == "training") for phase in PHASES}
     bound = {phase: rate / count for phase, count in flops.items()}
     for way in found["ways"].values():
         for phase in PHASES:

@@ -25,14 +25,14 @@ from src.data.images import stratified
 from src.data.preparation import Preparation
 from src.model import build, saved
 from src.model import provenance as made_by
-from src.model.hardware import flops_per_image, keep_freed_memory, matmul_rate, pick_hardware
+from src.model.hardware import keep_freed_memory, pick_hardware
 from src.model.parameters import trainable
 from src.model.predictor import Predictor
 from src.sweeps.jobs import follow
 from src.training import run, session  # noqa: F401  which a run would import later, and slower
 
-__all__ = ["Predictor", "Preparation", "RunError", "UserError", "check_target", "flops_per_image", "follow"]
-__all__ += ["is_finished", "keep_freed_memory", "matmul_rate", "pick_hardware", "stratified"]
+__all__ = ["Predictor", "Preparation", "RunError", "UserError", "check_target", "follow"]
+__all__ += ["is_finished", "keep_freed_memory", "pick_hardware", "stratified"]
 __all__ += ["write_json", "write_text"]
 
 

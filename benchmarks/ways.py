@@ -174,10 +174,12 @@ def ours(case: Case, data: str, device_name: str, turns: Turns, compile: str = "
 def limit(case: Case, data: str, device_name: str, turns: Turns) -> None:
     """The machine's rate of matrix products in the run's precision; a step is one measurement."""
     project = imported()
+    from benchmarks.limit import matmul_rate
+
     hardware = project.pick_hardware(device_name, "auto")
     with suppress(PhaseOver):
         while True:
-            turns.answer(flops=project.matmul_rate(hardware.torch_device, hardware.precision, 1.0))
+            turns.answer(flops=matmul_rate(hardware.torch_device, hardware.precision, 1.0))
 
 
 def imported() -> Any:

@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-# the projector draws with WebGL, here by the processor
-FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 
 
 @contextmanager
@@ -22,7 +20,7 @@ def opened(address: str, width: int = 1200, height: int = 900) -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("no chromium on this machine: the pages can't be tried in a browser")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": width, "height": height})
         page.requested = []
         page.on("request", lambda request: page.requested.append(request.url))

@@ -117,7 +117,7 @@ def test_constructor_is_that_of_a_base_where_the_class_has_none(write: Write) ->
     assert "amsgrad" in signature.parameters(f"{package}.parts.Far")
     for name in ("Plain", "Net", "Watch", "Lost", "Itself"):
         assert signature.read(f"{package}.parts.{name}") == signature.Signature({}, False, True, f"{package}.parts")
-    assert signature.parameters("src.training.callbacks.confusion_matrix.ConfusionMatrix") == {}, "Lightning's has none"
+    assert signature.parameters("src.training.callbacks.pictures.ConfusionMatrix") == {}, "Lightning's has none"
 
 
 def test_kwargs_reach_the_parameters_of_the_base(write: Write) -> None:

@@ -21,12 +21,12 @@ from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms.v2 import functional as reference
 
+from benchmarks.limit import flops_per_image
 from src.config.cli import importing
 from src.data.images import ImageSet, Source, Splits, split
 from src.data.readers import read_mnist_sample
 from src.model.alexnet import AlexNet
-from src.model.hardware import flops_per_image
-from tests.conftest import ROOT, SHORT, Outcome, only_run, results_of, write_idx
+from tests.conftest import ROOT, SHORT, Outcome, only_run, write_idx
 from tests.test_batches import bytes_, module, seeded
 from tests.test_model import build, flipped_cropped_turned, trainer
 
@@ -203,21 +203,14 @@ class TestLimit:
         )
         assert flops_per_image(network, image, training=False) == forward
         first = 2 * 56 * 56 * 11 * 11 * 64  # needs no gradient of its input
-        assert flops_per_image(network, image) == 3 * forward - first
+        assert flops_per_image(network, image, training=True) == 3 * forward - first
 
     def test_counting_leaves_the_network_alone(self) -> None:
         network = AlexNet(3, 10, widths=[4] * 5, hidden=8, batch_norm=True)
         before = {name: value.clone() for name, value in network.state_dict().items()}
-        assert flops_per_image(network, torch.zeros(1, 3, 227, 227))
+        assert flops_per_image(network, torch.zeros(1, 3, 227, 227), training=True)
         assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
         assert all(weight.grad is None for weight in network.parameters())
-
-    def test_network_whose_course_depends_on_values_is_not_counted(self) -> None:
-        class Choosy(nn.Module):
-            def forward(self, images: torch.Tensor) -> torch.Tensor:
-                return images if float(images.sum()) > 0 else -images
-
-        assert flops_per_image(Choosy(), torch.zeros(1, 1, 2, 2)) is None
 
     def test_network_with_tied_weights_is_counted_once_used_twice(self) -> None:
         class Tied(nn.Module):
@@ -230,35 +223,18 @@ class TestLimit:
 
         assert flops_per_image(Tied(), torch.zeros(1, 1, 2, 2), training=False) == 2 * 2 * 16
 
-    def test_results_say_how_far_from_the_limit_the_run_was(
-        self, door: Door, in_tmp: Path, images_folder: Path
-    ) -> None:
-        outcome = door("train", "dataset=image_folder", f"data_dir={images_folder}", *SHORT)
-        assert outcome.code == 0, outcome.err
-        found = results_of(only_run(in_tmp))["train"]
-        assert found["flops_per_image"] > 1e6
-        assert 0 < found["share_of_peak"] < 1
-        assert "of this machine's matrix rate" in outcome.out
-
 
 def test_profile_writes_a_trace_and_a_table_of_costs(door: Door, in_tmp: Path, rng: Any) -> None:
     write_idx(in_tmp / "data/MNIST/raw", rng, train=100)
     outcome = door("train", "dataset=mnist", "dataset.verify=false", "trainer=profile", *SHORT)
     assert outcome.code == 0, outcome.err
     folder = only_run(in_tmp) / "profile"
-    events = json.loads((folder / "trace.json").read_text())["traceEvents"]
+    (trace,) = folder.glob("fit-costs-*training_step*.json")
+    events = json.loads(trace.read_text())["traceEvents"]
     names = Counter(event["name"] for event in events if event.get("ph") == "X")
     assert names["aten::convolution_backward"] == 5 * 3, "three steps of five convolutions"
-    assert "aten::convolution_backward" in (folder / "costs.txt").read_text()
-    assert "trace.json" in outcome.out
-
-
-def test_profile_of_too_few_steps_says_so(door: Door, in_tmp: Path, images_folder: Path) -> None:
-    short = ["trainer=profile", "trainer.limit_train_batches=2"]
-    with pytest.warns(UserWarning, match="too few steps for a profile, which needs 6"):
-        outcome = door("train", "dataset=image_folder", f"data_dir={images_folder}", *short, *SHORT)
-    assert outcome.code == 0
-    assert "profile:" not in outcome.out
+    assert "aten::convolution_backward" in (folder / "fit-costs.txt").read_text()
+    assert "/profile, *.json opens in" in outcome.out
 
 
 def test_front_doors_collect_no_garbage_while_they_import() -> None:
@@ -266,6 +242,7 @@ def test_front_doors_collect_no_garbage_while_they_import() -> None:
 import gc, sys
 passes = []
 gc.callbacks.append(lambda phase, info: passes.append("torch" in sys.modules and phase == "start"))
+from benchmarks.limit import flops_per_image
 from src.config.cli import importing
 with importing():
     import lightning

@@ -23,7 +23,7 @@ from src.results.outcome import Outcome as Results
 from src.training.checkpoints import Checkpoints
 from src.training.logs import RunLogs
 from src.training.run import train
-from tests.conftest import SHORT, Outcome, results_of
+from tests.conftest import SHORT, Outcome
 
 Door = Callable[..., Outcome]
 
@@ -61,20 +61,6 @@ class TestFromPython:
 
 
 class TestWrittenDown:
-    @pytest.mark.parametrize(
-        "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory"), MemoryError()]
-    )
-    def test_results_are_safe_before_the_machine_is_measured(
-        self, config: TrainConfig, in_tmp: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
-    ) -> None:
-        def measure(*arguments: Any) -> float:
-            assert results_of(in_tmp / "run")["test"]["images"] == 6
-            raise error
-
-        monkeypatch.setattr("src.training.session.matmul_rate", measure)
-        train(config, in_tmp / "run")
-        assert results_of(in_tmp / "run")["train"]["share_of_peak"] is None
-
     def test_a_folder_that_was_moved_works(self, door: Door, run: Path, in_tmp: Path) -> None:
         from src.serving.web import describe_score
 
@@ -101,9 +87,9 @@ class TestWrittenDown:
 
     def test_a_record_without_newer_keys_or_with_unknown_ones_is_read(self, run: Path) -> None:
         text = (run / "results.json").read_text()
-        assert '"share_of_peak"' in text
-        (run / "results.json").write_text(text.replace('"share_of_peak"', '"unknown"'))
-        assert Results.read(run).train.share_of_peak is None
+        assert '"images_per_second"' in text
+        (run / "results.json").write_text(text.replace('"images_per_second"', '"unknown"'))
+        assert Results.read(run).train.images_per_second is None
 
 
 class TestCheckpoint:

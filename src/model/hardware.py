@@ -1,17 +1,13 @@
-"""Where a run computes, in which precision, and how far from the machine's limit."""
+"""Where a run computes, and in which precision."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
 from dataclasses import dataclass
-from timeit import timeit
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
-from torch.utils.flop_counter import FlopCounterMode
 
 from src.config.errors import UserError
 
@@ -65,39 +61,3 @@ def keep_freed_memory() -> None:
     trim_threshold, mmap_max = -1, -4  # of malloc.h
     library.mallopt(mmap_max, 0)
     library.mallopt(trim_threshold, -1)  # never
-
-
-def flops_per_image(network: nn.Module, image: Tensor, training: bool = True) -> int | None:
-    """Floating-point operations of one pass of `image` (1, C, S, S), forward and for training also back, by torch's
-    counter: only products, a multiplication with its addition as two. None for a network that can't run without data.
-    """
-    weights = {
-        name: weight.detach().to("meta").requires_grad_(training and weight.requires_grad)
-        for name, weight in network.named_parameters()
-    }
-    state = {name: value.to("meta") for name, value in network.named_buffers()} | weights
-    with FlopCounterMode(display=False) as counter:
-        try:
-            logits = functional_call(network, state, image.detach().to("meta"))
-            if training:
-                logits.sum().backward()
-        # its course depends on values, or an operation has no shape rule: no reason to lose a finished run
-        except (NotImplementedError, RuntimeError, TypeError, ValueError):
-            return None
-    return counter.get_total_flops()
-
-
-def matmul_rate(device: torch.device, precision: str, patience: float = 0.5) -> float:
-    """Floating-point operations a second: the best of products in `patience` seconds, as others may use the machine."""
-    size = 2048 if device.type == "cpu" else 8192
-    left, right = torch.randn(2, size, size, device=device, dtype=_DTYPES[precision])
-    seconds: list[float] = []
-
-    def multiply() -> None:
-        left @ right
-        if device.type != "cpu":
-            torch.accelerator.synchronize(device)
-
-    while len(seconds) < 5 or sum(seconds) < patience:  # the first product chooses the kernel and fetches memory
-        seconds.append(timeit(multiply, number=1))
-    return 2 * size**3 / min(seconds)

@@ -27,7 +27,7 @@ class Dataset(Section, extra="ignore"):  # as in all parts: keys of a later vers
 
 
 class Training(Section, extra="ignore"):
-    """Of all sessions, but for `checkpoint_seconds`, the last one's wait; `share_of_peak` is of the matrix rate."""
+    """Of all sessions, but for `checkpoint_seconds`, the last one's wait."""
 
     seconds: float
     epochs: int
@@ -35,8 +35,6 @@ class Training(Section, extra="ignore"):
     checkpoint_seconds: float = 0.0
     images: int
     images_per_second: float | None = None
-    flops_per_image: int | None = None
-    share_of_peak: float | None = None
 
 
 class Monitor(Section, extra="ignore"):

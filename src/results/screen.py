@@ -92,21 +92,18 @@ def show_loaded(loaded: Loaded | None) -> None:
 def show_end(outcome: Outcome, folder: Path) -> None:
     """The table that a run ends with."""
     test, train, best, run = outcome.test, outcome.train, outcome.val.accuracy, near(folder)
-    rate, share = train.images_per_second, train.share_of_peak
+    rate = train.images_per_second
     validated, name = "none measured" if best is None else f"{best:.2%}", outcome.monitor.name
     if name != "val/acc" and outcome.monitor.value is not None:
         validated = f"{outcome.monitor.value:.4f}"
-    facts = {
-        "test": None if test else "left out (test=false); src.eval makes up for it",
-        "test accuracy": Text(f"{test.accuracy:.2%}", "bold") if test else None,
-        "test loss": digits(test.loss) if test else None,
-        **{f"test {name}": digits(value) for name, value in (test.metrics if test else {}).items()},
-        "tested on": f"{test.images:,} {describe_origin(outcome.dataset.name, outcome.dataset.source)}"
-        if test
-        else None,
+    facts: dict[str, str | Text | None] = {"test": "left out (test=false); src.eval makes up for it"}
+    if test:
+        facts = {"test accuracy": Text(f"{test.accuracy:.2%}", "bold"), "test loss": digits(test.loss)}
+        facts |= {f"test {name}": digits(value) for name, value in test.metrics.items()}
+        facts["tested on"] = f"{test.images:,} {describe_origin(outcome.dataset.name, outcome.dataset.source)}"
+    facts |= {
         "checkpoint": f"best of {train.epochs} epochs by {described(name)} ({validated})",
         "training": f"{train.seconds:.0f} s" + (f", {rate:,.0f} images/s" if rate else ""),
-        "speed": f"{share:.0%} of this machine's matrix rate" if share else None,
         "run": str(run),
     }
     show_facts(facts, "Result")
@@ -115,7 +112,7 @@ def show_end(outcome: Outcome, folder: Path) -> None:
     lines = {
         "look at it": "report.html" in there and f"{run / 'report.html'}",
         "curves": "tensorboard" in there and f"tensorboard --logdir {shlex.quote(str(run))}",
-        "profile": "profile" in there and f"{run}/profile, trace.json opens in https://ui.perfetto.dev",
+        "profile": "profile" in there and f"{run}/profile, *.json opens in https://ui.perfetto.dev",
         "score it again": f"python -m src.eval checkpoint={checkpoint}",
         "draw on it": f"python -m src.demo checkpoint={checkpoint}",
     }

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from textwrap import indent
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from src.config.check import as_yaml
 from src.config.errors import UserError
@@ -22,13 +21,13 @@ from src.model import init
 from src.model.answers import Answers
 from src.model.build import build_classifier, build_datamodule, compile_network, load_weights, summarize
 from src.model.classifier import Classifier
-from src.model.hardware import Hardware, flops_per_image, matmul_rate
+from src.model.hardware import Hardware
 from src.model.predictor import Predictor
 from src.model.saved import About, load
 from src.results.outcome import Monitor, Outcome, Score, Training, Validation
 from src.results.screen import show_end, show_loaded, show_start
 from src.training.callbacks.log_metrics import LogMetrics
-from src.training.callbacks.progress import progress_callback
+from src.training.callbacks.progress import EpochLines, ProgressBar
 from src.training.callbacks.recorder import RecordAnswers
 from src.training.checkpoints import Checkpoints
 from src.training.logs import RunLogs
@@ -56,6 +55,7 @@ class Session:
         self.logs = RunLogs(folder, config.logger, resumed)
         self.checkpoints = Checkpoints(folder / "checkpoints", config, self.logs, interrupts, resumed)
         self.metrics, self.recorder = LogMetrics(), RecordAnswers()
+        progress = ProgressBar(self.metrics) if sys.stdout.isatty() else EpochLines()
         listed = [  # in the order in which each hook calls them
             # before what logs when a batch starts: it would be in the logs of the checkpoint, and be logged again;
             # before weight averaging, which takes the averages away when a validation ends: they are the best weights
@@ -64,7 +64,7 @@ class Session:
             *(build_callback(name, component, config) for name, component in config.callbacks.components().items()),
             self.metrics,  # after those that draw, whose time its rate leaves out; before what shows that
             self.checkpoints.finite,
-            *([progress_callback(self.metrics)] if config.trainer.enable_progress_bar is not False else []),
+            *([progress] if config.trainer.enable_progress_bar is not False else []),
             *callbacks,
         ]
         parts = {"logger": self.logs.loggers, "plugins": [self.checkpoints.writer]}
@@ -98,7 +98,8 @@ class Session:
             trainer.test(classifier, datamodule, verbose=False)
             answers = self.recorder.answers
         if trainer.is_global_zero:
-            outcome = self._end(self._outcome(classifier, answers, best), answers)
+            outcome = self._outcome(classifier, answers, best)
+            self._end(outcome, answers)
             if config.report:
                 from src.results.page import try_to_save  # matplotlib, for which the first step need not wait
 
@@ -126,7 +127,7 @@ class Session:
             self.logs.tensorboard.experiment.add_text("config", indent(as_yaml(self.config), "    "))
 
     def _outcome(self, classifier: Classifier, answers: Answers | None, best: Path) -> Outcome:
-        """What the run came to, but for the machine's own rate; `answers` are the test's."""
+        """What the run came to; `answers` are the test's."""
         rate, about, checkpoints = self.metrics.rate, classifier.about, self.checkpoints
         train = Training(
             seconds=round(checkpoints.seconds, 2),
@@ -135,7 +136,6 @@ class Session:
             checkpoint_seconds=round(checkpoints.stalled, 3),
             images=about.images.train,
             images_per_second=rate and round(rate, 2),
-            flops_per_image=flops_per_image(classifier.network, classifier.example_input_array),  # type: ignore[arg-type]
         )
         loss = answers.loss if answers and math.isfinite(answers.loss) else None
         named, best_of = tuple(self.config.metrics.components()), checkpoints.best_measured
@@ -157,8 +157,8 @@ class Session:
             checkpoint=best.relative_to(self.folder).as_posix(),
         )
 
-    def _end(self, outcome: Outcome, answers: Answers | None) -> Outcome:
-        """Write the outcome down, and give it with the share of the machine's own rate."""
+    def _end(self, outcome: Outcome, answers: Answers | None) -> None:
+        """Write the outcome down, for people and trackers."""
         final: dict[str, Any] = {
             f"final/{name}": value for name, value in self.checkpoints.best_measured.items() if name != "val/loss"
         }
@@ -171,17 +171,5 @@ class Session:
             self.logs.tensorboard.log_hyperparams(hyperparameters(self.config), final)
             self.logs.tensorboard.save()
         outcome.write(self.folder)
-        if self.config.trainer.profiler == "pytorch" and not (self.folder / "profile").exists():
-            rank_zero_warn("trainer.profiler=pytorch: too few steps for a profile, which needs 6.")
         for older in self.checkpoints.last.parent.glob("*.previous.ckpt"):  # kept for the case of a damaged one
             older.unlink()
-        rate, flops = outcome.train.images_per_second, outcome.train.flops_per_image
-        if rate and flops:
-            # only now: it takes memory that there may not be, for which torch has no type of its own on a CPU
-            with suppress(MemoryError, RuntimeError):
-                peak = matmul_rate(self.trainer.strategy.root_device, self.hardware.precision)
-                share = round(rate * flops / (peak * self.trainer.world_size), 4)
-                measured = outcome.train.model_copy(update={"share_of_peak": share})
-                outcome = outcome.model_copy(update={"train": measured})
-                outcome.write(self.folder)
-        return outcome

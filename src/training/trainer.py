@@ -12,7 +12,6 @@ import lightning as L
 import torch
 from lightning.pytorch.profilers import PyTorchProfiler
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from src.config.check import refuse_replaced
 from src.config.errors import UserError
@@ -41,7 +40,10 @@ def build_trainer(
     options.pop("max_time", None)  # Lightning's own timer counts from the first start on, and then tests
     options["enable_progress_bar"] = any(isinstance(callback, ProgressBar) for callback in callbacks)
     if config.trainer.profiler == "pytorch":
-        options["profiler"] = _profiler(folder / "profile")
+        os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # it reports its start and end, and GPUs that are not there
+        profile = folder / "profile"  # one a run: a stranger's may be full of links
+        schedule = torch.profiler.schedule(wait=0, warmup=3, active=3, repeat=1)  # kernels are chosen before
+        options["profiler"] = None if profile.exists() else PyTorchProfiler(profile, "costs", schedule=schedule)
     if hardware.accelerator == "cuda":
         options.setdefault("benchmark", not config.trainer.deterministic)
     if hardware.accelerator == "cpu":
@@ -82,21 +84,3 @@ def build_callback(name: str, component: Component, config: TrainConfig) -> L.Ca
     for base in type(callback).__mro__:
         refuse_replaced(key, base.__name__)
     return callback
-
-
-def _profiler(folder: Path) -> PyTorchProfiler:
-    """Records three steps of training; in those before, kernels are chosen and memory is fetched."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # it reports its start and end, and GPUs that are not there
-
-    @rank_zero_only
-    def write(profile: Any) -> None:
-        if folder.exists():  # those of a validation come later
-            return
-        folder.mkdir()
-        profile.export_chrome_trace(str(folder / "trace.json"))
-        key = "self_device_time_total" if profile.use_device else "self_cpu_time_total"
-        costs = profile.key_averages(group_by_input_shape=True).table(key, row_limit=40, max_name_column_width=50)
-        (folder / "costs.txt").write_text(costs, encoding="utf-8")
-
-    schedule = torch.profiler.schedule(wait=0, warmup=3, active=3, repeat=1)
-    return PyTorchProfiler(schedule=schedule, on_trace_ready=write, record_shapes=True)

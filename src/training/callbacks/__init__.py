@@ -1,4 +1,4 @@
-"""What happens beside the steps of a run, a file each: what a user may copy, change, delete.
+"""What happens beside the steps of a run: what a user may copy, change, delete.
 
 Those listed in `configs/callbacks/` draw pictures or take measures; the rest are the trainer's own.
 """

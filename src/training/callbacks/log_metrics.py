@@ -1,4 +1,4 @@
-"""What every run logs of its training."""
+"""What a run logs of its training."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import lightning as L
+import torch
 from torch.optim import Optimizer
 
 WARM_UP = 2  # steps of the process, in which kernels are chosen and memory is fetched; they are not counted
@@ -69,3 +70,17 @@ class LogMetrics(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: Any) -> None:
         module.log_epoch()
+
+
+class GradientNorm(L.Callback):
+    """Logs `train/gradient_norm` of every `log_every_n_steps`-th step: of all gradients together, before clipping."""
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, module: L.LightningModule, optimizer: Optimizer) -> None:
+        if (trainer.global_step + 1) % trainer.log_every_n_steps:  # type: ignore[attr-defined]
+            return
+        norm = torch.nn.utils.get_total_norm([weight.grad for weight in module.parameters() if weight.grad is not None])
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        if scaler and getattr(optimizer, "_step_supports_amp_scaling", False):
+            norm = norm / scaler.get_scale()  # a fused optimizer unscales them itself, in the step that follows
+        for logger in trainer.loggers:
+            logger.log_metrics({"train/gradient_norm": float(norm)}, step=trainer.global_step)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any
 
@@ -87,7 +86,3 @@ _print = rank_zero_only(print)
 
 def _epoch(trainer: L.Trainer) -> str:
     return f"{trainer.current_epoch + 1}/{trainer.max_epochs}"
-
-
-def progress_callback(metrics: LogMetrics) -> L.Callback:
-    return ProgressBar(metrics) if sys.stdout.isatty() else EpochLines()

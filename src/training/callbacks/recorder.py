@@ -52,6 +52,6 @@ class RecordAnswers(L.Callback):
 
 
 def recorded(trainer: L.Trainer) -> Answers | None:
-    """What RecordAnswers has of the validation or test that has just ended."""
+    """What RecordAnswers has of the validation that has just ended."""
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     return next((callback.answers for callback in callbacks if isinstance(callback, RecordAnswers)), None)
