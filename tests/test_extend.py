@@ -347,6 +347,17 @@ class TestMonitor:
         assert rates[-1] == pytest.approx(3e-5)
 
 
+def test_the_five_best_answers_need_five_classes(door: Door, in_tmp: Path, images_folder: Path) -> None:
+    write_folder(in_tmp / "six", classes=6, count=12)
+    words = ["dataset=image_folder", *SHORT, "metrics=top5"]
+    assert door("train", *words, "data_dir=six", "hydra.run.dir=r").code == 0
+    results = results_of(in_tmp / "r")
+    assert results["test"]["metrics"]["top5"] >= results["test"]["accuracy"]
+    outcome = door("train", *words, f"data_dir={images_folder}", "hydra.run.dir=q")
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: metrics.top5: ")
+
+
 def test_groups_of_weights_have_rates_of_their_own_and_all_are_logged(
     door: Door, images_folder: Path, in_tmp: Path
 ) -> None:

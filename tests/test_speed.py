@@ -242,7 +242,6 @@ def test_front_doors_collect_no_garbage_while_they_import() -> None:
 import gc, sys
 passes = []
 gc.callbacks.append(lambda phase, info: passes.append("torch" in sys.modules and phase == "start"))
-from benchmarks.limit import flops_per_image
 from src.config.cli import importing
 with importing():
     import lightning
@@ -268,7 +267,8 @@ def test_bar_draws_no_more_than_five_times_a_second(monkeypatch: pytest.MonkeyPa
     clock = iter(x / 100 for x in range(100, 300))
     monkeypatch.setattr("src.training.callbacks.progress.time.perf_counter", lambda: next(clock))
     run = type("Run", (), {"is_last_batch": False})()
-    outputs, batch = {"logits": torch.zeros(2, 3), "loss": torch.tensor(1.0)}, (None, torch.zeros(2))
+    outputs = {"logits": torch.zeros(2, 3), "loss": torch.tensor(1.0), "classes": torch.zeros(2)}
+    batch = None, torch.zeros(2)
     for step in range(200):
         bar.on_train_batch_end(run, None, outputs, batch, step)
     assert len(drawn) == 10

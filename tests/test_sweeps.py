@@ -104,13 +104,14 @@ class TestGrid:
     def test_a_narrow_terminal_cuts_words_and_no_numbers(
         self, in_tmp: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        keys = ("optimizer.lr", "optimizer.weight_decay", "model.dropout", "label_smoothing")
+        keys = ("optimizer.lr", "optimizer.weight_decay", "model.dropout", "loss.label_smoothing")
         overrides = {}
         for name in ("a", "b"):
             overrides[name] = [f"data_dir={'a/long/way/' * 9}{name}", *(f"{key}=0.0{ord(name)}" for key in keys)]
             (in_tmp / name).mkdir()
             (in_tmp / name / "pruned.txt").touch()
             (in_tmp / name / "metrics.csv").write_text("epoch,val/acc\n0,0.5\n")
+            (in_tmp / name / "config.yaml").write_text("monitor: val/acc\nmonitor_mode: max\n")
         monkeypatch.setenv("TERM", "dumb")  # 80 columns, no colours
         for terminal in (True, False):
             monkeypatch.setattr(sys.stdout, "isatty", lambda terminal=terminal: terminal)

@@ -179,10 +179,10 @@ class TestSearch:
         assert len(points) == len(set(points)) == 7
 
     def test_no_point_is_repeated_and_a_small_space_ends(self, door: Door, options: list[str], in_tmp: Path) -> None:
-        small = ["search=null", "batch_size=4,8", "label_smoothing=0.0,0.1", "sampler=random"]
+        small = ["search=null", "batch_size=4,8", "loss.label_smoothing=0.0,0.1", "sampler=random"]
         outcome = door("tune", *options, *small, "n_trials=9")
         assert outcome.code == 0, outcome.err
-        points = {(row["batch_size"], row["label_smoothing"]) for row in trials(in_tmp)}
+        points = {(row["batch_size"], row["loss.label_smoothing"]) for row in trials(in_tmp)}
         assert len(points) == len(trials(in_tmp)) == 4
 
     def test_a_poor_trial_is_pruned_at_a_validation_and_its_weights_go(
@@ -270,7 +270,7 @@ class TestWrong:
             (["devices=2"], "each trial of a search has one"),
             (["storage=nothing://x"], "storage=nothing://x"),
             (["name=a/b"], "name=a/b: expected"),
-            (["label_smoothing=interval(0.5,1.5)"], "label_smoothing=1.5: expected a number between 0 and 1"),
+            (["loss.label_smoothing=interval(0.5,1.5)"], "loss.label_smoothing=1.5: expected a number between 0 and 1"),
             (["-m"], "src.tune takes KEY=VALUE"),
         ],
     )

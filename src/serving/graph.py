@@ -41,12 +41,13 @@ def export(config: ExportConfig) -> None:
             save(graph, temporary, about | {"verification": verified})
     except OSError as error:
         raise RunError(f"output={output}: {error}.") from error
+    names = predictor.classes
     show_facts(
         {
             "file": f"{near(output)}, {decimal(output.stat().st_size)}",
             "format": f"{config.format}, float32",
             **{key: about["preprocessing"][key] for key in ("input", "inside", "output")},
-            "classes": str(len(predictor.classes)),
+            "classes": f"{len(names)}: {', '.join(names) if len(names) <= 20 else f'{names[0]} ... {names[-1]}'}",
             "verified": f"largest difference of a logit {verified['largest_difference']:.2g}, by {verified['by']}",
         }
     )

@@ -72,15 +72,13 @@ def build_trainer(
 
 def build_callback(name: str, component: Component, config: TrainConfig) -> L.Callback:
     """One that follows a metric follows `monitor`; raises UserError if it is no callback, or can't be resumed."""
-    cls, options = resolve(component), component.arguments()
+    cls, key = resolve(component), f"callbacks.{name}"
+    if not (isinstance(cls, type) and issubclass(cls, L.Callback)):
+        raise UserError(f"{key}._target_={component.target}: that is no callback (lightning.Callback).")
+    for base in cls.__mro__:
+        refuse_replaced(f"{key}._target_={component.target}", base.__name__)
     follows = given(component, {"monitor": config.monitor, "mode": config.monitor_mode})
     try:
-        callback = cls(**options, **(follows if "monitor" in follows else {}))
+        return cls(**component.arguments(), **(follows if "monitor" in follows else {}))
     except (ValueError, TypeError, MisconfigurationException) as error:
-        raise UserError(f"callbacks.{name}: {str(error).splitlines()[0]}") from error
-    key = f"callbacks.{name}._target_={component.target}"
-    if not isinstance(callback, L.Callback):
-        raise UserError(f"{key}: that is no callback (lightning.Callback).")
-    for base in type(callback).__mro__:
-        refuse_replaced(key, base.__name__)
-    return callback
+        raise UserError(f"{key}: {str(error).splitlines()[0]}") from error
