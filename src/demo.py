@@ -21,7 +21,7 @@ def demo(request: Request[DemoConfig]) -> None:
     with Interrupts() as interrupts, TemporaryDirectory(ignore_cleanup_errors=True) as uploads:
         # Gradio reads these when it is imported; its own request to the page must not go to a proxy
         os.environ |= {"GRADIO_TEMP_DIR": uploads, "GRADIO_ANALYTICS_ENABLED": "False", "no_proxy": HOST}
-        need("gradio", "demo", "src.demo")
+        need("gradio", "demo", "the demo")
         try:
             socket.create_server((HOST, config.port)).close()
         except OSError as error:

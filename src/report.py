@@ -7,6 +7,7 @@ from pathlib import Path
 from src.config.cli import Parser, end, importing
 from src.config.errors import Stopped, UserError
 from src.config.folder import CONFIG, is_finished
+from src.config.schema import PACKAGE
 from src.sweeps.grid import DEFINITION, show
 
 
@@ -27,7 +28,7 @@ def report(folder: Path, data_dir: str | None) -> None:
 
 
 def main() -> None:
-    parser = Parser("python -m src.report", description=__doc__)
+    parser = Parser(f"python -m {PACKAGE}.report", description=__doc__)
     parser.add_argument("folder", type=Path, help="of a finished run, a sweep or a search")
     parser.add_argument("--data-dir", help="where a run's images lie now, if not where they were in training")
     try:

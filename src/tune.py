@@ -17,7 +17,7 @@ def main() -> None:
             print(help_text("tune", TuneConfig))
             return
         if arguments.multirun or arguments.show:
-            raise UserError("src.tune takes KEY=VALUE and --config-dir only; src.train --cfg job shows a run's config.")
+            raise UserError("a search takes KEY=VALUE and --config-dir only; of a run, --cfg job shows the config.")
         from src.sweeps.search import Search
         from src.training.run import train
 

@@ -271,7 +271,7 @@ class TestWrong:
             (["storage=nothing://x"], "storage=nothing://x"),
             (["name=a/b"], "name=a/b: expected"),
             (["loss.label_smoothing=interval(0.5,1.5)"], "loss.label_smoothing=1.5: expected a number between 0 and 1"),
-            (["-m"], "src.tune takes KEY=VALUE"),
+            (["-m"], "a search takes KEY=VALUE"),
         ],
     )
     def test_request(self, door: Door, options: list[str], in_tmp: Path, words: list[str], sentence: str) -> None:

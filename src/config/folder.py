@@ -16,7 +16,7 @@ from yaml import AliasEvent, YAMLError
 from src.config.check import check, flat, plain, targets
 from src.config.errors import UserError
 from src.config.process import is_child
-from src.config.schema import TrainConfig, Values
+from src.config.schema import PACKAGE, TrainConfig, Values
 
 RUNS = Path("logs")
 SEARCHES = RUNS / "tune"
@@ -217,7 +217,7 @@ def is_free(key: str, *configs: Values) -> bool:
         return True
     group, name, *_ = *key.split("."), ""
     targets = {config.get(f"callbacks.{name}._target_") for config in configs if group == "callbacks"} - {None}
-    return bool(targets) and all(str(target).startswith("src.training.callbacks.") for target in targets)
+    return bool(targets) and all(str(target).startswith(f"{PACKAGE}.training.callbacks.") for target in targets)
 
 
 def _runs(root: Path) -> list[Path]:

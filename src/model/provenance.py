@@ -8,9 +8,9 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-from src.config.schema import Section
+from src.config.schema import PACKAGE, Section
 
-CODE = (":/src", ":/configs")
+CODE = (f":/{PACKAGE}", ":/configs")
 PACKAGES = ("torch", "lightning", "torchmetrics", "hydra-core")
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from src.config.schema import TrainConfig
+from src.config.schema import PACKAGE, TrainConfig
 from src.data.images import Splits
 from src.model.answers import Answers
 from src.model.hardware import Hardware
@@ -96,7 +96,7 @@ def show_end(outcome: Outcome, folder: Path) -> None:
     validated, name = "none measured" if best is None else f"{best:.2%}", outcome.monitor.name
     if name != "val/acc" and outcome.monitor.value is not None:
         validated = f"{outcome.monitor.value:.4f}"
-    facts: dict[str, str | Text | None] = {"test": "left out (test=false); src.eval makes up for it"}
+    facts: dict[str, str | Text | None] = {"test": f"left out (test=false); {PACKAGE}.eval makes up for it"}
     if test:
         facts = {"test accuracy": Text(f"{test.accuracy:.2%}", "bold"), "test loss": digits(test.loss)}
         facts |= {f"test {name}": digits(value) for name, value in test.metrics.items()}
@@ -113,8 +113,8 @@ def show_end(outcome: Outcome, folder: Path) -> None:
         "look at it": "report.html" in there and f"{run / 'report.html'}",
         "curves": "tensorboard" in there and f"tensorboard --logdir {shlex.quote(str(run))}",
         "profile": "profile" in there and f"{run}/profile, *.json opens in https://ui.perfetto.dev",
-        "score it again": f"python -m src.eval checkpoint={checkpoint}",
-        "draw on it": f"python -m src.demo checkpoint={checkpoint}",
+        "score it again": f"python -m {PACKAGE}.eval checkpoint={checkpoint}",
+        "draw on it": f"python -m {PACKAGE}.demo checkpoint={checkpoint}",
     }
     for name, line in lines.items():
         if line:  # whole, to be copied

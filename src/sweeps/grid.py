@@ -16,7 +16,7 @@ from src.config.errors import UserError
 from src.config.files import check_writable, write_text
 from src.config.folder import CONFIG, RUNS, lock, refuse_another, settle
 from src.config.process import world_size
-from src.config.schema import Section, TrainConfig
+from src.config.schema import PACKAGE, Section, TrainConfig
 from src.sweeps.jobs import Job, Task, is_parallel, start
 
 SWEEPS = RUNS / "sweep"
@@ -61,9 +61,7 @@ def run(arguments: Arguments, task: Task) -> bool:
         if (folder / DEFINITION).exists():
             earlier = Definition.read(folder)
             if earlier.search:
-                raise UserError(
-                    f"{folder} holds a search, with which src.tune goes on. Choose another hydra.sweep.dir."
-                )
+                raise UserError(f"{folder} holds a search, which {PACKAGE}.tune goes on with. Choose another folder.")
             _compare(folder, earlier.overrides, overrides)
             runs = earlier.runs | runs
         for job in jobs:
