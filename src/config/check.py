@@ -33,20 +33,13 @@ REPLACED = {  # callbacks of Lightning's that change training in a way that no c
 _ADDRESS = re.compile(r"://|^(hf[-_]hub|local-dir):|\.(pth|pt|ckpt|safetensors|bin|pkl|npz|onnx)(?!\w)", re.IGNORECASE)
 
 
-class _Tuple:
-    """YAML has lists only."""
-
-    def __class_getitem__(cls, items: tuple[Any, ...]) -> Any:
-        return list[items[0]]  # type: ignore[valid-type]
-
-
-# the words that a signature may use for the type of an option; torch.optim takes lr: float | Tensor
+# the words that a signature may use for the type of an option: torch.optim takes lr: float | Tensor, YAML has no tuples
 _PLAIN = {"int": int, "float": float, "bool": bool, "str": str, "Tensor": float}
 _RANGES = ("Fraction", "PositiveInt", "NonNegativeInt", "NonNegativeFloat", "PathBelow")
 _TYPES: Any = {name: Annotated[kind, Strict()] for name, kind in _PLAIN.items()}
 _TYPES |= {name: getattr(schema, name) for name in _RANGES}
 _TYPES |= {"TorchvisionArchitecture": TorchvisionArchitecture, "TimmArchitecture": TimmArchitecture}
-_TYPES |= {"list": list, "dict": dict, "tuple": _Tuple, "Literal": Literal, "Annotated": Annotated, "Field": Field}
+_TYPES |= {"list": list, "dict": dict, "tuple": list, "Literal": Literal, "Annotated": Annotated, "Field": Field}
 
 
 def check(values: Any, base: type[Checked], named: frozenset[str] | None = None) -> Checked:

@@ -67,8 +67,7 @@ def _described(schema: type[Section], values: Any, prefix: str = "") -> list[str
     lines = []
     for name, field in schema.model_fields.items():
         if field.description:
-            missing = name not in values or OmegaConf.is_missing(values, name)
-            default = f" ({'null' if missing else show(values[name])})" if name in values else ""
+            default = f" ({show(OmegaConf.select(values, name))})" if name in values else ""
             lines.append(f"  {prefix + name:<{34 if prefix else 22}} {field.description}{default}")
     return lines
 
