@@ -11,24 +11,12 @@ from typing import Annotated, Any, Literal, TypeVar
 from omegaconf import OmegaConf
 from pydantic import Field, Strict, ValidationError, create_model
 
-from src.config import signature
+from src.config import schema, signature
 from src.config.architectures import TimmArchitecture, TorchvisionArchitecture
 from src.config.errors import UserError
 from src.config.groups import GROUPS, given, is_named
 from src.config.problems import nearest, problems
-from src.config.schema import (
-    Component,
-    Fraction,
-    NonNegativeFloat,
-    NonNegativeInt,
-    OptimizerConfig,
-    ParameterGroup,
-    PathBelow,
-    PositiveInt,
-    Section,
-    TrainConfig,
-    Values,
-)
+from src.config.schema import Component, NonNegativeFloat, OptimizerConfig, ParameterGroup, Section, TrainConfig, Values
 
 Checked = TypeVar("Checked", bound=Section)
 
@@ -46,20 +34,13 @@ REPLACED = {  # callbacks of Lightning's that change training in a way that no c
 _ADDRESS = re.compile(r"://|^(hf[-_]hub|local-dir):|\.(pth|pt|ckpt|safetensors|bin|pkl|npz|onnx)(?!\w)", re.IGNORECASE)
 
 
-class _Tuple:
-    """YAML has lists only."""
-
-    def __class_getitem__(cls, items: tuple[Any, ...]) -> Any:
-        return list[items[0]]  # type: ignore[valid-type]
-
-
-# the words that a signature may use for the type of an option; torch.optim takes lr: float | Tensor
-_NUMBERS: Any = {"Fraction": Fraction, "PositiveInt": PositiveInt, "NonNegativeInt": NonNegativeInt}
-_NUMBERS |= {"NonNegativeFloat": NonNegativeFloat, "PathBelow": PathBelow}
-_NUMBERS |= {"TorchvisionArchitecture": TorchvisionArchitecture, "TimmArchitecture": TimmArchitecture}
+# the words that a signature may use for the type of an option: torch.optim takes lr: float | Tensor, YAML has no tuples
 _PLAIN = {"int": int, "float": float, "bool": bool, "str": str, "Tensor": float}
-_TYPES: Any = {name: Annotated[kind, Strict()] for name, kind in _PLAIN.items()} | _NUMBERS
-_TYPES |= {"list": list, "dict": dict, "tuple": _Tuple, "Literal": Literal, "Annotated": Annotated, "Field": Field}
+_RANGES = ("Fraction", "PositiveInt", "NonNegativeInt", "NonNegativeFloat", "PathBelow")
+_TYPES: Any = {name: Annotated[kind, Strict()] for name, kind in _PLAIN.items()}
+_TYPES |= {name: getattr(schema, name) for name in _RANGES}
+_TYPES |= {"TorchvisionArchitecture": TorchvisionArchitecture, "TimmArchitecture": TimmArchitecture}
+_TYPES |= {"list": list, "dict": dict, "tuple": list, "Literal": Literal, "Annotated": Annotated, "Field": Field}
 
 
 def check(values: Any, base: type[Checked], named: frozenset[str] | None = None) -> Checked:
@@ -80,11 +61,11 @@ def check(values: Any, base: type[Checked], named: frozenset[str] | None = None)
         for name in GROUPS
         if name in base.model_fields and isinstance(values.get(name), dict)
     }
-    schema = create_model(base.__name__, __base__=base, **sections)
+    model = create_model(base.__name__, __base__=base, **sections)
     try:
-        return schema.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
-        raise UserError("\n".join(problems(error, schema))) from error
+        raise UserError("\n".join(problems(error, model))) from error
 
 
 def direction(values: Values) -> Any:

@@ -27,27 +27,12 @@ LOCK = ".lock"
 PATIENCE = 2  # seconds; is_alive holds a lock for an instant
 
 # what may differ between a run and its continuation; all else would make it another run
-FREE = {
-    "callbacks.checkpoint_minutes",
-    "callbacks.checkpoint_steps",
-    "data_dir",
-    "device",
-    "num_workers",
-    "resume",
-    "report",
-    "trainer.enable_progress_bar",
-    "trainer.log_every_n_steps",
-    "trainer.max_epochs",
-    "trainer.max_time",
-    "trainer.profiler",
-}
+_TRAINER = "enable_progress_bar log_every_n_steps max_epochs max_time profiler"
+FREE = {"data_dir", "device", "num_workers", "report", "resume", *(f"trainer.{key}" for key in _TRAINER.split())}
+FREE |= {"callbacks.checkpoint_minutes", "callbacks.checkpoint_steps"}
 CAUSES = {"dataset.name", "seed"}  # they move others, so they are named first
-MEASURED = {
-    "dataset.source",
-    "dataset.mean",
-    "dataset.std",
-    "dataset.image_size",
-}  # in the images, where the command leaves them open
+# in the images, where the command leaves them open
+MEASURED = {"dataset.source", "dataset.mean", "dataset.std", "dataset.image_size"}
 
 
 @dataclass(frozen=True)

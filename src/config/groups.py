@@ -52,52 +52,28 @@ class Group:
         return issubclass(self.base, Components)
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
+def _row(base: type[Section], inside: str, required: str = "", given: str = "", *more: Any) -> Group:
+    return Group(base, tuple(inside.split()), frozenset(required.split()), frozenset(given.split()), *more)
 
 
+_DATA, _MODEL, _CALLBACKS = (f"{PACKAGE}.{room}." for room in ("data", "model", "training.callbacks"))
+_NETWORK, _SCHEDULES = "in_channels num_classes", "torch.optim.lr_scheduler"
 _OPTIMIZER = "params fused foreach differentiable capturable maximize"
+_TRANSFORMS = f"{_DATA}augmentation. torchvision.transforms.v2."
 _LOGGER = "save_dir dir name run_name version id run_id experiment_key run_hash experiment sub_dir purge_step"
-_READER, _NETWORK = _words("data_dir source"), _words("in_channels num_classes")
-_SCHEDULES = "torch.optim.lr_scheduler"
 
 GROUPS = {
-    "dataset": Group(DatasetConfig, (f"{PACKAGE}.data.",), _READER, _READER),
-    "dataset/augmentation": Group(
-        Components,
-        (f"{PACKAGE}.data.augmentation.", "torchvision.transforms.v2."),
-        given=_words("num_classes labels_getter"),
-        leading=3,
-    ),
-    "model": Group(NamedComponent, (f"{PACKAGE}.model.",), _NETWORK, _NETWORK),
-    "loss": Group(
-        Component, (f"{PACKAGE}.model.losses.", "torch.nn."), given=_words("num_classes class_counts"), leading=2
-    ),
-    "metrics": Group(
-        Components,
-        (f"{PACKAGE}.model.metrics.", "torchmetrics.classification."),
-        given=_words("num_classes validate_args"),
-    ),
-    "optimizer": Group(
-        OptimizerConfig,
-        ("torch.optim.", f"{PACKAGE}.model."),
-        _words("params"),
-        _words(_OPTIMIZER),
-        library="torch.optim",
-    ),
-    "scheduler": Group(
-        NamedComponent,
-        (f"{PACKAGE}.model.", f"{_SCHEDULES}."),
-        _words("optimizer"),
-        _words("optimizer total_steps"),
-        library=_SCHEDULES,
-    ),
-    "callbacks": Group(
-        CallbacksConfig, (f"{PACKAGE}.training.callbacks.", "lightning.pytorch.callbacks."), given=_words("monitor")
-    ),
-    "logger": Group(Components, ("lightning.pytorch.loggers.",), given=_words(_LOGGER) | {"default_hp_metric"}),
-    "sampler": Group(NamedComponent, ("optuna.samplers.",), _words("seed")),
-    "pruner": Group(NamedComponent, ("optuna.pruners.",)),
+    "dataset": _row(DatasetConfig, _DATA, "data_dir source", "data_dir source"),
+    "dataset/augmentation": _row(Components, _TRANSFORMS, "", "num_classes labels_getter", 3),
+    "model": _row(NamedComponent, _MODEL, _NETWORK, _NETWORK),
+    "loss": _row(Component, f"{_MODEL}losses. torch.nn.", "", "num_classes class_counts", 2),
+    "metrics": _row(Components, f"{_MODEL}metrics. torchmetrics.classification.", "", "num_classes validate_args"),
+    "optimizer": _row(OptimizerConfig, f"{_MODEL} torch.optim.", "params", _OPTIMIZER, 0, "torch.optim"),
+    "scheduler": _row(NamedComponent, f"{_MODEL} {_SCHEDULES}.", "optimizer", "optimizer total_steps", 0, _SCHEDULES),
+    "callbacks": _row(CallbacksConfig, f"{_CALLBACKS} lightning.pytorch.callbacks.", "", "monitor"),
+    "logger": _row(Components, "lightning.pytorch.loggers.", "", f"{_LOGGER} default_hp_metric"),
+    "sampler": _row(NamedComponent, "optuna.samplers.", "seed"),
+    "pruner": _row(NamedComponent, "optuna.pruners."),
 }
 
 

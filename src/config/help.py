@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from src.config.check import check, flat, plain
 from src.config.compose import compose, declared
 from src.config.groups import options
-from src.config.problems import keys
+from src.config.problems import keys, show
 from src.config.schema import CONFIGS, PACKAGE, DatasetConfig, InitConfig, Section, TrainerConfig
 
 EXAMPLES = {
@@ -41,9 +41,8 @@ def help_text(door: str, schema: type[Section], chosen: Sequence[str] = (), conf
     if chosen:
         return _chosen(door, schema, chosen, config_dir)
     groups = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*") if path.is_dir())
-    shown = {"train": set(groups) - {"search", "sampler", "pruner"}, "eval": {"dataset"}, "tune": set(groups)}.get(
-        door, set()
-    )
+    searches = {"search", "sampler", "pruner"}
+    shown = {"train": set(groups) - searches, "eval": {"dataset"}, "tune": set(groups)}.get(door, set())
     lines = [f"usage: python -m {PACKAGE}.{door} {'' if door in ('tune', 'demo') else '[-m] '}[KEY=VALUE ...]"]
     if shown:
         lines += ["", "Groups, each a choice of a file in configs/:"]
@@ -68,33 +67,15 @@ def _described(schema: type[Section], values: Any, prefix: str = "") -> list[str
     lines = []
     for name, field in schema.model_fields.items():
         if field.description:
-            value = OmegaConf.select(values, name, throw_on_missing=False) if values else None
-            shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
-            default = f" ({shown})" if name in values else ""
+            default = f" ({show(OmegaConf.select(values, name))})" if name in values else ""
             lines.append(f"  {prefix + name:<{34 if prefix else 22}} {field.description}{default}")
     return lines
 
 
 def _chosen(door: str, schema: type[Section], chosen: Sequence[str], config_dir: str | None) -> str:
     """The keys of each choice, with their values and descriptions."""
-    config, lines = check(compose(door, declared(chosen), config_dir).values, schema), []
-    described = keys(type(config))
-    for group in dict.fromkeys(text.lstrip("+").partition("=")[0].replace("/", ".") for text in chosen):
-        for key, value in flat(plain(config)).items():
-            if key.startswith(f"{group}."):
-                shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
-                lines.append(f"  {key + '=' + str(shown):<44} {described.get(key, '')}".rstrip())
-        lines += [
-            f"  {key}: and any other that it takes" for key in _open(config, "") if f"{key}.".startswith(f"{group}.")
-        ]
-    return "\n".join(lines)
-
-
-def _open(config: Section, prefix: str) -> list[str]:
-    """The sections that take keys which no signature declares."""
-    found = []
-    for name in type(config).model_fields:
-        if isinstance(section := getattr(config, name), Section):
-            found += [prefix + name] if section.model_config.get("extra") == "allow" else []
-            found += _open(section, f"{prefix}{name}.")
-    return found
+    config = check(compose(door, declared(chosen), config_dir).values, schema)
+    described, values = keys(type(config)), flat(plain(config))
+    groups = dict.fromkeys(text.lstrip("+").partition("=")[0].replace("/", ".") for text in chosen)
+    found = [key for group in groups for key in values if key.startswith(f"{group}.")]
+    return "\n".join(f"  {f'{key}={show(values[key])}':<44} {described.get(key, '')}".rstrip() for key in found)

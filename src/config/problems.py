@@ -30,16 +30,19 @@ def problems(error: ValidationError, schema: type[BaseModel]) -> list[str]:
         # a union reports once for each of its members, and names the member behind the key
         words = (str(word) for word in item["loc"])
         key = ".".join(word for word in words if not re.match(r"constrained-|literal\[|list\[|int$|float$|bool$", word))
-        value = item["input"]
         if item["type"] == "extra_forbidden":
             lines[key] = f"{key}: there is no such key.{nearest(key, keys(schema))}"
         elif item["type"] == "missing":
             lines[key] = f"{key}: a value is needed."
         else:
             expected.setdefault(key, []).append(_expectation(key, item, schema))
-            shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
-            lines[key] = f"{key}={shown}: expected {' or '.join(dict.fromkeys(expected[key]))}."
+            lines[key] = f"{key}={show(item['input'])}: expected {' or '.join(dict.fromkeys(expected[key]))}."
     return list(lines.values())
+
+
+def show(value: Any) -> str:
+    """As a command line has it."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _expectation(key: str, item: ErrorDetails, schema: type[BaseModel]) -> str:
@@ -83,15 +86,12 @@ def nearest(word: str, words: Iterable[str]) -> str:
     described = dict(words) if isinstance(words, dict) else dict.fromkeys(words, "")
     section, _, leaf = word.rpartition(".")
     beside = {key: text for key, text in described.items() if key.rpartition(".")[0] == section}
+    leaves = {key.rpartition(".")[2]: key for key in reversed(described)}
     tries: list[tuple[str, dict[str, str], float]] = [
         (word, {key: key for key in beside}, 0.8),
         (leaf, {text.replace(" ", "_"): key for key, text in beside.items()}, 0.75),  # learning_rat is lr
         (word, {key: key for key in described}, 0.6),
-        (
-            leaf,
-            {key.rpartition(".")[2]: key for key in reversed(described)},
-            0.7,
-        ),  # in the wrong section, or with no section
+        (leaf, leaves, 0.7),  # in the wrong section, or with no section
     ]
     for asked, names, cutoff in tries:
         if close := difflib.get_close_matches(asked, names, 1, cutoff):

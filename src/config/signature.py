@@ -1,7 +1,6 @@
 """The parameters of a class or function, read from its source text and never imported.
 
-A config is checked against these before torch is loaded, so the signature is the one place that declares
-a network's, an optimizer's or a scheduler's options.
+A config is checked against these before torch is loaded: the signature is the one place that declares an option.
 """
 
 from __future__ import annotations
@@ -12,19 +11,27 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from src.config.source import Class, bound, is_package, line, locate, look, parse, public
-from src.config.source import Unreadable as Unreadable
+from src.config.schema import PACKAGE
 
 Parameters = dict[str, tuple[ast.expr | None, Any]]  # name -> (annotation, default or ...)
-_EXPRESSION = object()  # a default whose value can't be read
+Lineage = Iterator[ast.ClassDef | None]  # a class, then its bases, depth first; None is one that can't be found
+_EXPRESSION = object()  # a default whose value can't be read, so that its parameter is no option
+_BASES = ("Optimizer", "LRScheduler")  # torch's for others, which are no options
+_EMPTY = ("object", "nn.Module", "torch.nn.Module", "torch.nn.modules.module.Module")  # they take no parameters
+
+
+class Unreadable(LookupError):
+    """The module is there, but its source can't tell."""
 
 
 @dataclass(frozen=True)
 class Signature:
-    """The named parameters; `open` if ``**kwargs`` takes others, and the source doesn't say which."""
+    """The named parameters; `open` if it takes others, and the source doesn't say which."""
 
     parameters: Parameters
     open: bool
@@ -34,108 +41,94 @@ class Signature:
 
 @cache
 def read(target: str) -> Signature:
-    """That of a dotted path such as ``torch.optim.SGD``; LookupError if there is no such, or its source can't tell.
-
-    A parameter whose default is an expression is left out: its value can't be read, so it is no option.
-    """
-    module, node = locate(target)
-    if isinstance(node, ast.ClassDef):
-        found, is_open = _constructor(line(module, node))
-    else:
-        found, is_open = _arguments(node.args), node.args.kwarg is not None
+    """That of a dotted path such as ``torch.optim.SGD``; LookupError if there is no such, or its source can't tell."""
+    module, node = _locate(target)
+    found, is_open = _constructor(_lineage(module, node)) if isinstance(node, ast.ClassDef) else _arguments(node.args)
     known = {name: pair for name, pair in found.items() if pair[1] is not _EXPRESSION}
     return Signature(known, is_open, isinstance(node, ast.ClassDef), module)
 
 
-def parameters(target: str) -> Parameters:
-    return read(target).parameters
-
-
 def attribute(target: str, name: str) -> Any:
     """The literal that a class's body, or else the next base's, sets `name` to; None where there is none."""
-    module, node = locate(target)
-    for base in line(module, node) if isinstance(node, ast.ClassDef) else ():
-        if base and name in (names := bound(base[1])):
-            with suppress(ValueError):
-                return ast.literal_eval(names[name])
-            break
+    module, node = _locate(target)
+    bodies = map(_bound, filter(None, _lineage(module, node) if isinstance(node, ast.ClassDef) else ()))
+    with suppress(ValueError):
+        return ast.literal_eval(next((body[name] for body in bodies if name in body), ast.Constant(None)))
     return None
 
 
 def classes(module: str, required: str) -> dict[str, str]:
-    """Lower-case name -> target of each public class of a module, or imported by a package, that takes `required`.
-
-    One with a method that is not implemented is a base for others, and left out.
-    """
+    """Lower-case name -> target of each public class of a module or package that takes `required`."""
     found = {}
-    for name in (name for name in public(module) if not name.startswith("_")):
-        with suppress(LookupError):
-            home, node = look(module, name)
-            if not isinstance(node, ast.ClassDef) or not (home == module or is_package(module)):
-                continue
-            last = [item.body[-1] for item in node.body if isinstance(item, ast.FunctionDef)]
-            abstract = any(isinstance(item, ast.Raise) and "NotImplemented" in ast.unparse(item) for item in last)
-            if required in parameters(f"{module}.{name}") and not abstract:
-                found[name.lower()] = f"{module}.{name}"
+    for name, value in _names(module).items():
+        own = isinstance(value, ast.ClassDef) or str(value).startswith(f"{module}.")
+        if own and not name.startswith("_") and name not in _BASES:
+            with suppress(LookupError):
+                if required in read(f"{module}.{name}").parameters:
+                    found[name.lower()] = f"{module}.{name}"
     return found
 
 
 def networks(folder: Path) -> dict[str, str]:
-    """Name -> target of each network in `folder`: a class that takes `in_channels` and `num_classes`.
-
-    A network is named after its file: ``lenet.py`` gives ``lenet``.
-    """
+    """Name -> target of each class in `folder` that takes what a network does; ``lenet.py`` gives ``lenet``."""
     found: dict[str, str] = {}
     for file in sorted(folder.glob("*.py")):
-        for node in parse(file).body:
-            if isinstance(node, ast.ClassDef) and "__init__" in bound(node):
-                target = f"{__name__.partition('.')[0]}.model.{file.stem}.{node.name}"
-                if {"in_channels", "num_classes"} <= parameters(target).keys():
-                    found.setdefault(file.stem, target)
+        module = f"{PACKAGE}.{folder.name}.{file.stem}"
+        for name, node in _names(module).items():
+            own = isinstance(node, ast.ClassDef) and "__init__" in _bound(node)  # a base may lie in a slow library
+            if own and {"in_channels", "num_classes"} <= read(f"{module}.{name}").parameters.keys():
+                found.setdefault(file.stem, f"{module}.{name}")
     return found
 
 
-def _constructor(bases: Iterator[Class | None], passed: bool = False) -> tuple[Parameters, bool]:
-    """The parameters of the first that is defined, and whether it is open; `passed` says that ``**kwargs`` go there."""
-    for base in bases:
-        if base is None:
-            return {}, passed
-        node, names = base[1], bound(base[1])
-        method = names.get("__init__") or names.get("__new__")
+def evaluate(annotation: ast.expr | None, words: Mapping[str, Any]) -> Any:
+    """The type that an annotation means, in the given words; Any where it uses others, or where there is none."""
+    scope = {"__builtins__": {}, "Any": Any, "Optional": Optional, "Union": Union, **words}
+    scope |= {word.title(): kind for word, kind in words.items() if word.islower()}  # List is list
+    text = annotation.value if isinstance(annotation, ast.Constant) else ast.unparse(annotation or ast.Name("Any"))
+    text = re.sub(r"\b(typing|t)\.", "", str(text))
+    with suppress(NameError, TypeError, AttributeError, SyntaxError):
+        return eval(text if re.search("Literal|Annotated", text) else text.replace("'", ""), scope)
+    return Any
+
+
+def _constructor(lineage: Lineage) -> tuple[Parameters, bool]:
+    """The parameters of the first that is defined, and whether it is open."""
+    for node in lineage:
+        if node is None:
+            return {}, True
+        method = _bound(node).get("__init__") or _bound(node).get("__new__")
         if isinstance(method, ast.FunctionDef):
-            own = _arguments(method.args)
+            own, is_open = _arguments(method.args)
             own.pop(next(iter(own), ""), None)  # self
-            return _with_passed(own, method, bases)
-        if _is_dataclass(node):
-            fields = [_fields(node), *(_fields(base[1]) for base in bases if base and _is_dataclass(base[1]))]
-            return {name: pair for pairs in reversed(fields) for name, pair in pairs}, False
+            return _with_passed(own, method, lineage) if is_open else (own, False)
+        if any("dataclass" in ast.unparse(item) for item in node.decorator_list):
+            base, is_open = _constructor(lineage)
+            return base | dict(_fields(node)), is_open
     return {}, False
 
 
-def _with_passed(own: Parameters, method: ast.FunctionDef, bases: Iterator[Class | None]) -> tuple[Parameters, bool]:
+def _with_passed(own: Parameters, method: ast.FunctionDef, bases: Lineage) -> tuple[Parameters, bool]:
     """A constructor's own parameters, and those of the next of `bases` that its ``**kwargs`` reach by ``super()``."""
-    if method.args.kwarg is None:
-        return own, False
-    kwargs, nodes = method.args.kwarg.arg, list(ast.walk(method))
-    for node in nodes:
+    kwargs = method.args.kwarg and method.args.kwarg.arg
+    uses = [node for node in ast.walk(method) if isinstance(node, ast.Name) and node.id == kwargs]
+    for node in ast.walk(method):
         match node:
-            case ast.Call(ast.Attribute(ast.Call(ast.Name("super")), "__init__" | "__new__" as name), values, words):
-                if all(word.arg or ast.unparse(word.value) != kwargs for word in words):
-                    continue
-                base, is_open = _constructor(bases, passed=True)
-                first = sum(not isinstance(value, ast.Starred) for value in values[name == "__new__" :])
-                given = {*own, *list(base)[:first], *(word.arg for word in words)}
-                own |= {key: pair for key, pair in base.items() if key not in given}
-                uses = sum(isinstance(node, ast.Name) and node.id == kwargs for node in nodes)
-                return own, is_open or uses > 1  # kwargs.pop takes more
+            case ast.Call(ast.Attribute(ast.Call(ast.Name("super")), "__init__"), values, words):
+                if any(word.value in uses for word in words):
+                    base, is_open = _constructor(bases)
+                    first = sum(not isinstance(value, ast.Starred) for value in values)
+                    given = {*own, *list(base)[:first], *(word.arg for word in words)}
+                    passed = {key: pair for key, pair in base.items() if key not in given}
+                    return own | passed, is_open or len(uses) > 1  # kwargs.pop takes more
     return own, True
 
 
-def _arguments(given: ast.arguments) -> Parameters:
+def _arguments(given: ast.arguments) -> tuple[Parameters, bool]:
     named = [*given.posonlyargs, *given.args]
     defaults = [None] * (len(named) - len(given.defaults)) + list(given.defaults)
     pairs = zip([*named, *given.kwonlyargs], [*defaults, *given.kw_defaults], strict=True)
-    return {argument.arg: (argument.annotation, _default(default)) for argument, default in pairs}
+    return {argument.arg: (argument.annotation, _default(default)) for argument, default in pairs}, bool(given.kwarg)
 
 
 def _default(value: ast.expr | None) -> Any:
@@ -147,32 +140,111 @@ def _default(value: ast.expr | None) -> Any:
     return _EXPRESSION
 
 
-def _is_dataclass(node: ast.ClassDef) -> bool:
-    return any(re.match(r"(\w+\.)*dataclass\b(?!.*init=False)", ast.unparse(item)) for item in node.decorator_list)
-
-
 def _fields(node: ast.ClassDef) -> Iterator[tuple[str, tuple[ast.expr, Any]]]:
     for item in node.body:
         match item:
-            case ast.AnnAssign(ast.Name(), kind) if re.search("ClassVar|KW_ONLY", ast.unparse(kind)):
+            case ast.AnnAssign(ast.Name(name), kind, value) if "ClassVar" not in ast.unparse(kind):
+                if isinstance(value, ast.Call) and ast.unparse(value.func).endswith("field"):
+                    options = {word.arg: word.value for word in value.keywords}
+                    if _default(options.get("init")) is not False:
+                        yield name, (kind, _default(options.get("default", options.get("default_factory"))))
+                else:
+                    yield name, (kind, _default(value))
+
+
+def _lineage(module: str, node: ast.ClassDef) -> Lineage:
+    yield node  # and its bases only when they are asked for
+    for name in (ast.unparse(base).partition("[")[0] for base in node.bases):
+        if name in _EMPTY or _names(module).get(name) in _EMPTY:
+            continue
+        with suppress(LookupError):
+            home, parent = _look(module, name)
+            if isinstance(parent, ast.ClassDef) and parent is not node:
+                yield from _lineage(home, parent)
                 continue
-            case ast.AnnAssign(ast.Name(name), kind, ast.Call(ast.Name("field") | ast.Attribute(_, "field"), _, words)):
-                options = {word.arg: _default(word.value) for word in words}
-                if options.get("init") is not False:
-                    yield name, (kind, options.get("default", _EXPRESSION if "default_factory" in options else ...))
-            case ast.AnnAssign(ast.Name(name), kind, value):
-                yield name, (kind, _default(value))
+        yield None
 
 
-def evaluate(annotation: ast.expr | None, words: Mapping[str, Any]) -> Any:
-    """The type that an annotation means, in the given words; Any where it uses others, or where there is none."""
-    scope = {"__builtins__": {}, "Optional": Optional, "Union": Union, **words}
-    scope |= {word.title(): kind for word, kind in words.items() if word.islower()}  # List is list
-    with suppress(NameError, TypeError, AttributeError, SyntaxError):
-        while isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-            annotation = ast.parse(annotation.value, mode="eval").body
-        if annotation is not None:
-            text = re.sub(r"\b(typing|typing_extensions|t)\.", "", ast.unparse(annotation))
-            text = text if re.search("Literal|Annotated", text) else text.replace("'", "")
-            return eval(text, scope)
-    return Any
+def _locate(target: str, seen: tuple[str, ...] = ()) -> tuple[str, ast.ClassDef | ast.FunctionDef]:
+    """The class or function of a dotted path, after the module that defines it."""
+    words = target.split(".")
+    for end in range(len(words) - 1, 0, -1):
+        if target not in seen and _spec(module := ".".join(words[:end])):
+            return _look(module, ".".join(words[end:]), (*seen, target))
+    raise LookupError(f"there is no class or function {target}")
+
+
+def _look(module: str, name: str, seen: tuple[str, ...] = ()) -> tuple[str, ast.ClassDef | ast.FunctionDef]:
+    """What a `name` written in a module stands for, as `_locate` gives it."""
+    head, dot, rest = name.partition(".")
+    found = _names(module)
+    match found.get(head):
+        case ast.ClassDef() | ast.FunctionDef() as node if not rest:
+            return module, node
+        case str() as path:
+            return _locate(path + dot + rest, seen)
+        case None:
+            made = "__getattr__" in found and not rest
+            for star in found.get("*", []):
+                try:
+                    return _locate(f"{star}.{name}", seen)
+                except LookupError as error:
+                    made = made or isinstance(error, Unreadable)
+            if not made:
+                raise LookupError(f"no module {module}.{head}" if rest else f"{module} has no class or function {name}")
+    raise Unreadable(f"{module} makes {name} when it is imported")
+
+
+@cache
+def _names(module: str) -> dict[str, Any]:
+    spec = _spec(module)
+    if spec is None or spec.origin is None:  # a folder without __init__.py
+        return {}
+    if not spec.origin.endswith(".py"):
+        raise Unreadable(f"{module} has no source")
+    try:
+        tree = ast.parse(Path(spec.origin).read_bytes())
+    except SyntaxError as error:
+        raise LookupError(f"{spec.origin}, line {error.lineno}: {error.msg}.") from error
+    return _bound(tree, module if spec.submodule_search_locations else module.rpartition(".")[0])
+
+
+@cache
+def _bound(node: ast.Module | ast.ClassDef, package: str = "") -> dict[str, Any]:
+    """Name -> its definition, its value, or the dotted path that it is imported from; ``*``: the modules of stars."""
+    found: dict[str, Any] = {}
+    for item in _statements(node.body):
+        match item:
+            case ast.ClassDef(name) | ast.FunctionDef(name):
+                found[name] = item
+            case ast.Import(aliases):
+                for alias in aliases:
+                    top = alias.name.partition(".")[0]
+                    found[alias.asname or top] = alias.name if alias.asname else top
+            case ast.ImportFrom(path, aliases, level):
+                with suppress(ImportError):  # beyond the top package
+                    home = resolve_name("." * level + (path or ""), package)
+                    paths = {alias.asname or alias.name: f"{home}.{alias.name}" for alias in aliases}
+                    found |= {"*": [home, *found.get("*", [])]} if "*" in paths else paths
+            case ast.Assign([ast.Name(name)], value) | ast.AnnAssign(ast.Name(name), value=ast.expr() as value):
+                found[name] = value
+    return found
+
+
+def _statements(body: list[Any]) -> Iterator[ast.stmt]:
+    """Those of a body, and of its branches: the main one last, since the last to bind a name counts."""
+    for node in body:
+        if isinstance(node, ast.If | ast.Try | ast.ExceptHandler | ast.With):
+            for block in ("handlers", "orelse", "body"):
+                yield from _statements(getattr(node, block, []))
+        yield node
+
+
+def _spec(module: str) -> ModuleSpec | None:
+    package, *rest = module.split(".")
+    spec = None
+    with suppress(ValueError):  # __main__ may have none
+        spec = find_spec(package)  # a name with dots would import its package
+    for word in rest:
+        spec = PathFinder.find_spec(word, spec.submodule_search_locations or []) if spec else None
+    return spec
