@@ -71,10 +71,14 @@ def compose(name: str, overrides: Sequence[str], config_dir: str | None = None) 
         if not Path(config_dir).is_dir():
             raise UserError(f"--config-dir {config_dir}: there is no such folder.")
         overrides = [*overrides, f"hydra.searchpath=['file://{Path(config_dir).absolute().as_posix()}']"]
-    _register()
+    _register_launchers()
     try:
         with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            whole = hydra.compose(name, list(overrides), return_hydra_config=True)
+            try:
+                whole = hydra.compose(name, list(overrides), return_hydra_config=True)
+            except MissingConfigException:  # perhaps of an option that has no YAML: to find them takes a while
+                _register_options()
+                whole = hydra.compose(name, list(overrides), return_hydra_config=True)
         HydraConfig.instance().set_config(whole)  # for ${hydra:...} in a value
         own = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
         values: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
@@ -97,16 +101,20 @@ def configure(overrides: Sequence[str], config_dir: str | None = None) -> TrainC
     return check(compose("train", declared(overrides), config_dir).values, TrainConfig)
 
 
-def _register() -> None:
-    """Tell Hydra of each option that has no YAML, for its signature has its values, and of those for its launchers."""
-    Plugins.instance()  # loads the launchers
-    store = ConfigStore.instance()
+def _register_options() -> None:
+    """Tell Hydra of each option that has no YAML, for its signature has its values."""
     for group in GROUPS:
         for name, target in without_yaml(group).items():
             declared = signature.read(target).parameters
             own = {key: value for key, (_, value) in declared.items() if key not in given(group, target, declared)}
             values = {key: value for key, value in own.items() if value is not ...}
-            store.store(group=group, name=name, node={"name": name, "_target_": target, **values})
+            ConfigStore.instance().store(group=group, name=name, node={"name": name, "_target_": target, **values})
+
+
+def _register_launchers() -> None:
+    """Tell Hydra of our values for its launchers."""
+    Plugins.instance()  # loads the launchers
+    store = ConfigStore.instance()
     launchers = store.repo.get("hydra", {}).get("launcher", {})
     for name, values in LAUNCHERS.items():
         if stored := launchers.get(f"{name}.yaml"):
