@@ -60,7 +60,7 @@ WRONG = [
     ("optimizer=muonn", "optimizer=muonn: there is no such optimizer. Did you mean muon?"),
     ("scheduler=reducelronplateau scheduler.patiense=1", "Did you mean scheduler.patience?"),
     ("callbacks=early_stopping callbacks.early_stopping.patienc=1", "Did you mean callbacks.early_stopping.patience?"),
-    ("callbacks.find._target_=lightning.pytorch.callbacks.LearningRateFinder", "Search with src.tune"),
+    ("callbacks.find._target_=lightning.pytorch.callbacks.LearningRateFinder", "Search for it: python -m src.tune"),
     ("callbacks.x._target_=lightning.pytorch.callbacks.GradientAccumulationScheduler", "accumulate_grad_batches."),
     ("logger.tensorboard.log_grap=true", "Did you mean logger.tensorboard.log_graph?"),
     ("dataset.augmentation.affine.degree=1", "Did you mean dataset.augmentation.affine.degrees?"),

@@ -159,8 +159,8 @@ def test_pictures_may_change_when_a_run_goes_on(door: Door, in_tmp: Path) -> Non
         ("callbacks.mistakes.count=0", "callbacks.mistakes.count=0: expected a number greater than 0."),
         ("callbacks.mistakes.cout=3", "callbacks.mistakes.cout: there is no such key. Did you mean"),
         (
-            "callbacks.mistakes._target_=shutil.rmtree",
-            "callbacks.mistakes._target_=shutil.rmtree: that is a function, and callbacks are classes.",
+            "callbacks.mistakes._target_=shutil.copy",
+            "callbacks.mistakes._target_=shutil.copy: that is a function; expected a class.",
         ),
         ("callbacks.mistakes._target_=src.training.callbacks.pictures.Wrong", "has no class or function Wrong"),
     ],

@@ -165,7 +165,7 @@ class TestWhatIsWrongWithOnesOwn:
             (
                 "from lightning.pytorch import callbacks\n\n\nclass part(callbacks.LearningRateFinder):\n    pass",
                 ["callbacks.c._target_=own.part"],
-                "Search with src.tune",
+                "Search for it: python -m src.tune",
             ),
             ("class part:\n    pass", ["logger.l._target_=own.part"], ".part is no logger"),
             (

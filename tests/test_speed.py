@@ -175,8 +175,8 @@ import resource, sys, torch
 from src.model.hardware import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
-for step in range(20):
-    if step == 8:
+for step in range(28):
+    if step == 16:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(16 * 2**20)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 12)

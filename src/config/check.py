@@ -16,7 +16,16 @@ from src.config.architectures import TimmArchitecture, TorchvisionArchitecture
 from src.config.errors import UserError
 from src.config.groups import GROUPS, given, is_named
 from src.config.problems import nearest, problems
-from src.config.schema import Component, NonNegativeFloat, OptimizerConfig, ParameterGroup, Section, TrainConfig, Values
+from src.config.schema import (
+    PACKAGE,
+    Component,
+    NonNegativeFloat,
+    OptimizerConfig,
+    ParameterGroup,
+    Section,
+    TrainConfig,
+    Values,
+)
 
 Checked = TypeVar("Checked", bound=Section)
 
@@ -25,7 +34,7 @@ OPEN = {"extra": "allow"}
 RESERVED = {"metrics": ("acc", "loss")}
 REPLACED = {  # callbacks of Lightning's that change training in a way that no checkpoint remembers
     "GradientAccumulationScheduler": "Take trainer.accumulate_grad_batches.",
-    "LearningRateFinder": "Search with src.tune, and optimizer.lr=tag(log,interval(1e-4,1e-2)).",
+    "LearningRateFinder": f"Search for it: python -m {PACKAGE}.tune 'optimizer.lr=tag(log,interval(1e-4,1e-2))'.",
     "BatchSizeFinder": "Take batch_size.",
     "StochasticWeightAveraging": "Take callbacks=weight_averaging.",
     "ModelCheckpoint": "A run saves itself: callbacks.checkpoint_minutes, checkpoint_steps, and monitor.",
@@ -115,10 +124,13 @@ def _component(
     if name == "callbacks":
         refuse_replaced(wrong, target.rpartition(".")[2])
     declared = _signature(name, wrong, target, named)
-    if named is not None and (address := next(filter(_ADDRESS.search, map(str, flat(values).values())), None)):
+    kept = named is not None or name == "logger"  # a tracker's address has a variable of the environment
+    if kept and (address := next(filter(_ADDRESS.search, map(str, flat(values).values())), None)):
         raise UserError(f"{key}: {address!r} is an address or a file of weights, which a checkpoint may not name.")
     if declared is None:
         return create_model(base.__name__, __base__=base, __cls_kwargs__=OPEN)
+    if group.several and not group.leading and not declared.is_class:
+        raise UserError(f"{wrong}: that is a function; expected a class.")
     if missing := sorted(group.required - declared.parameters.keys()):
         raise UserError(f"{wrong}: expected a {name} that takes {' and '.join(missing)}.")
     leading, ours = 0 if declared.is_class else group.leading, given(name, target, declared.parameters)
@@ -127,6 +139,8 @@ def _component(
         for parameter, (annotation, default) in list(declared.parameters.items())[leading:]
         if parameter not in ours and parameter not in base.model_fields
     }
+    set_here = values.keys() & declared.computed.keys() - ours
+    fields |= {key: (signature.evaluate(declared.computed[key], _TYPES), ...) for key in sorted(set_here)}
     unknown = values.keys() - fields.keys() - base.model_fields.keys() - {"_target_"}
     for word in unknown if declared.open else ():  # what is nearly one of its keys is a typo
         if near := difflib.get_close_matches(word, fields, 1, 0.8):

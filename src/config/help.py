@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -78,4 +79,10 @@ def _chosen(door: str, schema: type[Section], chosen: Sequence[str], config_dir:
     described, values = keys(type(config)), flat(plain(config))
     groups = dict.fromkeys(text.lstrip("+").partition("=")[0].replace("/", ".") for text in chosen)
     found = [key for group in groups for key in values if key.startswith(f"{group}.")]
-    return "\n".join(f"  {f'{key}={show(values[key])}':<44} {described.get(key, '')}".rstrip() for key in found)
+    lines = []
+    for key in found:
+        lines.append(f"  {f'{key}={show(values[key])}':<44} {described.get(key, '')}".rstrip())
+        owner = key.removesuffix("._target_")
+        if owner != key and attrgetter(owner)(config).model_config.get("extra") == "allow":
+            lines.append(f"  {owner}: and any other that it takes")
+    return "\n".join(lines)

@@ -1,7 +1,4 @@
-"""The parameters of a class or function, read from its source text and never imported.
-
-A config is checked against these before torch is loaded: the signature is the one place that declares an option.
-"""
+"""The parameters of a class or function, read from its source text: they declare a config's options before any import."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec, resolve_name
@@ -31,12 +28,13 @@ class Unreadable(LookupError):
 
 @dataclass(frozen=True)
 class Signature:
-    """The named parameters; `open` if it takes others, and the source doesn't say which."""
+    """The named parameters, but for those with `computed` defaults; `open` if it takes others that nothing says."""
 
     parameters: Parameters
     open: bool
     is_class: bool
     module: str  # that defines it
+    computed: Mapping[str, Any] = field(default_factory=dict)  # name -> annotation
 
 
 @cache
@@ -45,7 +43,8 @@ def read(target: str) -> Signature:
     module, node = _locate(target)
     found, is_open = _constructor(_lineage(module, node)) if isinstance(node, ast.ClassDef) else _arguments(node.args)
     known = {name: pair for name, pair in found.items() if pair[1] is not _EXPRESSION}
-    return Signature(known, is_open, isinstance(node, ast.ClassDef), module)
+    computed = {name: kind for name, (kind, default) in found.items() if default is _EXPRESSION}
+    return Signature(known, is_open, isinstance(node, ast.ClassDef), module, computed)
 
 
 def attribute(target: str, name: str) -> Any:

@@ -226,7 +226,8 @@ def load_weights(network: nn.Module, saved: Checkpoint) -> None:
 def given(component: Component, offered: Values) -> Values:
     """Of what this project offers to a target, that which it takes."""
     try:
-        known: Any = signature.read(component.target).parameters
+        declared = signature.read(component.target)
+        known: Any = {**declared.parameters, **declared.computed}
     except LookupError:
         known = inspect.signature(resolve(component)).parameters
     return {key: value for key, value in offered.items() if key in known}

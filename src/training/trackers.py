@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import re
@@ -79,8 +80,12 @@ class Trackers(ExitStack):
         was_there = files.exists()
         # warnings and errors stay; without the rest it asks for no key either, but raises that there is none
         wandb.setup(wandb.Settings(show_info=False))
+        folder, taken = os.environ.get("WANDB_DIR", self.folder), inspect.signature(wandb.init).parameters
+        options = {key: value for key, value in component.arguments().items() if key in taken and value is not None}
         try:
-            return self._begin(component, known, save_dir=os.environ.get("WANDB_DIR", str(self.folder)))
+            # not by the logger, which passes on an option that W&B warns of
+            run = wandb.init(**options | {"dir": folder, "name": self.folder.name, "id": known})
+            return self._begin(component, known, experiment=run)
         except (wandb.Error, OSError):
             wandb.teardown(1)
             if not was_there:
@@ -92,8 +97,7 @@ class Trackers(ExitStack):
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # 14 s; its own 7 wait for four minutes
-        arguments = component.arguments()
-        if not (uri := arguments["tracking_uri"]):
+        if not (uri := os.environ.get("MLFLOW_TRACKING_URI")):
             uri = f"sqlite:///{STORE.absolute()}"
             STORE.parent.mkdir(exist_ok=True)
             with FileLock(STORE.with_name(".mlflow.lock")):  # two jobs at once confuse the fifty steps of making it,
@@ -103,7 +107,7 @@ class Trackers(ExitStack):
                         shutil.copyfile(f"{folder}/{STORE.name}", temporary)  # Windows moves no file that is open
         mlflow.set_tracking_uri(uri)
         # makes it, also when another job of the sweep does so now
-        experiment, client = mlflow.set_experiment(arguments["experiment_name"]), mlflow.MlflowClient(uri)
+        experiment, client = mlflow.set_experiment(component.arguments()["experiment_name"]), mlflow.MlflowClient(uri)
         if not client.search_runs([experiment.experiment_id], f"attributes.run_id = '{known}'"):
             known = None  # it was deleted, or is another server's
         logger = self._begin(component, known, tracking_uri=uri)
