@@ -1,4 +1,4 @@
-"""The parameters of a class or function, read from its source text: they declare a config's options before any import."""
+"""The parameters of a class or function, read from source text: they declare the options of a config, unimported."""
 
 from __future__ import annotations
 
