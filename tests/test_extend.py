@@ -347,6 +347,18 @@ class TestMonitor:
         assert rates[-1] == pytest.approx(3e-5)
 
 
+def test_a_state_that_no_run_could_go_on_from_ends_the_run_at_its_first_checkpoint(
+    door: Door, mine: Path, in_tmp: Path
+) -> None:
+    text = "import lightning as L\n\n\nclass Odd(L.Callback):\n    def state_dict(self):\n        return {'it': L}\n"
+    (mine / "odd_callback.py").write_text(text)
+    words = ["dataset=image_folder", "data_dir=images", *SHORT, "callbacks.odd._target_=odd_callback.Odd"]
+    outcome = door("train", *words, "hydra.run.dir=r")
+    assert outcome.code == 1
+    assert "the callback Odd has a state that no run could go on from. Give it a state_dict() of" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
 def test_the_five_best_answers_need_five_classes(door: Door, in_tmp: Path, images_folder: Path) -> None:
     write_folder(in_tmp / "six", classes=6, count=12)
     words = ["dataset=image_folder", *SHORT, "metrics=top5"]

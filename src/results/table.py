@@ -68,8 +68,9 @@ class Table:
         if not self._search and (self.runs.state != "waiting").any():  # a search has Optuna's pictures
             from src.results.figures.runs import save_curves, save_values  # draw with matplotlib
 
-            save_curves(self.folder, self.runs, self._keys)
-            save_values(self.folder, self.runs, self.varied)
+            scored = self.runs.assign(score=self.score, better=self._sign * self.score)
+            save_curves(self.folder, scored, self.monitor, self._keys)
+            save_values(self.folder, scored, self.monitor, self.varied)
         label, command = self._advice()
         unfinished = self.runs[~self.runs.state.isin(["finished", "pruned"])]
         parts = [

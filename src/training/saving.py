@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,7 @@ from pydantic import ConfigDict
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from src.config.errors import RunError
 from src.config.files import whole
 from src.config.schema import NonNegativeInt, Section
 from src.model.saved import Content
@@ -47,6 +49,7 @@ class Writer(CheckpointIO):
         self._preloaded = preloaded or {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._written: Future[None] | None = None
+        self._checked = False
 
     @property
     def busy(self) -> bool:
@@ -60,6 +63,10 @@ class Writer(CheckpointIO):
 
     def save_checkpoint(self, checkpoint: Content, path: Any, *_: Any, **__: Any) -> None:
         self.wait()
+        if not self._checked and "callbacks" in checkpoint:
+            self._checked = True
+            for name, state in checkpoint["callbacks"].items():
+                _check_plain(name, state)
         copy = tree_map_only(Tensor, lambda tensor: tensor.detach().to("cpu", copy=True), checkpoint)
         self._written = self._thread.submit(write, copy, Path(path))
 
@@ -70,6 +77,17 @@ class Writer(CheckpointIO):
 
     def remove_checkpoint(self, path: Any) -> None:
         """Lightning's own callback would; here it writes none."""
+
+
+def _check_plain(name: str, state: Any) -> None:
+    """Raises RunError if the state of a callback could be saved, but not loaded again."""
+    file = io.BytesIO()
+    try:
+        torch.save(tree_map_only(Tensor, torch.empty_like, state), file)
+        torch.load(io.BytesIO(file.getvalue()), weights_only=True)
+    except Exception as error:  # of pickle, of anything's own way to be pickled
+        advice = "Give it a state_dict() of numbers, words, lists, dicts and tensors"
+        raise RunError(f"the callback {name} has a state that no run could go on from. {advice}.") from error
 
 
 def write(content: Content, path: Path) -> None:

@@ -1,34 +1,36 @@
-"""Many runs, a row of results.table.Table each, at a glance."""
+"""Many runs at a glance: rows of results.table.Table with their `score`, of which more `better` is better."""
 
 from __future__ import annotations
 
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 
 import pandas as pd
 
 from src.results.figures.canvas import BLUE, COLOURS, GREY, ORANGE, blank, save, shorten
 from src.results.figures.curves import read_curves
+from src.results.screen import described
 
 
-def save_curves(folder: Path, runs: pd.DataFrame, keys: list[str]) -> None:
-    """Write `curves.png`: validation accuracy over the epochs, one colour a setting, which `keys` tell apart."""
+def save_curves(folder: Path, runs: pd.DataFrame, monitor: str, keys: list[str]) -> None:
+    """Write `curves.png`: what is monitored over the epochs, one colour a setting, which `keys` tell apart."""
     figure = blank(8, 4.5)
     axes = figure.subplots()
     labels = [" ".join(f"{key}={shorten(run[key])}" for key in keys) or "all runs" for _, run in runs.iterrows()]
-    settings = sorted(runs.groupby(labels), key=lambda item: item[1].val_accuracy.fillna(0).mean(), reverse=True)
+    settings = sorted(runs.groupby(labels), key=lambda item: item[1].better.fillna(-inf).mean(), reverse=True)
     for rank, (label, group) in enumerate(settings):
         colour, name = (COLOURS[rank], label) if rank < len(COLOURS) else ("#CCCCCC", None)
         for run in group.itertuples():
             curve = None
             with suppress(ValueError):  # a damaged table is told by the run's own page
-                curve = read_curves(folder / run.run / "metrics.csv", "epoch").get("val/acc")
+                curve = read_curves(folder / run.run / "metrics.csv", "epoch").get(monitor)
             if curve is not None:
                 style = "o-" if run.state == "finished" else "o:"
                 axes.plot(*curve, style, color=colour, markersize=3, zorder=3 - rank / 1000, label=name)
                 name = None  # the legend has each setting once
-    axes.set_title("validation accuracy of each run", fontsize=10)
-    axes.set(xlabel="epoch", ylabel="accuracy")
+    axes.set_title(f"{described(monitor)} of each run", fontsize=10)
+    axes.set(xlabel="epoch")
     axes.locator_params("x", integer=True)
     axes.grid(alpha=0.3)
     if axes.lines:
@@ -36,9 +38,9 @@ def save_curves(folder: Path, runs: pd.DataFrame, keys: list[str]) -> None:
     save(figure, folder / "curves.png")
 
 
-def save_values(folder: Path, runs: pd.DataFrame, varied: list[str]) -> None:
-    """Write `values.png`: validation accuracy by each value of the `varied` columns, if any run has been scored."""
-    scored = runs.dropna(subset="val_accuracy")
+def save_values(folder: Path, runs: pd.DataFrame, monitor: str, varied: list[str]) -> None:
+    """Write `values.png`: what is monitored by each value of the `varied` columns, if any run has been scored."""
+    scored = runs.dropna(subset="score")
     if scored.empty or not varied:
         return
     columns = min(len(varied), 3)
@@ -47,7 +49,7 @@ def save_values(folder: Path, runs: pd.DataFrame, varied: list[str]) -> None:
     for number, key in enumerate(varied, start=1):
         axes = figure.add_subplot(rows, columns, number, sharey=figure.axes[0] if figure.axes else None)
         order = pd.to_numeric(scored[key], errors="coerce").sort_values(kind="stable").index
-        values, scores = scored[key].loc[order].map(shorten), scored.val_accuracy.loc[order]
+        values, scores = scored[key].loc[order].map(shorten), scored.score.loc[order]
         axes.plot(values, scores, "o", color=BLUE, alpha=0.6)
         means = scores.groupby(values, sort=False).mean()
         axes.plot(means.index, means, "_", color=ORANGE, markersize=24, markeredgewidth=2)
@@ -55,6 +57,6 @@ def save_values(folder: Path, runs: pd.DataFrame, varied: list[str]) -> None:
         axes.tick_params("x", rotation=30 if sum(map(len, means.index)) > 24 else 0)
         axes.set_title(key, fontsize=10)
         axes.grid(alpha=0.3, axis="y")
-    figure.supylabel("validation accuracy")
+    figure.supylabel(described(monitor))
     figure.suptitle("every run a point, the bar at their mean", fontsize=9, color=GREY)
     save(figure, folder / "values.png")
