@@ -305,7 +305,7 @@ def compare(whole: Path, killed: Path) -> None:
         for content in (one, other):
             _forget(content)
         if difference := _difference(one, other, name):
-            raise SystemExit(f"{killed}: {difference}")
+            raise SystemExit(f"{killed} is not as the run that nobody killed: {difference}")
     if (whole / "metrics.csv").read_bytes() != (killed / "metrics.csv").read_bytes():
         raise SystemExit(f"{killed}: metrics.csv differs")
     one, other = (json.loads((run / "results.json").read_text()) for run in (whole, killed))

@@ -53,6 +53,18 @@ def words_of(command: str) -> list[str]:
     return [*words[:2], *small, *words[2:]]
 
 
+def stop_at(patch: pytest.MonkeyPatch, name: str, number: int) -> None:
+    """Have a signal come in the step of this number."""
+    calls, step = iter(range(1, 1_000)), getattr(Classifier, name)
+
+    def stopped(*arguments: Any) -> Any:
+        if next(calls) == number:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(*arguments)
+
+    patch.setattr(Classifier, name, stopped)
+
+
 def name_of(command: str) -> str:
     return command.split()[2].partition("=")[0].replace("/", "_")
 
@@ -63,16 +75,8 @@ def test_a_part_of_ones_own_trains_resumes_exactly_and_is_scored(
 ) -> None:
     words = [*words_of(command), "trainer.max_epochs=2"]
     assert door("train", *words, "hydra.run.dir=whole").code == 0
-    calls = iter(range(1, 1_000))
-    step = Classifier.training_step
-
-    def stopped(*arguments: Any) -> Any:
-        if next(calls) == 4:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(*arguments)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Classifier, "training_step", stopped)
+        stop_at(patch, "training_step", 4)
         assert door("train", *words, "hydra.run.dir=killed").code == 143
     going_on = door("train", "--config-dir", "mine/configs", "resume=killed")
     assert going_on.code == 0, going_on.err
@@ -338,13 +342,20 @@ class TestMonitor:
         )
         assert float(state["best_score"]) == pytest.approx(min(self.rows(in_tmp / "r", "val/loss")))
 
-    def test_a_plateau_of_it_lowers_the_rate(self, door: Door, options: list[str], in_tmp: Path) -> None:
+    def test_a_plateau_of_it_lowers_the_rate_also_after_a_stop_in_validation(
+        self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         words = ["scheduler=reducelronplateau", "scheduler.patience=0", "scheduler.threshold=0.9", "hydra.run.dir=r"]
         outcome = door("train", *options, *words, "trainer.log_every_n_steps=1")
         assert outcome.code == 0, outcome.err
         rates = self.rows(in_tmp / "r", "train/learning_rate")
         assert rates[0] == pytest.approx(3e-4)
         assert rates[-1] == pytest.approx(3e-5)
+        with monkeypatch.context() as patch:
+            stop_at(patch, "validation_step", 3)  # of the second validation
+            assert door("train", *options, *words[:-1], "trainer.log_every_n_steps=1", "hydra.run.dir=q").code == 143
+        assert door("train", "resume=q").code == 0
+        compare(in_tmp / "r", in_tmp / "q")
 
 
 def test_a_state_that_no_run_could_go_on_from_ends_the_run_at_its_first_checkpoint(

@@ -109,6 +109,15 @@ class Classifier(L.LightningModule):
                 setattr(metric, key, values[self.global_rank].clone())
             metric._update_count = 1  # else it warns that nothing was counted
 
+    def on_validation_epoch_end(self) -> None:
+        scheduler: Any = self.lr_schedulers() if self.trainer.state.fn == "fit" else None
+        if isinstance(scheduler, ReduceLROnPlateau) and self.monitor in self.trainer.callback_metrics:
+            scheduler.step(float(self.trainer.callback_metrics[self.monitor]))
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        if not isinstance(scheduler, ReduceLROnPlateau):  # Lightning leaves it out in an epoch that a run goes on in
+            scheduler.step()
+
     def configure_optimizers(self) -> Any:
         optimizer = self._optimizer(trainable(self))
         scheduler = self._scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
