@@ -345,15 +345,16 @@ class TestMonitor:
     def test_a_plateau_of_it_lowers_the_rate_also_after_a_stop_in_validation(
         self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        words = ["scheduler=reducelronplateau", "scheduler.patience=0", "scheduler.threshold=0.9", "hydra.run.dir=r"]
-        outcome = door("train", *options, *words, "trainer.log_every_n_steps=1")
+        words = ["scheduler=reducelronplateau", "scheduler.patience=0", "scheduler.threshold=0.9", "batch_size=4"]
+        words += ["trainer.log_every_n_steps=1"]
+        outcome = door("train", *options, *words, "hydra.run.dir=r")
         assert outcome.code == 0, outcome.err
         rates = self.rows(in_tmp / "r", "train/learning_rate")
         assert rates[0] == pytest.approx(3e-4)
         assert rates[-1] == pytest.approx(3e-5)
         with monkeypatch.context() as patch:
             stop_at(patch, "validation_step", 3)  # of the second validation
-            assert door("train", *options, *words[:-1], "trainer.log_every_n_steps=1", "hydra.run.dir=q").code == 143
+            assert door("train", *options, *words, "hydra.run.dir=q").code == 143
         assert door("train", "resume=q").code == 0
         compare(in_tmp / "r", in_tmp / "q")
 
