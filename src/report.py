@@ -7,6 +7,7 @@ from pathlib import Path
 from src.config.cli import Parser, end, importing
 from src.config.errors import Stopped, UserError
 from src.config.folder import CONFIG, is_finished
+from src.config.groups import look_into
 from src.config.schema import PACKAGE
 from src.sweeps.grid import DEFINITION, show
 
@@ -30,9 +31,11 @@ def report(folder: Path, data_dir: str | None) -> None:
 def main() -> None:
     parser = Parser(f"python -m {PACKAGE}.report", description=__doc__)
     parser.add_argument("folder", type=Path, help="of a finished run, a sweep or a search")
+    parser.add_argument("--config-dir", "-cd", help="where the YAML files of its parts lie, if not in configs/")
     parser.add_argument("--data-dir", help="where a run's images lie now, if not where they were in training")
     try:
         arguments = parser.parse_args()
+        look_into(arguments.config_dir)
         report(arguments.folder, arguments.data_dir)
     except UserError as error:
         end(error, 2)

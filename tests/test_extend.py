@@ -84,6 +84,8 @@ def test_a_part_of_ones_own_trains_resumes_exactly_and_is_scored(
     scored = door("eval", "--config-dir", "mine/configs", "checkpoint=killed/checkpoints/best.ckpt")
     assert scored.code == 0, scored.err
     assert f"accuracy   {results_of(mine / 'whole')['test']['accuracy']}" in scored.out
+    again = door("report", "--config-dir", "mine/configs", "killed")
+    assert (again.code, again.out.strip()) == (0, "killed/report.html"), again.err
     assert (
         door("predict", "--config-dir", "mine/configs", "checkpoint=killed/checkpoints/best.ckpt", "input=images").code
         == 0

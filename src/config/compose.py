@@ -28,7 +28,7 @@ from yaml import YAMLError
 from src.config import signature
 from src.config.check import check
 from src.config.errors import UserError
-from src.config.groups import FOLDERS, GROUPS, given, is_group, options, without_yaml
+from src.config.groups import GROUPS, given, is_group, look_into, options, without_yaml
 from src.config.problems import nearest
 from src.config.process import launch_name
 from src.config.schema import CONFIGS, TrainConfig, Values
@@ -66,10 +66,8 @@ def compose(name: str, overrides: Sequence[str], config_dir: str | None = None) 
 
     Raises UserError if there is no such option, a value is missing, or a file is no YAML.
     """
-    FOLDERS[1:] = [Path(config_dir).absolute()] if config_dir else []
+    look_into(config_dir)
     if config_dir:
-        if not Path(config_dir).is_dir():
-            raise UserError(f"--config-dir {config_dir}: there is no such folder.")
         overrides = [*overrides, f"hydra.searchpath=['file://{Path(config_dir).absolute().as_posix()}']"]
     _register_launchers()
     try:

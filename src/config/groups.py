@@ -77,6 +77,13 @@ GROUPS = {
 }
 
 
+def look_into(config_dir: str | None) -> None:
+    """Take options from this folder, too, and trust what its YAML files name; UserError if it is none."""
+    if config_dir and not Path(config_dir).is_dir():
+        raise UserError(f"--config-dir {config_dir}: there is no such folder.")
+    FOLDERS[1:] = [Path(config_dir).absolute()] if config_dir else []
+
+
 def given(group: str, target: str, parameters: Collection[str]) -> frozenset[str]:
     """What this project gives to a target with these parameters; what follows `monitor` has its direction, too."""
     follows = target.endswith(".ReduceLROnPlateau") or (group == "callbacks" and "monitor" in parameters)
