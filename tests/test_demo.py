@@ -176,7 +176,7 @@ class TestRequests:
         monkeypatch.setitem(sys.modules, "gradio", None)
         outcome = door("demo")
         assert outcome.code == 2
-        assert outcome.err.startswith("error: src.demo needs gradio, which is not installed: pip install")
+        assert outcome.err.startswith("error: the demo needs gradio, which is not installed: pip install")
 
     def test_no_finished_run(self, door: Door, in_tmp: Path) -> None:
         (in_tmp / "logs" / "unfinished" / "checkpoints").mkdir(parents=True)

@@ -86,10 +86,8 @@ def test_a_part_of_ones_own_trains_resumes_exactly_and_is_scored(
     assert f"accuracy   {results_of(mine / 'whole')['test']['accuracy']}" in scored.out
     again = door("report", "--config-dir", "mine/configs", "killed")
     assert (again.code, again.out.strip()) == (0, "killed/report.html"), again.err
-    assert (
-        door("predict", "--config-dir", "mine/configs", "checkpoint=killed/checkpoints/best.ckpt", "input=images").code
-        == 0
-    )
+    words = ["--config-dir", "mine/configs", "checkpoint=killed/checkpoints/best.ckpt", "input=images"]
+    assert door("predict", *words).code == 0
 
 
 def test_each_group_has_an_example_and_its_size_is_what_the_page_says() -> None:

@@ -99,7 +99,7 @@ def direction(values: Values) -> Any:
 
 def _section(name: str, values: dict[Any, Any], named: frozenset[str] | None) -> type[Section]:
     """The schema of a group's option: what the group declares, and what the signature of its target does."""
-    group, fields = GROUPS[name], dict[str, Any]()
+    group, fields = GROUPS[name], Values()
     for key, value in values.items():
         if isinstance(value, dict) and f"{name}/{key}" in GROUPS:
             fields[key] = (_section(f"{name}/{key}", value, named), ...)

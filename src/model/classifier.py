@@ -121,7 +121,6 @@ class Classifier(L.LightningModule):
     def configure_optimizers(self) -> Any:
         optimizer = self._optimizer(trainable(self))
         scheduler = self._scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
-        when: dict[str, Any] = {"interval": "step"}
-        if isinstance(scheduler, ReduceLROnPlateau):
-            when = {"interval": "epoch", "monitor": self.monitor, "strict": False}
+        interval = "epoch" if isinstance(scheduler, ReduceLROnPlateau) else "step"
+        when = {"interval": interval, "monitor": self.monitor, "strict": False}  # a plateau alone needs the last two
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, **when}}

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from src.config.check import check, plain
 from src.config.errors import UserError
-from src.config.schema import NonNegativeInt, PositiveInt, Section, TrainConfig
+from src.config.schema import NonNegativeInt, PositiveInt, Section, TrainConfig, Values
 from src.data.images import Splits, checksum, has_dark_background
 from src.model.provenance import Revision, git_revision, versions
 
@@ -40,7 +40,7 @@ class About(Section, extra="ignore"):
     """
 
     format: int = FORMAT
-    config: dict[str, Any]
+    config: Values
     classes: list[str] = Field(min_length=2)
     channels: PositiveInt
     size: list[PositiveInt] = Field(min_length=2, max_length=2)

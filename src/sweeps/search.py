@@ -22,7 +22,7 @@ from src.config.files import write_text
 from src.config.folder import ERROR, FREE, PRUNED, SEARCHES, is_alive, lock, refuse_another
 from src.config.groups import is_group
 from src.config.problems import keys, nearest
-from src.config.schema import TrainConfig, TuneConfig
+from src.config.schema import TrainConfig, TuneConfig, Values
 from src.results.table import Table, experiment_command, in_words
 from src.sweeps.grid import Definition
 from src.sweeps.jobs import claim_slot, printing_to_file, tell
@@ -70,11 +70,11 @@ class Search:
             for value in probes[key]:  # a wrong one is told before the first trial
                 self.compose(first | {key: value})
 
-    def compose(self, point: dict[str, Any]) -> TrainConfig:
+    def compose(self, point: Values) -> TrainConfig:
         """The config of the run at a point of the space."""
         return check(compose("train", self._overrides(point), self._arguments.config_dir).values, TrainConfig)
 
-    def _overrides(self, point: dict[str, Any]) -> list[str]:
+    def _overrides(self, point: Values) -> list[str]:
         return [*self._fixed, *declared([f"{key}={value}" for key, value in point.items()])]
 
     def run(self, train: Callable[..., float | None]) -> bool:
