@@ -82,11 +82,11 @@ class TestWhatFits:
         before = {name: value.clone() for name, value in network.state_dict().items()}
         layers = start(network, saved(tmp_path / "w.pt", state), skip=["classifier.4", "features.10.bias"])
         assert layers == {
-            "features.0": "misfits: 4x1x11x11 in the file, 4x3x11x11 here; loaded",
+            "features.0": "misfits: 4x1x11x11 in the file, 4x3x11x11 here",
             "features.3": "not in the file",
             "features.6": "loaded",
             "features.8": "loaded",
-            "features.10": "loaded; left out",
+            "features.10": "loaded, but not its bias",
             "classifier.1": "loaded",
             "classifier.4": "left out",
             "classifier.6": "misfits: 1000x16 in the file, 10x16 here",
@@ -96,7 +96,14 @@ class TestWhatFits:
         taken = {name for name, value in now.items() if name in state and torch.equal(value, state[name])}
         weights = {f"{name}.weight" for name in ("features.6", "features.8", "features.10", "classifier.1")}
         assert weights <= taken
-        for name in ("features.0.weight", "features.3.weight", "classifier.4.weight", "classifier.6.weight"):
+        for name in (
+            "features.0.weight",
+            "features.0.bias",
+            "features.10.bias",
+            "features.3.weight",
+            "classifier.4.weight",
+            "classifier.6.weight",
+        ):
             assert torch.equal(now[name], before[name]), name
 
     def test_half_precision_and_a_lacking_count_of_batches_are_no_misfit(self, tmp_path: Path) -> None:
@@ -176,6 +183,11 @@ class TestRefused:
         words = f"init.{key}=[clasifier.6]: no layer has that name. Did you mean classifier.6?"
         assert (outcome.code, outcome.err) == (2, f"error: {words} There are: features, classifier.\n")
         assert not (in_tmp / "r").exists()
+
+    def test_a_layer_that_did_not_fit_is_not_frozen_at_random(self, tmp_path: Path) -> None:
+        weights = saved(tmp_path / "w.pt", narrow(channels=1).state_dict())
+        with pytest.raises(UserError, match=r"^init\.freeze=\[features\]: features\.0 was not loaded \(misfits: 4x1x"):
+            start(narrow(), weights, freeze=["features"])
 
     def test_freezing_everything(self) -> None:
         with pytest.raises(UserError, match=r"^init\.freeze=\[features,classifier\]: nothing is left to train\."):

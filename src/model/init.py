@@ -26,9 +26,10 @@ class Loaded(NamedTuple):
 
 
 def load(network: nn.Module, init: InitConfig) -> Loaded | None:
-    """Put each weight of the file into the network whose name and shape fit; None if no file is named.
+    """Put each layer of the file into the network whose names and shapes fit; None if no file is named.
 
-    Raises UserError if the file is missing, damaged or more than tensors, if nothing fits, or if a name is unknown.
+    Raises UserError if the file is missing, damaged or more than tensors, if nothing fits, if a layer that is to be
+    frozen does not, or if a name is unknown.
     """
     own = network.state_dict()
     _check_names("skip", init.skip, network, list(own))
@@ -40,28 +41,39 @@ def load(network: nn.Module, init: InitConfig) -> Loaded | None:
         if others or first not in WRAPPERS:
             break
         theirs = {name.partition(".")[2]: value for name, value in theirs.items()}
-    layers: dict[str, dict[str, str]] = {}
-    for name, value in own.items():
-        layer, _, leaf = name.rpartition(".")
-        there, outcome = theirs.get(name), "loaded"
-        if _is_within(name, init.skip):
-            outcome = "left out"
-        elif there is None:
-            outcome = "not in the file"
-        elif there.shape != value.shape:
-            outcome = f"misfits: {_shape(there)} in the file, {_shape(value)} here"
-        else:
-            value.copy_(there)
-        if there is not None or leaf != "num_batches_tracked":  # older files lack it, and nothing is computed from it
-            layers.setdefault(layer or name, {}).setdefault(outcome.partition(":")[0], outcome)
-    if not any("loaded" in outcomes for outcomes in layers.values()):
+    layers: dict[str, list[str]] = {}
+    for name in own:
+        layers.setdefault(name.rpartition(".")[0] or name, []).append(name)
+    rows = {layer: _load_layer(own, theirs, names, init) for layer, names in layers.items()}
+    if not any(outcome.startswith("loaded") for outcome in rows.values()):
         one, other = (f"{name} ({_shape(side[name])})" for side in (theirs, own) for name in list(side)[:1])
         raise UserError(f"init.weights={init.weights}: no weight fits; the file has {one} ..., the network {other} ...")
-    others = [name.rpartition(".")[0] or name for name in theirs if name not in own]
-    rows = {layer: "; ".join(outcomes.values()) for layer, outcomes in layers.items()}
-    rows |= {layer: "only in the file" for layer in others if layer not in rows}
+    for layer, outcome in rows.items():
+        if not outcome.startswith("loaded") and _is_within(layer, init.freeze):
+            left = f"{layer} was not loaded ({outcome}), so that it would stay at its first, random weights"
+            raise UserError(f"init.freeze=[{','.join(init.freeze)}]: {left}. Name only layers that are loaded.")
+    rows |= {name.rpartition(".")[0] or name: "only in the file" for name in theirs if name not in own}
     with Path(init.weights).open("rb") as file:
         return Loaded(rows, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def _load_layer(own: dict[str, Tensor], theirs: dict[str, Tensor], names: list[str], init: InitConfig) -> str:
+    """Load a layer whole or not at all, and say what became of it."""
+    wanted = [name for name in names if not _is_within(name, init.skip)]
+    # older files lack the last one, and nothing is computed from it
+    absent = [name for name in wanted if name not in theirs and not name.endswith("num_batches_tracked")]
+    there = [name for name in wanted if name in theirs]
+    if not wanted or not there:
+        return "not in the file" if wanted else "left out"
+    if absent:
+        return f"misfits: the file has no {absent[0].rpartition('.')[2]}"
+    for name in there:
+        if theirs[name].shape != own[name].shape:
+            return f"misfits: {_shape(theirs[name])} in the file, {_shape(own[name])} here"
+    for name in there:
+        own[name].copy_(theirs[name])
+    left = [name.rpartition(".")[2] for name in names if name not in wanted]
+    return f"loaded, but not its {' and '.join(left)}" if left else "loaded"
 
 
 def freeze(network: nn.Module, names: list[str]) -> None:
