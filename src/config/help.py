@@ -11,10 +11,11 @@ from omegaconf import OmegaConf
 
 from src.config.check import check, flat, plain
 from src.config.compose import compose, declared
-from src.config.groups import options
+from src.config.groups import GROUPS, options
 from src.config.problems import keys, show
 from src.config.schema import CONFIGS, PACKAGE, DatasetConfig, InitConfig, Section, TrainerConfig
 
+NAMES = {"optimizer": "nadam", "scheduler": "exponentiallr"}  # of torch's, to show how they are written
 EXAMPLES = {
     "train": [
         "dataset=mnist",
@@ -47,7 +48,11 @@ def help_text(door: str, schema: type[Section], chosen: Sequence[str] = (), conf
     lines = [f"usage: python -m {PACKAGE}.{door} {'' if door in ('tune', 'demo') else '[-m] '}[KEY=VALUE ...]"]
     if shown:
         lines += ["", "Groups, each a choice of a file in configs/:"]
-        lines += [f"  {group + '=':<22} {', '.join(options(group))}" for group in groups if group in shown]
+        for group in (group for group in groups if group in shown):
+            library = GROUPS[group].library if group in GROUPS else ""
+            names = {file.stem for file in (CONFIGS / group).glob("*.yaml")} if library else options(group)
+            words = ", ".join([*sorted(names), *([f"or one of {library}, as {NAMES[group]}"] if library else [])])
+            lines += textwrap.wrap(words, 80, initial_indent=f"  {group + '=':<22} ", subsequent_indent=" " * 25)
     lines += ["", "Options:", *_described(schema, OmegaConf.load(CONFIGS / f"{door}.yaml"))]
     if door == "train":
         lines += _described(InitConfig, {}, "init.")
