@@ -31,11 +31,17 @@ def report(folder: Path, data_dir: str | None) -> None:
 def main() -> None:
     parser = Parser(f"python -m {PACKAGE}.report", description=__doc__)
     parser.add_argument("folder", type=Path, help="of a finished run, a sweep or a search")
-    parser.add_argument("--config-dir", "-cd", help="where the YAML files of its parts lie, if not in configs/")
+    parser.add_argument(
+        "--config-dir",
+        "-cd",
+        action="append",
+        default=[],
+        help="where the YAML files of its parts lie, if not in configs/",
+    )
     parser.add_argument("--data-dir", help="where a run's images lie now, if not where they were in training")
     try:
         arguments = parser.parse_args()
-        look_into(arguments.config_dir)
+        look_into(*arguments.config_dir)
         report(arguments.folder, arguments.data_dir)
     except UserError as error:
         end(error, 2)

@@ -42,7 +42,7 @@ WRONG = [
     ("model.widths=[64,x,1,1,1]", "model.widths.1=x: expected a whole number."),
     ("model.widths=[64,0,1,1,1]", "model.widths.1=0: expected a number greater than 0."),
     ("model._target_=shutil.which", "model._target_=shutil.which: expected a model that takes in_channels and num_cl"),
-    ("model._target_=nopackage.Net", "the package nopackage is not installed, nor on the path."),
+    ("model._target_=nopackage.Net", "the package nopackage is not there. Install it, or put its folder's parent on"),
     ("optimizer.learning_rat=1", "optimizer.learning_rat: there is no such key. Did you mean optimizer.lr?"),
     ("optimizer.groups=[{match:a,lrr:1}]", "groups.0.lrr: there is no such key. Did you mean optimizer.groups.0.lr?"),
     ("optimizer.groups=[{match:'(',lr:1}]", "optimizer.groups.0.match=(: expected a regular expression"),

@@ -227,7 +227,7 @@ class TestTrust:
         for words in (["resume=r", "trainer.max_epochs=2"], ["resume=r"]):
             outcome = door("train", *words)
             assert outcome.code == 2
-            assert "loss._target_=mine.losses.poly: nothing here names it" in outcome.err
+            assert "loss._target_=mine.losses.poly: no YAML file here names it" in outcome.err
         assert door("eval", "checkpoint=r/checkpoints/best.ckpt").code == 2
         assert door("eval", "--config-dir", "mine/configs", "checkpoint=r/checkpoints/best.ckpt").code == 0
         named = ["loss._target_=mine.losses.poly", "resume=r", "trainer.max_epochs=2"]

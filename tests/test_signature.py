@@ -266,7 +266,9 @@ def test_classes_of_torch_are_those_that_python_sees(module: str, required: str)
     package = sys.modules[module]
     base = torch.optim.Optimizer if required == "params" else torch.optim.lr_scheduler.LRScheduler
     public = {name: getattr(package, name) for name in package.__all__}
-    expected = [name for name, cls in public.items() if isinstance(cls, type) and issubclass(cls, base) and cls != base]
+    # dense weights have no sparse gradients, channels_last ones no view as a vector; a command names no function
+    unfit = {"SparseAdam", "LBFGS", "LambdaLR", "MultiplicativeLR", "SequentialLR", base.__name__}
+    expected = {name for name, cls in public.items() if isinstance(cls, type) and issubclass(cls, base)} - unfit
     assert signature.classes(module, required) == {name.lower(): f"{module}.{name}" for name in expected}
 
 

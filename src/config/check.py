@@ -131,9 +131,12 @@ def _component(
         return create_model(base.__name__, __base__=base, __cls_kwargs__=OPEN)
     if group.several and not group.leading and not declared.is_class:
         raise UserError(f"{wrong}: that is a function; expected a class.")
-    if missing := sorted(group.required - declared.parameters.keys()):
+    if (missing := sorted(group.required - declared.parameters.keys())) and not (declared.open and named is None):
         raise UserError(f"{wrong}: expected a {name} that takes {' and '.join(missing)}.")
     leading, ours = 0 if declared.is_class else group.leading, given(name, target, declared.parameters)
+    if taken := sorted((values.keys() & ours) - base.model_fields.keys()):
+        why = "follows monitor and monitor_mode" if taken[0] in ("monitor", "mode") else "is set by this project"
+        raise UserError(f"{key}.{taken[0]}: it {why}. Leave it out.")
     fields: Any = {
         parameter: (signature.evaluate(annotation, _TYPES), default)
         for parameter, (annotation, default) in list(declared.parameters.items())[leading:]
@@ -158,7 +161,7 @@ def _signature(name: str, wrong: str, target: str, named: frozenset[str] | None)
     inside = GROUPS[name].inside
     stranger = named is not None and target not in named and not is_named(name, target)
     strange = UserError(
-        f"{wrong}: nothing here names it, so it is not called. If you trust it, name it in a YAML file."
+        f"{wrong}: no YAML file here names it, so it is not called. If you trust it, add --config-dir FOLDER with one."
     )
     if stranger and not target.startswith(inside):
         raise strange
@@ -171,7 +174,7 @@ def _signature(name: str, wrong: str, target: str, named: frozenset[str] | None)
         if named is not None or isinstance(error, signature.Unreadable):
             return None
         package = target.partition(".")[0]
-        absent = f"the package {package} is not installed, nor on the path. pip install {package}, or change the name"
+        absent = f"the package {package} is not there. Install it, or put its folder's parent on PYTHONPATH"
         raise UserError(f"{wrong}: {error if find_spec(package) else absent}.") from error
     if stranger and not f"{declared.module}.".startswith(inside):  # torch.nn.modules.module.torch.hub.load
         raise strange

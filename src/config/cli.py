@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import shlex
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from src.config.compose import compose, declared, grid, written
 from src.config.errors import RunError, Stopped, UserError, need
 from src.config.files import check_writable
 from src.config.folder import folder_to_resume
+from src.config.groups import command, look_into
 from src.config.help import help_text
 from src.config.process import FOLDER, inherited_folder, is_child, launch_name, world_size
 from src.config.schema import PACKAGE, TrainConfig
@@ -38,14 +38,13 @@ class Arguments:
     door: str
     overrides: tuple[str, ...]
     multirun: bool = False
-    config_dir: str | None = None
+    config_dirs: tuple[str, ...] = ()
     help: bool = False
     show: bool = False
 
     def command(self, overrides: Sequence[str]) -> str:
         """The command that does the same with these overrides, for a shell."""
-        extra = ["--config-dir", self.config_dir] if self.config_dir else []
-        return shlex.join(["python", "-m", f"{PACKAGE}.{self.door}", *extra, *overrides])
+        return command(self.door, *overrides)
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def read(door: str, words: Sequence[str]) -> Arguments:
     parser.add_argument("--help", "-h", action="store_true")
     parser.add_argument("--multirun", "-m", action="store_true")
     parser.add_argument("--cfg", "-c", choices=["job"])
-    parser.add_argument("--config-dir", "-cd")
+    parser.add_argument("--config-dir", "-cd", action="append", default=[])
     parser.add_argument("--config-path", "-cp")
     parser.add_argument("overrides", nargs="*")
     found = parser.parse_intermixed_args(list(words))
@@ -84,7 +83,9 @@ def read(door: str, words: Sequence[str]) -> Arguments:
         raise UserError(f"{sweeps[-1]}: several runs are a sweep; add -m.")
     if found.multirun and found.cfg:
         raise UserError("--cfg shows one run's config. Leave out -m, and name one value of each key.")
-    return Arguments(door, tuple(found.overrides), found.multirun, found.config_dir, found.help, bool(found.cfg))
+    look_into(*found.config_dir)
+    overrides, folders = tuple(found.overrides), tuple(found.config_dir)
+    return Arguments(door, overrides, found.multirun, folders, found.help, bool(found.cfg))
 
 
 def launch(
@@ -101,7 +102,7 @@ def launch(
     try:
         arguments = read(door, sys.argv[1:])
         if arguments.help:
-            print(help_text(door, schema, arguments.overrides, arguments.config_dir))
+            print(help_text(door, schema, arguments.overrides))
         elif arguments.multirun and sweep:
             raise SystemExit(0 if sweep(arguments) else 1)
         else:
@@ -122,7 +123,7 @@ def _requests(arguments: Arguments, schema: type[Checked]) -> list[Request[Check
     """Each composed and checked; none where the config is only to be shown."""
     requests = []
     for overrides in grid(declared(arguments.overrides, arguments.multirun), arguments.multirun):
-        composed = compose(arguments.door, overrides, arguments.config_dir)
+        composed = compose(arguments.door, overrides)
         config = check(composed.values, schema)
         if arguments.show:
             print(OmegaConf.to_yaml(OmegaConf.create(composed.values)), end="")

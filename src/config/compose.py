@@ -9,7 +9,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -28,7 +27,7 @@ from yaml import YAMLError
 from src.config import signature
 from src.config.check import check
 from src.config.errors import UserError
-from src.config.groups import GROUPS, given, is_group, look_into, options, without_yaml
+from src.config.groups import FOLDERS, GROUPS, given, is_group, options, without_yaml
 from src.config.problems import nearest
 from src.config.process import launch_name
 from src.config.schema import CONFIGS, TrainConfig, Values
@@ -61,14 +60,13 @@ class Composed:
     whole: DictConfig
 
 
-def compose(name: str, overrides: Sequence[str], config_dir: str | None = None) -> Composed:
-    """The config `name` of configs/ and of `config_dir` with these overrides, as `declared` gives them.
+def compose(name: str, overrides: Sequence[str]) -> Composed:
+    """The config `name` of configs/ and of groups.FOLDERS with these overrides, as `declared` gives them.
 
     Raises UserError if there is no such option, a value is missing, or a file is no YAML.
     """
-    look_into(config_dir)
-    if config_dir:
-        overrides = [*overrides, f"hydra.searchpath=['file://{Path(config_dir).absolute().as_posix()}']"]
+    if more := ",".join(f"'file://{folder.as_posix()}'" for folder in FOLDERS[1:]):
+        overrides = [*overrides, f"hydra.searchpath=[{more}]"]
     _register_launchers()
     try:
         with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
@@ -94,9 +92,9 @@ def compose(name: str, overrides: Sequence[str], config_dir: str | None = None) 
     return Composed(values, whole)
 
 
-def configure(overrides: Sequence[str], config_dir: str | None = None) -> TrainConfig:
+def configure(overrides: Sequence[str]) -> TrainConfig:
     """The checked config of a run, of overrides as they stand on a command line; raises UserError as that does."""
-    return check(compose("train", declared(overrides), config_dir).values, TrainConfig)
+    return check(compose("train", declared(overrides)).values, TrainConfig)
 
 
 def _register_options() -> None:

@@ -179,7 +179,7 @@ def read_config(folder: Path, named: frozenset[str] = frozenset()) -> TrainConfi
     except (OSError, YAMLError, ValueError) as error:
         raise UserError(f"{path} can't be read: {' '.join(str(error).split())}.") from error
     except UserError as error:
-        raise UserError(f"{path} does not fit this version: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{path} can't be used: {str(error).splitlines()[0]}") from error
 
 
 def refuse_another(

@@ -5,6 +5,7 @@ The check of a config, --help, and what a stranger's checkpoint may name all fol
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -77,11 +78,20 @@ GROUPS = {
 }
 
 
-def look_into(config_dir: str | None) -> None:
-    """Take options from this folder, too, and trust what its YAML files name; UserError if it is none."""
-    if config_dir and not Path(config_dir).is_dir():
-        raise UserError(f"--config-dir {config_dir}: there is no such folder.")
-    FOLDERS[1:] = [Path(config_dir).absolute()] if config_dir else []
+def look_into(*folders: str) -> None:
+    """Take options from these folders, too, and trust what their YAML files name; UserError if one is none."""
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise UserError(f"--config-dir {folder}: there is no such folder.")
+    FOLDERS[1:] = [Path(folder).absolute() for folder in folders]
+
+
+def command(door: str, *words: str, also: tuple[Path, ...] = ()) -> str:
+    """A command for a shell, with the folders that options come from, and `also` others."""
+    folders = dict.fromkeys([*FOLDERS[1:], *(folder.absolute() for folder in also)])
+    near = [folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder for folder in folders]
+    options = [word for folder in near for word in ("--config-dir", str(folder))]
+    return shlex.join(["python", "-m", f"{PACKAGE}.{door}", *options, *words])
 
 
 def given(group: str, target: str, parameters: Collection[str]) -> frozenset[str]:

@@ -38,10 +38,10 @@ EXAMPLES = {
 }
 
 
-def help_text(door: str, schema: type[Section], chosen: Sequence[str] = (), config_dir: str | None = None) -> str:
+def help_text(door: str, schema: type[Section], chosen: Sequence[str] = ()) -> str:
     """At most 80 columns wide where the words allow; of the options that are `chosen`, if any, only those."""
     if chosen:
-        return _chosen(door, schema, chosen, config_dir)
+        return _chosen(door, schema, chosen)
     groups = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*") if path.is_dir())
     searches = {"search", "sampler", "pruner"}
     shown = {"train": set(groups) - searches, "eval": {"dataset"}, "tune": set(groups)}.get(door, set())
@@ -78,9 +78,9 @@ def _described(schema: type[Section], values: Any, prefix: str = "") -> list[str
     return lines
 
 
-def _chosen(door: str, schema: type[Section], chosen: Sequence[str], config_dir: str | None) -> str:
+def _chosen(door: str, schema: type[Section], chosen: Sequence[str]) -> str:
     """The keys of each choice, with their values and descriptions."""
-    config = check(compose(door, declared(chosen), config_dir).values, schema)
+    config = check(compose(door, declared(chosen)).values, schema)
     described, values = keys(type(config)), flat(plain(config))
     groups = dict.fromkeys(text.lstrip("+").partition("=")[0].replace("/", ".") for text in chosen)
     found = [key for group in groups for key in values if key.startswith(f"{group}.")]

@@ -86,12 +86,11 @@ def nearest(word: str, words: Iterable[str]) -> str:
     described = dict(words) if isinstance(words, dict) else dict.fromkeys(words, "")
     section, _, leaf = word.rpartition(".")
     beside = {key: text for key, text in described.items() if key.rpartition(".")[0] == section}
-    leaves = {key.rpartition(".")[2]: key for key in reversed(described)}
     tries: list[tuple[str, dict[str, str], float]] = [
-        (word, {key: key for key in beside}, 0.8),
+        (leaf, {key.rpartition(".")[2]: key for key in beside}, 0.6),
         (leaf, {text.replace(" ", "_"): key for key, text in beside.items()}, 0.75),  # learning_rat is lr
-        (word, {key: key for key in described}, 0.6),
-        (leaf, leaves, 0.7),  # in the wrong section, or with no section
+        (word, {key: key for key in described}, 0.85 if section else 0.6),
+        (leaf, {key.rpartition(".")[2]: key for key in reversed(described)}, 0.7),  # in another section
     ]
     for asked, names, cutoff in tries:
         if close := difflib.get_close_matches(asked, names, 1, cutoff):

@@ -122,8 +122,8 @@ class TrainerConfig(Section):
 
 
 class CallbacksConfig(Components):
-    checkpoint_minutes: Annotated[float, Strict(), Field(gt=0)] | None = Field(description="and at each epoch's end")
-    checkpoint_steps: PositiveInt | None = Field(description="likewise")
+    checkpoint_minutes: Annotated[float, Strict(), Field(gt=0)] | None = Field(10, description="and when an epoch ends")
+    checkpoint_steps: PositiveInt | None = Field(None, description="likewise")
 
 
 class InitConfig(Section):

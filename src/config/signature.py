@@ -18,7 +18,7 @@ from src.config.schema import PACKAGE
 Parameters = dict[str, tuple[ast.expr | None, Any]]  # name -> (annotation, default or ...)
 Lineage = Iterator[ast.ClassDef | None]  # a class, then its bases, depth first; None is one that can't be found
 _EXPRESSION = object()  # a default whose value can't be read, so that its parameter is no option
-_BASES = ("Optimizer", "LRScheduler")  # torch's for others, which are no options
+_UNFIT = ("Optimizer", "LRScheduler", "SparseAdam", "LBFGS", "LambdaLR", "MultiplicativeLR", "SequentialLR")  # for code
 _EMPTY = ("object", "nn.Module", "torch.nn.Module", "torch.nn.modules.module.Module")  # they take no parameters
 
 
@@ -61,7 +61,7 @@ def classes(module: str, required: str) -> dict[str, str]:
     found = {}
     for name, value in _names(module).items():
         own = isinstance(value, ast.ClassDef) or str(value).startswith(f"{module}.")
-        if own and not name.startswith("_") and name not in _BASES:
+        if own and not name.startswith("_") and name not in _UNFIT:
             with suppress(LookupError):
                 if required in read(f"{module}.{name}").parameters:
                     found[name.lower()] = f"{module}.{name}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -122,9 +123,9 @@ def build_network(model: Component, in_channels: int, num_classes: int) -> nn.Mo
     refused = _told(f"model._target_={model.target}: ", TypeError, AttributeError)
     with refused, _told("", ValueError, RuntimeError, AssertionError):
         network = resolve(model)(in_channels=in_channels, num_classes=num_classes, **model.arguments())
-    if not isinstance(network, nn.Module):
-        raise UserError(f"model._target_={model.target}: that is no network (torch.nn.Module).")
-    return network.to(memory_format=torch.channels_last)
+        if not isinstance(network, nn.Module):
+            raise UserError(f"model._target_={model.target}: that is no network (torch.nn.Module).")
+        return network.to(memory_format=torch.channels_last)
 
 
 def preferred_size(model: Component) -> int:
@@ -148,7 +149,8 @@ def build_classifier(config: TrainConfig, hardware: Hardware, about: About, spli
     metrics = build_metrics(config, classes)
     optimizer, scheduler = partial(_optimizer, config, hardware), partial(_scheduler, config)
     classifier = Classifier(network, loss, metrics, optimizer, scheduler, about, config.monitor, config.seed)
-    with _told("optimizer or scheduler: ", ValueError, TypeError, RuntimeError):  # before anything is written
+    # before anything is written
+    with _told("optimizer or scheduler: ", ValueError, TypeError, RuntimeError, IndexError):
         scheduler(optimizer(trainable(classifier)), 10)
     size = Preparation.of(config.dataset).size
     classifier.example_input_array = torch.zeros(1, about.channels, size, size)
@@ -178,10 +180,12 @@ def build_loss(component: Component, class_counts: list[int]) -> Loss:
     with _told("loss: ", ValueError, TypeError, RuntimeError, IndexError):
         arguments = component.arguments() | given(component, offered)
         loss = loss(**arguments) if isinstance(loss, type) else partial(loss, **arguments)
-        number = loss(torch.zeros(2, len(class_counts)), torch.tensor([0, 1]))
+        number = loss(torch.zeros(2, len(class_counts), requires_grad=True), torch.tensor([0, 1]))
     if not isinstance(number, Tensor) or number.shape:
         shape = f"a tensor of shape {list(number.shape)}" if isinstance(number, Tensor) else type(number).__name__
         raise UserError(f"loss._target_={component.target}: it gives {shape}; expected one number, a mean over images.")
+    if not number.requires_grad:
+        raise UserError(f"loss._target_={component.target}: it has no gradient to learn from.")
     return loss
 
 
@@ -192,7 +196,8 @@ def build_metrics(config: TrainConfig, num_classes: int) -> dict[str, Metric]:
         cls, key = resolve(component), f"metrics.{name}"
         # its own checks would wait for the device in each step
         options = component.arguments() | given(component, {"num_classes": num_classes, "validate_args": False})
-        with _told(f"{key}: ", ValueError, TypeError, RuntimeError, IndexError):
+        tried = _told(f"{key}: ", ValueError, TypeError, RuntimeError, IndexError)
+        with tried, warnings.catch_warnings(action="ignore"):  # of classes that two images have not
             metric = cls(**options)
             if not isinstance(metric, Metric):
                 raise UserError(f"{key}._target_={component.target}: that is no metric (torchmetrics.Metric).")
@@ -206,7 +211,8 @@ def build_metrics(config: TrainConfig, num_classes: int) -> dict[str, Metric]:
 
 def summarize(classifier: Classifier, num_classes: int) -> ModelSummary:
     """Every layer with its output shape; raises UserError if images don't fit, or the answer isn't a logit a class."""
-    with _told("", ValueError, RuntimeError), _told("dataset.image_size: ", AssertionError):
+    fits = _told("dataset.image_size: ", AssertionError)
+    with fits, _told("", ValueError), _told("dataset.image_size, or the network: ", RuntimeError):
         summary = ModelSummary(classifier, max_depth=-1)
     shape = summary.out_sizes[summary.layer_names.index("network")]
     if shape != [1, num_classes]:

@@ -58,7 +58,7 @@ class Classifier(L.LightningModule):
 
     def _step(self, batch: Batch, phase: str) -> dict[str, Tensor]:
         images, labels = batch
-        logits = self(images)
+        logits = self(images).float()  # half precision would round what is measured
         loss = self.loss(logits, labels) if phase == "train" else F.cross_entropy(logits, labels)
         metrics = self._metrics(phase)
         classes = labels if labels.ndim == 1 else labels.argmax(1)  # of mixed images, the one with the most part

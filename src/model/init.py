@@ -34,6 +34,8 @@ def load(network: nn.Module, init: InitConfig) -> Loaded | None:
     own = network.state_dict()
     _check_names("skip", init.skip, network, list(own))
     if init.weights is None:
+        if init.skip:
+            raise UserError(f"init.skip=[{','.join(init.skip)}]: there are no init.weights to leave them out of.")
         return None
     theirs = _read(init.weights)
     while not own.keys() & theirs.keys():
@@ -98,7 +100,8 @@ def _read(weights: str) -> dict[str, Tensor]:
     if weights.endswith(".safetensors"):
         need("safetensors", "timm", f"init.weights={weights}: this file")
     content = unpickle(Path(weights), f"init.weights={weights}: it")
-    state = content.get("state_dict", content) if isinstance(content, dict) else {}
+    state = content if isinstance(content, dict) else {}
+    state = next((state[key] for key in ("state_dict", "model", "model_state_dict") if key in state), state)
     tensors = state.items() if isinstance(state, dict) else ()
     if found := {name: value for name, value in tensors if isinstance(name, str) and isinstance(value, Tensor)}:
         return found

@@ -91,7 +91,7 @@ def load(path: str | Path, config: TrainConfig | None = None) -> Checkpoint:
     try:
         config = config or check(about.config, TrainConfig, frozenset())
     except UserError as error:
-        raise UserError(f"checkpoint={path}: its config does not fit this version: {error}") from error
+        raise UserError(f"checkpoint={path}: its config can't be used: {error}") from error
     state, prefix = content["state_dict"], "network."
     weights = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     return Checkpoint(Path(path), config, about, weights)

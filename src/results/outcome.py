@@ -60,6 +60,12 @@ class Score(Section, extra="ignore"):
     metrics: dict[str, float | None] = Field({})
 
 
+def described(monitor: str) -> str:
+    """What was monitored, in words."""
+    name = monitor.removeprefix("val/")
+    return f"validation {'accuracy' if name == 'acc' else name}"
+
+
 class Outcome(Section, extra="ignore"):
     """`checkpoint` is the one that was scored, relative to the run's folder; `command` runs the run again."""
 

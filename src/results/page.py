@@ -16,7 +16,7 @@ from torch import Tensor
 from src.config.check import as_yaml
 from src.config.errors import UserError
 from src.config.files import write_text
-from src.config.schema import PACKAGE
+from src.config.groups import command
 from src.data.images import Splits
 from src.model.answers import Answers
 from src.model.build import images_of
@@ -114,7 +114,7 @@ def try_to_save(folder: Path, predictor: Predictor, answers: Answers | None, spl
         answers = answers or predictor.answer(splits.valid, "validation", predictor.config.batch_size)
         save(folder, predictor, answers, outcome)
     except Exception as error:  # of any network's layers, of the disk, of matplotlib
-        again = f"`python -m {PACKAGE}.report {folder}` tries again."
+        again = f"`{command('report', str(folder))}` tries again."
         print(f"warning: the report was not written: {error}. {again}", file=sys.stderr)
 
 

@@ -15,12 +15,13 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from src.config.groups import command
 from src.config.schema import PACKAGE, TrainConfig
 from src.data.images import Splits
 from src.model.answers import Answers
 from src.model.hardware import Hardware
 from src.model.init import Loaded
-from src.results.outcome import Outcome
+from src.results.outcome import Outcome, described
 
 
 def console() -> Console:
@@ -107,14 +108,14 @@ def show_end(outcome: Outcome, folder: Path) -> None:
         "run": str(run),
     }
     show_facts(facts, "Result")
-    checkpoint = shlex.quote(str(run / outcome.checkpoint))
+    checkpoint = str(run / outcome.checkpoint)
     there = {path.name for path in folder.iterdir()}
     lines = {
         "look at it": "report.html" in there and f"{run / 'report.html'}",
         "curves": "tensorboard" in there and f"tensorboard --logdir {shlex.quote(str(run))}",
         "profile": "profile" in there and f"{run}/profile, *.json opens in https://ui.perfetto.dev",
-        "score it again": f"python -m {PACKAGE}.eval checkpoint={checkpoint}",
-        "draw on it": f"python -m {PACKAGE}.demo checkpoint={checkpoint}",
+        "score it again": command("eval", f"checkpoint={checkpoint}"),
+        "draw on it": command("demo", f"checkpoint={checkpoint}"),
     }
     for name, line in lines.items():
         if line:  # whole, to be copied
@@ -144,12 +145,6 @@ def near(path: Path) -> Path:
 def describe_origin(name: str, origin: str) -> str:
     """Whose images were scored, as the score must say it."""
     return f"packaged {name} digits, not the official test set" if origin == "sample" else f"images of {name}"
-
-
-def described(monitor: str) -> str:
-    """What was monitored, in words."""
-    name = monitor.removeprefix("val/")
-    return f"validation {'accuracy' if name == 'acc' else name}"
 
 
 def digits(value: float | None) -> str:

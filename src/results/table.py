@@ -19,9 +19,8 @@ from rich.text import Text
 from src.config.errors import UserError
 from src.config.files import write_text
 from src.config.folder import CONFIG, ERROR, PRUNED, is_alive, is_finished
-from src.config.schema import PACKAGE
-from src.results.outcome import Outcome
-from src.results.screen import described
+from src.config.groups import command
+from src.results.outcome import Outcome, described
 
 TRAINING = {"epochs": "Int64", "seconds": float}
 NUMBERS = re.compile(r"runs|training|(val|test) \w+(, %)?")  # columns of what is shown
@@ -129,7 +128,7 @@ class Table:
 
 def experiment_command(folder: Path) -> str:
     """Trains with the best options of the search in `folder`."""
-    return shlex.join(["python", "-m", f"{PACKAGE}.train", "--config-dir", str(folder), "experiment=best"])
+    return command("train", "experiment=best", also=(folder,))
 
 
 def _read(folder: Path) -> dict[str, object]:

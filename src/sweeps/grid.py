@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 from omegaconf import OmegaConf
+from pydantic import Field
 
 from src.config.check import check
 from src.config.cli import Arguments, Request, need_loggers
@@ -15,6 +16,7 @@ from src.config.compose import as_folder, compose, declared, grid, parse, writte
 from src.config.errors import UserError
 from src.config.files import check_writable, write_text
 from src.config.folder import CONFIG, RUNS, lock, refuse_another, settle
+from src.config.groups import look_into
 from src.config.process import world_size
 from src.config.schema import PACKAGE, Section, TrainConfig
 from src.sweeps.jobs import Job, Task, is_parallel, start
@@ -29,7 +31,7 @@ class Definition(Section):
     command: str
     overrides: list[str]
     runs: dict[str, list[str]]
-    config_dir: str | None = None
+    config_dirs: list[str] = Field([])
     search: bool = False
 
     @classmethod
@@ -68,7 +70,9 @@ def run(arguments: Arguments, task: Task) -> bool:
             if (job.request.folder / CONFIG).exists():  # refuses another run that lies there
                 settle(folder / job.request.folder.name, job.request.config, [])
         command = arguments.command(["-m", *overrides])
-        Definition(command=command, overrides=overrides, runs=runs, config_dir=arguments.config_dir).write(folder)
+        Definition(command=command, overrides=overrides, runs=runs, config_dirs=list(arguments.config_dirs)).write(
+            folder
+        )
         start(jobs, task)
         return show(folder)
 
@@ -100,7 +104,9 @@ def chosen(arguments: Arguments) -> tuple[Arguments, Path | None]:
     rest = [text for text in arguments.overrides if text not in named]
     if not rest:
         begun = Definition.read(folder)
-        rest, arguments = begun.overrides, replace(arguments, config_dir=arguments.config_dir or begun.config_dir)
+        rest, folders = begun.overrides, arguments.config_dirs or tuple(begun.config_dirs)
+        look_into(*folders)
+        arguments = replace(arguments, config_dirs=folders)
     return replace(arguments, overrides=tuple(rest)), folder
 
 
@@ -109,7 +115,7 @@ def _jobs(arguments: Arguments, asked: Sequence[str], folder: Path | None) -> tu
     varied = {override.get_key_element() for override in parse(asked) if override.is_sweep_override()}
     jobs: dict[str, Job] = {}
     for overrides in grid(asked):
-        composed = compose(arguments.door, overrides, arguments.config_dir)
+        composed = compose(arguments.door, overrides)
         config, hydra = check(composed.values, TrainConfig), composed.whole.hydra
         if config.resume:
             words = "a sweep (-m) goes on where it stopped when it is started again in its hydra.sweep.dir."

@@ -48,7 +48,7 @@ class Search:
                 varied[key] = text.partition("=")[2]
             else:
                 fixed.append(text)
-        composed = compose("tune", declared(own), arguments.config_dir)
+        composed = compose("tune", declared(own))
         config = check(composed.values, TuneConfig)
         self._arguments, self._fixed = arguments, declared(fixed)
         self._base = self.compose({})
@@ -72,7 +72,7 @@ class Search:
 
     def compose(self, point: Values) -> TrainConfig:
         """The config of the run at a point of the space."""
-        return check(compose("train", self._overrides(point), self._arguments.config_dir).values, TrainConfig)
+        return check(compose("train", self._overrides(point)).values, TrainConfig)
 
     def _overrides(self, point: Values) -> list[str]:
         return [*self._fixed, *declared([f"{key}={value}" for key, value in point.items()])]
@@ -134,8 +134,8 @@ class Search:
             if trial.params.keys() == self._space.keys()
         }
         arguments, overrides = self._arguments, list(self._arguments.overrides)
-        command, config_dir = arguments.command(overrides), arguments.config_dir
-        definition = Definition(command=command, overrides=overrides, runs=runs, config_dir=config_dir, search=True)
+        command, folders = arguments.command(overrides), list(arguments.config_dirs)
+        definition = Definition(command=command, overrides=overrides, runs=runs, config_dirs=folders, search=True)
         definition.write(self.folder)
         table = Table(self.folder, runs, command, search=True)
         ended = table.runs.run[table.runs.state.isin(["finished", "pruned"])]

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from src.config.errors import RunError, UserError
-from src.config.schema import PACKAGE, TrainConfig
+from src.config.groups import command
+from src.config.schema import TrainConfig
 from src.training.saving import previous
 
 _ONLY_A_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # raises them, often without a file's name
@@ -32,7 +33,7 @@ def explained(config: TrainConfig, folder: Path) -> Iterator[None]:
             raise
         last = folder / "checkpoints" / "last.ckpt"
         saved = next((path for path in (last, previous(last)) if path.exists()), None)
-        again = f"The last whole checkpoint is {saved}; python -m {PACKAGE}.train resume={folder} goes on from it."
+        again = f"The last whole checkpoint is {saved}; {command('train', f'resume={folder}')} goes on from it."
         raise RunError(f"{cause} {again if saved else 'No checkpoint was written yet.'}") from error
     finally:
         threading.excepthook = hook

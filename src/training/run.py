@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from src.config import groups
 from src.config.cli import importing, need_loggers
 from src.config.errors import Stopped
 from src.config.files import check_weights
 from src.config.folder import Run, lock, settle
 from src.config.process import Interrupts, check_processes, is_child, requeue, slot
-from src.config.schema import PACKAGE, TrainConfig
+from src.config.schema import TrainConfig
 from src.results.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def train(
             again = "the same command; nothing was saved yet"
             if (folder / "checkpoints" / "last.ckpt").exists():
                 near = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-                again = f"python -m {PACKAGE}.train resume={shlex.quote(str(near))}"
+                again = groups.command("train", f"resume={near}")
             raise Stopped(stop.number, f"{stop} It goes on with: {again}") from stop
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from src.results.figures.canvas import BLUE, COLOURS, GREY, ORANGE, blank, save, shorten
 from src.results.figures.curves import read_curves
-from src.results.screen import described
+from src.results.outcome import described
 
 
 def save_curves(folder: Path, runs: pd.DataFrame, monitor: str, keys: list[str]) -> None:
