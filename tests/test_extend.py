@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -65,6 +66,12 @@ def stop_at(patch: pytest.MonkeyPatch, name: str, number: int) -> None:
     patch.setattr(Classifier, name, stopped)
 
 
+def said(text: str, title: str) -> list[str]:
+    """The words of the command that a door has said after a title, but for `python -m src.DOOR`."""
+    line = next(line for line in text.splitlines() if title in line)
+    return shlex.split(line.partition(title)[2])[3:]
+
+
 def name_of(command: str) -> str:
     return command.split()[2].partition("=")[0].replace("/", "_")
 
@@ -77,11 +84,12 @@ def test_a_part_of_ones_own_trains_resumes_exactly_and_is_scored(
     assert door("train", *words, "hydra.run.dir=whole").code == 0
     with monkeypatch.context() as patch:
         stop_at(patch, "training_step", 4)
-        assert door("train", *words, "hydra.run.dir=killed").code == 143
-    going_on = door("train", "--config-dir", "mine/configs", "resume=killed")
+        stopped = door("train", *words, "hydra.run.dir=killed")
+        assert stopped.code == 143
+    going_on = door("train", *said(stopped.err, "It goes on with: "))
     assert going_on.code == 0, going_on.err
     compare(mine / "whole", mine / "killed")
-    scored = door("eval", "--config-dir", "mine/configs", "checkpoint=killed/checkpoints/best.ckpt")
+    scored = door("eval", *said(going_on.out, "score it again: "))
     assert scored.code == 0, scored.err
     assert f"accuracy   {results_of(mine / 'whole')['test']['accuracy']}" in scored.out
     again = door("report", "--config-dir", "mine/configs", "killed")
@@ -412,6 +420,41 @@ def test_groups_of_weights_have_rates_of_their_own_and_all_are_logged(
     outcome = door("train", *words, "optimizer.groups=[{match: nothing, lr: 1.0}]", "hydra.run.dir=q")
     assert outcome.code == 2
     assert "optimizer.groups: 'nothing' matches no weight. One is called classifier.6.bias." in outcome.err
+
+
+def test_the_best_of_a_search_is_trained_by_the_command_that_it_says(door: Door, mine: Path) -> None:
+    words = [*words_of(COMMANDS[0])[:-1], "search=null", "loss.epsilon=0.1,0.2", "n_trials=2", "name=s"]
+    outcome = door("tune", *words)
+    assert outcome.code == 0, outcome.err
+    again = door("train", *said(outcome.out, "train with the best: "), "hydra.run.dir=r")
+    assert again.code == 0, again.err
+    assert "mine.losses.poly" in (mine / "r/config.yaml").read_text()
+
+
+def test_losses_and_metrics_see_single_precision(door: Door, mine: Path) -> None:
+    (mine / "single.py").write_text(SINGLE)
+    words = ["dataset=image_folder", "data_dir=images", *SHORT, "precision=bf16-mixed", "loss._target_=single.loss"]
+    outcome = door("train", *words, "metrics.m._target_=single.Kind", "hydra.run.dir=r")
+    assert outcome.code == 0, outcome.err
+    assert results_of(mine / "r")["test"]["metrics"] == {"m": 32.0}
+
+
+SINGLE = """
+import torch
+from torchmetrics import MeanMetric
+
+
+def loss(logits, labels):
+    assert logits.dtype == torch.float32
+    return torch.nn.functional.cross_entropy(logits, labels)
+
+
+class Kind(MeanMetric):
+    higher_is_better = True
+
+    def update(self, logits, labels):
+        super().update(float(torch.finfo(logits.dtype).bits))
+"""
 
 
 @pytest.mark.parametrize("name", ["nadam", "adagrad", "radam"])
