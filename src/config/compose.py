@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import uuid4
 
@@ -107,6 +108,7 @@ def _register_options() -> None:
             ConfigStore.instance().store(group=group, name=name, node={"name": name, "_target_": target, **values})
 
 
+@cache  # to merge them once more would ask for the devices, and import torch
 def _register_launchers() -> None:
     """Tell Hydra of our values for its launchers."""
     Plugins.instance()  # loads the launchers
