@@ -192,9 +192,10 @@ def test_help_names_groups_options_and_examples(door: Door) -> None:
     assert "split" in door("eval", "--help").out
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["bach_size=3"], ["--cfg", "job"], ["-m", "batch_size=3,4", "seed=1,x", "bach_size=3"]]
-)
+LATER = ["-m", "loss=focal,cross_entropy", "loss.gamma=1"]  # is wrong in its second job
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["bach_size=3"], ["--cfg", "job"], LATER])
 def test_torch_is_not_imported_for_help_or_a_wrong_config(arguments: list[str], tmp_path: Path) -> None:
     program = (
         "import runpy, sys\n"
@@ -205,7 +206,7 @@ def test_torch_is_not_imported_for_help_or_a_wrong_config(arguments: list[str], 
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
-    assert ("code 2" in done.stdout) == ("bach_size=3" in arguments)
+    assert ("code 2" in done.stdout) == (arguments in (["bach_size=3"], LATER))
 
 
 def test_config_of_a_checkpoint_is_checked_by_the_same_schema(door: Door) -> None:
