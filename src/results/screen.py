@@ -36,7 +36,7 @@ def data_table(*columns: Column | str, **options: Any) -> Table:
 
 def show_facts(facts: Mapping[str, str | Text | None], title: str | None = None) -> None:
     """A name and its value in each row, but for those that have none."""
-    table = data_table(show_header=False, title=title)
+    table = data_table("", Column(overflow="fold"), show_header=False, title=title)  # a path stays whole
     for name, value in facts.items():
         if value:
             table.add_row(name, value)
