@@ -515,15 +515,13 @@ def test_help_of_an_option_shows_its_keys_and_whether_it_takes_others(door: Door
 def test_the_package_can_be_renamed_by_the_command_of_the_page(tmp_path: Path) -> None:
     command = re.search(r"^    (git mv src mine && .*?) && make train$", TEXT, re.MULTILINE)
     assert command
-    shutil.copytree(ROOT, tmp_path / "p", ignore=shutil.ignore_patterns(".git", ".venv", "logs", "data", "*_cache"))
+    yours = {".git", ".venv", "logs", "data"}  # of the clone, beside its own files
+    shutil.copytree(ROOT, tmp_path / "p", ignore=lambda at, _: yours if Path(at) == ROOT else {"__pycache__"})
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     for words in ("git init -q && git add -A", command[1], "python -m mine.train --cfg job", SMALL):
         line = words.replace("python", sys.executable, 1) if words.startswith("python") else words
         done = subprocess.run(line, shell=True, cwd=tmp_path / "p", env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-    assert (
-        "mine.data.readers.read_torchvision" in json.dumps(done.stdout) or (tmp_path / "p/logs/r/results.json").exists()
-    )
     assert "python -m mine.train" in results_of(tmp_path / "p/logs/r")["command"]
 
 
