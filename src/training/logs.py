@@ -17,7 +17,6 @@ from src.config.files import whole
 from src.config.schema import Components
 from src.training.saving import Saved
 
-RATE = "train/images_per_second"
 # what the network, loss and metrics log; timings and counters of a device differ from run to run
 _OURS, _MACHINE = re.compile("train/|val/|test/"), re.compile("/time$|_per_sec|/device/|/mfu$")
 
