@@ -42,6 +42,8 @@ WRONG = [
     ("model.widths=[64,x,1,1,1]", "model.widths.1=x: expected a whole number."),
     ("model.widths=[64,0,1,1,1]", "model.widths.1=0: expected a number greater than 0."),
     ("model._target_=shutil.which", "model._target_=shutil.which: expected a model that takes in_channels and num_cl"),
+    ("model._target_=", "model._target_=: expected a dotted path, such as package.module.Name."),
+    ("loss._target_=..a", "loss._target_=..a: expected a dotted path, such as package.module.Name."),
     ("model._target_=nopackage.Net", "the package nopackage is not there. Install it, or put its folder's parent on"),
     ("optimizer.learning_rat=1", "optimizer.learning_rat: there is no such key. Did you mean optimizer.lr?"),
     ("optimizer.groups=[{match:a,lrr:1}]", "groups.0.lrr: there is no such key. Did you mean optimizer.groups.0.lr?"),

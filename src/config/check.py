@@ -121,6 +121,8 @@ def _component(
     if not isinstance(target, str):
         return base  # which refuses it
     wrong = f"{key}._target_={target}"
+    if not all(map(str.isidentifier, target.split("."))):
+        raise UserError(f"{wrong}: expected a dotted path, such as package.module.Name.")
     if name == "callbacks":
         refuse_replaced(wrong, target.rpartition(".")[2])
     declared = _signature(name, wrong, target, named)
