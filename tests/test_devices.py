@@ -13,10 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
+from src.model.saved import load
 from tests.browser import free_port
 from tests.conftest import ROOT, SHORT, Outcome, only_run, results_of, write_folder
 from tests.crash import compare
+from tests.test_runs import TWELVE, folder_run
 from tests.test_sweeps import start, wait_for
 
 Door = Callable[..., Outcome]
@@ -71,6 +74,17 @@ def test_scores_are_those_of_one_process(
 
 
 @pytest.mark.slow
+def test_two_processes_take_the_steps_of_one(door: Door, in_tmp: Path, images_folder: Path) -> None:
+    words = folder_run(images_folder, *TWELVE, "test=false")
+    parts = ["trainer=ddp", "devices=2", "batch_size=4", "trainer.accumulate_grad_batches=4"]  # of four and two images
+    process = start(in_tmp, *words, *parts, "hydra.run.dir=two")
+    assert process.communicate(timeout=240) and process.returncode == 0
+    assert door("train", *words, "batch_size=12", "hydra.run.dir=one").code == 0
+    one, two = (load(in_tmp / name / "checkpoints/last.ckpt").state_dict for name in ("one", "two"))
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, rtol=1e-4, atol=1e-6)
+
+
 def test_torchrun_leads_to_the_same_run_and_restarts_into_it(options: list[str], in_tmp: Path) -> None:
     """The second process fails once; torchrun starts both again, and they go on."""
     process = start(in_tmp, *options, "devices=2", "hydra.run.dir=whole")

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from filelock import FileLock
@@ -157,6 +158,19 @@ class TestGoingOn:
         one, two = content(in_tmp / "short"), content(whole)
         assert all(torch.equal(value, two["state_dict"][name]) for name, value in one["state_dict"].items())
         assert results_of(in_tmp / "short")["train"]["epochs"] == 2
+
+    @pytest.mark.parametrize("scheduler", ["cosine", "one_cycle", "onecyclelr scheduler.max_lr=0.1", "reducelronplateau"])
+    def test_more_epochs_are_trained_at_the_rates_of_a_run_that_had_them_at_once(
+        self, door: Door, options: list[str], in_tmp: Path, scheduler: str
+    ) -> None:
+        words = [*options, *f"scheduler={scheduler}".split(), "trainer.log_every_n_steps=1", "logger=csv"]
+        assert door("train", *words, "trainer.max_epochs=4", "hydra.run.dir=whole").code == 0
+        assert door("train", *words, "trainer.max_epochs=2", "hydra.run.dir=r").code == 0
+        assert door("train", "resume=r", "trainer.max_epochs=4").code == 0
+        whole, gone_on = (pd.read_csv(in_tmp / run / "metrics.csv") for run in ("whole", "r"))
+        rates = [table.set_index("step")["train/learning_rate"].dropna() for table in (whole, gone_on)]
+        assert len(rates[1]) == len(rates[0]) == 24
+        assert rates[1][12:].tolist() == rates[0][12:].tolist()
 
     def test_from_a_checkpoint_that_is_named(
         self, door: Door, options: list[str], whole: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch

@@ -26,8 +26,15 @@ from src.config.errors import UserError
 from src.config.schema import CONFIGS
 from src.model import saved as checkpoint
 from tests.conftest import ROOT, SHORT, Outcome, only_run, results_of, write_folder, write_idx
+from tests.test_resume import broken
 
 Door = Callable[..., Outcome]
+
+
+# images to train on, and steps that are their gradient alone
+TWELVE = ["dataset.limit=14", "dataset.valid_fraction=0.12", "dataset/augmentation=none", "model.dropout=0"]
+TWELVE += ["precision=32-true", "scheduler=constant", "optimizer=sgd", "optimizer.momentum=0", "optimizer.lr=0.05"]
+TWELVE += ["optimizer.nesterov=false", "seed=3"]
 
 
 def folder_run(folder: Path, *more: str) -> list[str]:
@@ -436,26 +443,29 @@ def test_limit_reaches_the_run_its_results_and_its_evaluation(door: Door, in_tmp
     assert (refused.code, refused.err) == (2, words)
 
 
-def test_accumulated_batches_teach_as_one_large_batch_does(door: Door, in_tmp: Path, images_folder: Path) -> None:
-    plain = [
-        "dataset/augmentation=none",
-        "model.dropout=0",
-        "optimizer=sgd",
-        "precision=32-true",
-        "trainer.max_steps=2",
-    ]
-    ways = {
-        "four": ["batch_size=4", "trainer.accumulate_grad_batches=4"],
-        "one": ["batch_size=16"],
-        "less": ["batch_size=4"],
-    }
-    found = {}
-    for name, way in ways.items():
-        assert door("train", *folder_run(images_folder, *plain, *way, f"hydra.run.dir={name}")).code == 0
-        found[name] = checkpoint.load(in_tmp / name / "checkpoints" / "last.ckpt").state_dict
-    for name, weight in found["one"].items():
-        torch.testing.assert_close(found["four"][name], weight, rtol=1e-4, atol=1e-6)
-    assert any(not torch.allclose(found["less"][name], weight, 1e-4, 1e-6) for name, weight in found["one"].items())
+@pytest.mark.parametrize("way", ["4 x4", "5 x3", "4 x2, interrupted", "4 x4, weight_averaging", "4 x4, balanced"])
+def test_the_gradient_of_a_group_is_the_mean_over_its_images(
+    door: Door, in_tmp: Path, images_folder: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    division, _, more = way.partition(", ")
+    size, many = map(int, division.split(" x"))
+    plain = [*TWELVE, "trainer.max_epochs=3"]
+    plain += ["callbacks=weight_averaging"] if more == "weight_averaging" else []
+    plain += ["loss.class_weights=[1,20]"] if more == "balanced" else []
+    one = [f"batch_size={size * many}", "hydra.run.dir=one"]
+    assert door("train", *folder_run(images_folder, *plain, *one)).code == 0
+    parts = [f"batch_size={size}", f"trainer.accumulate_grad_batches={many}", "hydra.run.dir=parts"]
+    words = folder_run(images_folder, *plain, *parts)
+    if more == "interrupted":
+        words = [*words, "callbacks.checkpoint_steps=1"]
+        broken(door, monkeypatch, 6, *words)  # in the last and incomplete group of an epoch
+        assert door("train", "resume=parts").code == 0
+    else:
+        assert door("train", *words).code == 0
+    assert results_of(in_tmp / "one")["train"]["images"] == 12
+    one, parts = (checkpoint.load(in_tmp / name / "checkpoints" / "last.ckpt").state_dict for name in ("one", "parts"))
+    for name, weight in one.items():
+        torch.testing.assert_close(parts[name], weight, rtol=1e-4, atol=1e-6)
 
 
 def test_early_stopping_ends_a_run_that_gains_nothing(door: Door, in_tmp: Path, images_folder: Path) -> None:

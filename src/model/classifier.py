@@ -45,6 +45,8 @@ class Classifier(L.LightningModule):
         self.network, self.loss, self.about = network, loss, about
         self.monitor, self.seed = monitor, seed
         self._optimizer, self._scheduler, self._scored = optimizer, scheduler, tuple(metrics)
+        self._resumed: Content = {}  # the checkpoint, as Lightning will read it
+        self._counts: list[int] = []  # images of each batch whose gradients are accumulated
         for phase in ("train", "val", "test"):  # with their own checks, each would wait for the device in each step
             self.add_module(f"{phase}_loss", MeanMetric(nan_strategy="disable"))
             accuracy = MulticlassAccuracy(len(about.classes), average="micro", validate_args=False)
@@ -79,7 +81,22 @@ class Classifier(L.LightningModule):
         torch.manual_seed(step_seed(self.seed, step, self.global_rank, "dropout"))
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        first = batch_idx % self.trainer.accumulate_grad_batches == 0
+        self._counts = [*([] if first else self._counts), len(batch[0])]
         return self._step(batch, "train")
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Accumulates a gradient in which each batch weighs as many images as it has."""
+        super().backward(loss * (self._counts[-1] / self._counts[0]), *args, **kwargs)
+
+    def on_after_backward(self) -> None:
+        """Makes that of a group the mean over its images: Lightning takes all batches for equal, and groups for full."""
+        wanted = self.trainer.accumulate_grad_batches
+        if len(self._counts) == wanted or self.trainer.is_last_batch:
+            taken = sum(self._counts) / self._counts[0]
+            for weight in self.parameters() if taken != wanted else ():
+                if weight.grad is not None:
+                    weight.grad *= wanted / taken
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         return self._step(batch, "val")
@@ -98,12 +115,14 @@ class Classifier(L.LightningModule):
         checkpoint["loops"] = {}  # Lightning's depend on the hook in which they are saved
         checkpoint[ABOUT] = self.about.model_dump()  # plain values, which weights_only=True loads
         if "optimizer_states" in checkpoint:
+            checkpoint["total_steps"] = int(self.trainer.estimated_stepping_batches)
             states = {name: metric.metric_state for name, metric in self._metrics("train").items()}
             alone = self.trainer.world_size == 1  # then Lightning gives them back as they are
             gathered = apply_to_collection(states, Tensor, torch.unsqueeze, 0) if alone else self.all_gather(states)
             checkpoint["epoch_so_far"] = gathered  # each tensor (processes, ...)
 
     def on_load_checkpoint(self, checkpoint: Content) -> None:
+        self._resumed = checkpoint
         for name, metric in self._metrics("train").items():
             for key, values in checkpoint["epoch_so_far"][name].items():
                 setattr(metric, key, values[self.global_rank].clone())
@@ -120,7 +139,15 @@ class Classifier(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self._optimizer(trainable(self))
-        scheduler = self._scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
+        total, resumed, self._resumed = int(self.trainer.estimated_stepping_batches), self._resumed, {}
+        scheduler = self._scheduler(optimizer, total)
+        if resumed and resumed.get("total_steps") != total and not isinstance(scheduler, ReduceLROnPlateau):
+            # more epochs were asked for: Lightning is given the new schedule, at the step that the run has come to
+            for _ in range(resumed["global_step"]):
+                scheduler.step()
+            resumed["lr_schedulers"] = [scheduler.state_dict()]
+            for old, group in zip(resumed["optimizer_states"][0]["param_groups"], optimizer.param_groups, strict=True):
+                old |= {key: value for key, value in group.items() if key != "params"}
         interval = "epoch" if isinstance(scheduler, ReduceLROnPlateau) else "step"
         when = {"interval": interval, "monitor": self.monitor, "strict": False}  # a plateau alone needs the last two
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, **when}}

@@ -15,7 +15,11 @@ from src.config.schema import Fraction, NonNegativeFloat
 
 
 class CrossEntropy(nn.Module):
-    """With `class_weights`, one a class, or `balanced`: each class in training then weighs the same in all."""
+    """With `class_weights`, one a class, or `balanced`: each class in training then weighs the same in all.
+
+    A weight counts beside the mean weight of the training's images, so that the loss of a batch is a mean over its
+    images: torch's divides by the weights of the batch, and depends on how images are divided into batches.
+    """
 
     weight: Tensor | None
 
@@ -31,12 +35,13 @@ class CrossEntropy(nn.Module):
         if isinstance(weight, list):
             if len(weight) != len(counts):
                 raise ValueError(f"loss.class_weights has {len(weight)} numbers: expected {len(counts)}, one a class")
-            weight = torch.tensor(weight)
+            weight = torch.tensor(weight) * counts.sum() / (torch.tensor(weight) @ counts)
         self.register_buffer("weight", weight, persistent=False)
         self.label_smoothing = label_smoothing
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(logits, labels, self.weight, label_smoothing=self.label_smoothing)
+        smoothing = self.label_smoothing
+        return F.cross_entropy(logits, labels, self.weight, reduction="sum", label_smoothing=smoothing) / len(logits)
 
 
 def focal(logits: Tensor, labels: Tensor, gamma: NonNegativeFloat = 2.0) -> Tensor:

@@ -74,6 +74,8 @@ class Session:
         """Train, test the best checkpoint once, and write down what it came to; gives the best validation accuracy."""
         config, trainer, checkpoints, resumed = self.config, self.trainer, self.checkpoints, self.resumed
         position = resumed.position if resumed else Position(0, 0, 0, 0)
+        if (few := min(map(len, (splits.train, splits.valid, splits.test)))) < trainer.world_size:
+            raise UserError(f"devices: {trainer.world_size} processes need an image each of every set; one has {few}.")
         L.seed_everything(config.seed, verbose=False)
         datamodule = build_datamodule(config, splits, start=(position.epoch, position.batch))
         datamodule.step = position.batches

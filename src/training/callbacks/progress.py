@@ -43,7 +43,8 @@ class ProgressBar(RichProgressBar):
         if now - self._drawn >= PAUSE or trainer.is_last_batch:
             self._drawn = now
             accuracy = (outputs["logits"].argmax(1) == labels).float().mean()
-            fresh = torch.stack([outputs["loss"].float(), accuracy]).to("cpu", non_blocking=True)
+            loss = outputs["loss"].float() * trainer.accumulate_grad_batches  # Lightning has divided it
+            fresh = torch.stack([loss, accuracy]).to("cpu", non_blocking=True)
             # a GPU has yet to compute it: what was sent at the drawing before has arrived, and is shown without a wait
             self._shown, self._underway = self._underway if labels.is_cuda else fresh, fresh
             super().on_train_batch_end(trainer, module, outputs, batch, batch_idx)
