@@ -31,7 +31,7 @@ from tests.test_resume import broken
 Door = Callable[..., Outcome]
 
 
-# images to train on, and steps that are their gradient alone
+# 12 images to train on, and steps that are their gradient alone
 TWELVE = ["dataset.limit=14", "dataset.valid_fraction=0.12", "dataset/augmentation=none", "model.dropout=0"]
 TWELVE += ["precision=32-true", "scheduler=constant", "optimizer=sgd", "optimizer.momentum=0", "optimizer.lr=0.05"]
 TWELVE += ["optimizer.nesterov=false", "seed=3"]
@@ -203,10 +203,40 @@ class TestEval:
         three = write_folder(in_tmp / "three", classes=3, count=10)
         outcome = door("eval", path, f"data_dir={three}")
         assert outcome.code == 2
-        assert "these images have 3 classes, the checkpoint's network takes 2" in outcome.err
+        assert "the checkpoint's network doesn't know class2; it knows class0, class1. match=number takes" in outcome.err
+        outcome = door("eval", path, f"data_dir={three}", "match=number")
+        assert (outcome.code, outcome.err) == (2, "error: match=number: these images have 3 classes, the network 2.\n")
         outcome = door("eval", path, "dataset=mnist", "dataset.source=sample")
         assert outcome.code == 2
         assert "these images have 1 channels, the checkpoint's network takes 3" in outcome.err
+
+    def test_classes_are_matched_by_their_names(self, door: Door, in_tmp: Path) -> None:
+        folder = write_folder(in_tmp / "images", classes=3, count=30)
+        assert door("train", *folder_run(folder, "hydra.run.dir=r")).code == 0
+        path = "checkpoint=r/checkpoints/best.ckpt"
+        shutil.copytree(folder, in_tmp / "fewer")
+        shutil.rmtree(in_tmp / "fewer/class1")
+        outcome = door("eval", path, "data_dir=fewer")
+        assert outcome.code == 0, outcome.err
+        rows = [line.split() for line in outcome.out.splitlines() if line.strip().startswith("class")]
+        assert [sum(int(cell) for cell in row[2:] if cell.isdigit()) for row in rows] == [3, 0, 3]
+        (in_tmp / "fewer/class2").rename(in_tmp / "fewer/class1")
+        (in_tmp / "fewer/class0").rename(in_tmp / "fewer/other")
+        outcome = door("eval", path, "data_dir=fewer")
+        assert (outcome.code, outcome.out) == (2, "")
+        assert "network doesn't know other; it knows class0, class1, class2. match=number takes its" in outcome.err
+
+    def test_classes_of_other_names_are_scored_by_their_order_if_that_is_asked_for(
+        self, door: Door, run: Path, images_folder: Path
+    ) -> None:
+        path = f"checkpoint={run}/checkpoints/best.ckpt"
+        before = door("eval", path).out
+        for number in "01":
+            (images_folder / f"class{number}").rename(images_folder / f"other{number}")
+        assert "match=number" in door("eval", path, f"data_dir={images_folder}").err
+        after = door("eval", path, f"data_dir={images_folder}", "match=number").out
+        assert "other1" in after
+        assert re.findall(r"[\d.]+", after) == re.findall(r"[\d.]+", before)
 
     def test_images_that_changed_since_training_are_refused_unless_they_are_asked_for(
         self, door: Door, run: Path, images_folder: Path
@@ -441,6 +471,27 @@ def test_limit_reaches_the_run_its_results_and_its_evaluation(door: Door, in_tmp
     refused = door("train", *folder_run(images_folder, "dataset.limit=61"))
     words = "error: dataset.limit=61: 61 training images: expected a number from 1 to 54, which there are.\n"
     assert (refused.code, refused.err) == (2, words)
+
+
+@pytest.mark.parametrize("tested", [True, False])
+def test_images_that_a_limit_leaves_out_are_not_counted(
+    door: Door, in_tmp: Path, images_folder: Path, tested: bool
+) -> None:
+    limits = ["trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "trainer.limit_test_batches=0.5"]
+    more = ["batch_size=3", f"report={tested}", f"test={tested}", "dataset.valid_fraction=0.15", "hydra.run.dir=r"]
+    outcome = door("train", *folder_run(images_folder, *limits, *more))
+    assert outcome.code == 0, outcome.err
+    assert "6 of 45 to train, 3 of 9 to validate, 3 of 6 to test" in outcome.out
+    results = results_of(in_tmp / "r")
+    assert [results["train"]["images"], results["val"]["images"]] == [6, 3]
+    if not tested:
+        assert door("report", "r").code == 0
+    page = (in_tmp / "r/report.html").read_text()
+    assert "1 epochs of 6 images" in page
+    name, scored = ("test", results["test"]) if tested else ("validation", results["val"])
+    assert scored["images"] == 3
+    shown = re.search(rf"{name} accuracy.{{0,99}}?([\d.]+)%.{{0,99}}?\d of 3 wrong", page, re.DOTALL)
+    assert shown and float(shown[1]) == pytest.approx(100 * scored["accuracy"], abs=0.01)
 
 
 @pytest.mark.parametrize("way", ["4 x4", "5 x3", "4 x2, interrupted", "4 x4, weight_averaging", "4 x4, balanced"])

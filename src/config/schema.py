@@ -177,6 +177,7 @@ class EvalConfig(Section):
     split: Literal["test", "val", "train"] = Field(description="which images to score")
     dataset: DatasetConfig | None = Field(None, description="other images than the checkpoint was trained on")
     data_dir: str | None = Field(description="where the images lie; null: where they were in training")
+    match: Literal["name", "number"] = Field(description="what tells which of the network's classes a label means")
     batch_size: PositiveInt | None = Field(description="null: as in training")
     precision: Precision | None = Field(description="null: as in training")
     device: Device = Field(description="auto takes the best there is")

@@ -46,13 +46,13 @@ class BatchOrder(Sampler[Tensor]):
         self.length, self.batch_size, self.seed = length, batch_size, seed
         self.device, self.epoch, self._start = device, start[0], start
         whole = length if seed is None else length - length % replicas
-        self._share = range(rank, whole, replicas)
+        self.share = range(rank, whole, replicas)
 
     def set_epoch(self, epoch: int) -> None:  # Lightning calls it at the start of each
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return math.ceil(len(self._share) / self.batch_size)
+        return math.ceil(len(self.share) / self.batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:
         order, done = torch.arange(self.length), 0
@@ -60,7 +60,7 @@ class BatchOrder(Sampler[Tensor]):
             generator = Generator().manual_seed(step_seed(self.seed, self.epoch, 0, "order"))
             order = torch.randperm(self.length, generator=generator)
             done = self._start[1] if self.epoch == self._start[0] else 0
-        share = order[self._share.start : self._share.stop : self._share.step]
+        share = order[self.share.start : self.share.stop : self.share.step]
         yield from share.to(self.device).split(self.batch_size)[done:]  # one transfer an epoch
 
 
@@ -138,6 +138,18 @@ class DataModule(L.LightningDataModule):
         if self.preparation.mean.device != images.device:
             self.preparation.to(images.device)
         return self.preparation(images).contiguous(memory_format=torch.channels_last)
+
+
+def used(splits: Splits, config: TrainConfig, replicas: int) -> dict[str, int]:
+    """How many images of each split an epoch takes in all processes: ``trainer.limit_*_batches`` may leave some out."""
+    counts = dict.fromkeys(("train", "val", "test"), 0)
+    for split in counts:
+        limit, seed = getattr(config.trainer, f"limit_{split}_batches"), config.seed if split == "train" else None
+        for rank in range(replicas):
+            order = BatchOrder(len(splits.named(split)), config.batch_size, seed, rank, replicas)
+            batches = int(limit * len(order)) if isinstance(limit, float) else limit or len(order)
+            counts[split] += min(batches * config.batch_size, len(order.share))
+    return counts
 
 
 def fits(nbytes: int, device: torch.device) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -69,7 +68,7 @@ class Splits:
     classes: list[str]
     origin: str
 
-    def named(self, split: Literal["train", "val", "test"]) -> ImageSet:
+    def named(self, split: str) -> ImageSet:
         return {"train": self.train, "val": self.valid, "test": self.test}[split]
 
     @property

@@ -111,8 +111,7 @@ def save_summary(folder: Path, metrics: curves.Curves, kernels: Tensor, answers:
 def try_to_save(folder: Path, predictor: Predictor, answers: Answers | None, splits: Splits, outcome: Outcome) -> None:
     """The same for a run that has just ended, which no picture is to make a failed one."""
     try:
-        answers = answers or predictor.answer(splits.valid, "validation", predictor.config.batch_size)
-        save(folder, predictor, answers, outcome)
+        save(folder, predictor, answers or _answer(predictor, splits, outcome), outcome)
     except Exception as error:  # of any network's layers, of the disk, of matplotlib
         again = f"`{command('report', str(folder))}` tries again."
         print(f"warning: the report was not written: {error}. {again}", file=sys.stderr)
@@ -125,15 +124,21 @@ def save_again(folder: Path, data_dir: str | None) -> Path:
     saved = load(folder / outcome.checkpoint)
     predictor, splits = Predictor.of(saved), images_of(saved, data_dir)
     show_note(predictor.hardware.note)
-    scored, split = (splits.test, "test") if outcome.test else (splits.valid, "validation")
-    if outcome.test and outcome.test.images < len(scored):  # trainer.limit_test_batches
-        scored = scored[list(range(outcome.test.images))]
-    answers = predictor.answer(scored, split, saved.config.batch_size)
+    answers = _answer(predictor, splits, outcome)
     try:
         save(folder, predictor, answers, outcome)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / 'metrics.csv'} is damaged ({error}).") from error
     return folder / NAME
+
+
+def _answer(predictor: Predictor, splits: Splits, outcome: Outcome) -> Answers:
+    """Of the images that were scored: those of the test, or of the validation where that was left out."""
+    scored, split = (splits.test, "test") if outcome.test else (splits.valid, "validation")
+    count = (outcome.test or outcome.val).images
+    if count < len(scored):  # trainer.limit_test_batches
+        scored = scored[list(range(count))]
+    return predictor.answer(scored, split, predictor.config.batch_size)
 
 
 def headlines(outcome: Outcome, answers: Answers) -> list[tuple[str, str, str]]:

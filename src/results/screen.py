@@ -50,10 +50,18 @@ def show_note(text: str | None, word: str = "NOTE") -> None:
 
 
 def show_start(
-    config: TrainConfig, splits: Splits, hardware: Hardware, folder: Path, summary: ModelSummary, goes_on_at: str | None
+    config: TrainConfig,
+    splits: Splits,
+    used: Mapping[str, int],
+    hardware: Hardware,
+    folder: Path,
+    summary: ModelSummary,
+    goes_on_at: str | None,
 ) -> None:
-    """Data, device, precision, where the run writes, and the network layer by layer."""
+    """Data, how many images of each split are used, device, precision, where it writes, and the network's layers."""
     name, size, (count, channels, height, width) = config.dataset.name, config.dataset.image_size, splits.train.shape
+    purposes = ("train", "val", "test"), ("train", "validate", "test")
+    counts = [f"{_part(used[split], len(splits.named(split)))} to {purpose}" for split, purpose in zip(*purposes)]
     if splits.origin == "sample":
         total = count + len(splits.valid) + len(splits.test)
         genuine = f"this run is an {name.upper()} score. dataset.source=full takes no sample."
@@ -62,7 +70,7 @@ def show_start(
     show_facts(
         {
             "data": f"{name}, {len(splits.classes)} classes, {channels}x{height}x{width} resized to {size}x{size}",
-            "images": f"{count:,} to train, {len(splits.valid):,} to validate, {len(splits.test):,} to test",
+            "images": ", ".join(counts),
             "device": f"{hardware.accelerator}, {hardware.precision}",
             "writes to": str(near(folder)),
             "goes on at": goes_on_at,
@@ -135,6 +143,10 @@ def show_confusion(answers: Answers) -> None:
         cells[number] = Text(str(row[number]), "bold")
         table.add_row(scores.name[:14], "-" if scores.recall is None else f"{scores.recall:.1%}", *cells)
     console().print(table)
+
+
+def _part(count: int, total: int) -> str:
+    return f"{count:,}" if count == total else f"{count:,} of {total:,}"
 
 
 def near(path: Path) -> Path:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from textwrap import shorten
+
+import torch
 from rich.text import Text
 
 from src.config.errors import UserError
@@ -28,11 +32,10 @@ def score(config: EvalConfig) -> None:
         keep_freed_memory()
     dataset, data_dir = config.dataset or run.dataset, config.data_dir or run.data_dir
     source = read_images(dataset, data_dir)
-    sizes = ("channels", source.train.shape[1], about.channels), ("classes", len(source.classes), len(about.classes))
-    for what, given, taken in sizes:
-        if given != taken:
-            network = f"the checkpoint's network takes {taken}. It was trained on {about.dataset}."
-            raise UserError(f"these images have {given} {what}, {network}")
+    if (channels := source.train.shape[1]) != about.channels:
+        theirs = f"the checkpoint's network takes {about.channels}. It was trained on {about.dataset}"
+        raise UserError(f"these images have {channels} channels, {theirs}.")
+    numbers = torch.tensor(_numbers(source.classes, about.classes, config.match))
     splits = split(source, dataset.valid_fraction, run.seed)
     changed = checksum(splits) != about.images.sha256
     if changed and not (config.dataset or config.data_dir):
@@ -40,9 +43,12 @@ def score(config: EvalConfig) -> None:
             f"data_dir={data_dir}: the images of {about.dataset} have changed since {saved.path} was trained on "
             "them, so some that it has learned from may be scored. dataset= or data_dir= scores them as other images."
         )
-    predictor.classes = splits.classes  # the same number, perhaps by other names
-    answers = predictor.answer(splits.named(config.split), config.split, config.batch_size or run.batch_size)
-    metrics = build_metrics(run, len(splits.classes))
+    if config.match == "number":
+        predictor.classes = splits.classes
+    images = splits.named(config.split)
+    images = replace(images, labels=numbers[images.labels])
+    answers = predictor.answer(images, config.split, config.batch_size or run.batch_size)
+    metrics = build_metrics(run, len(about.classes))
     show_note(hardware.note)
     show_note(CHANGED if changed else None)
     show_facts(
@@ -55,3 +61,16 @@ def score(config: EvalConfig) -> None:
         }
     )
     show_confusion(answers)
+
+
+def _numbers(classes: list[str], known: list[str], match: str) -> list[int]:
+    """Of each of an image set's `classes`, its number among those `known` to the network; UserError if there is none."""
+    if match == "name":
+        if strange := [name for name in classes if name not in known]:
+            names, theirs = (shorten(", ".join(some), 160, placeholder=" ...") for some in (strange, known))
+            wrong = f"of the classes of these images, the checkpoint's network doesn't know {names}; it knows {theirs}"
+            raise UserError(f"{wrong}. match=number takes its first class for their first, and so on.")
+        return [known.index(name) for name in classes]
+    if len(classes) != len(known):
+        raise UserError(f"match=number: these images have {len(classes)} classes, the network {len(known)}.")
+    return list(range(len(known)))

@@ -16,6 +16,7 @@ from src.config.errors import UserError
 from src.config.files import write_text
 from src.config.process import Interrupts
 from src.config.schema import TrainConfig
+from src.data.batches import used
 from src.data.images import Splits
 from src.model import init
 from src.model.answers import Answers
@@ -83,11 +84,11 @@ class Session:
         loaded = None if resumed else init.load(classifier.network, config.init)
         if loaded:
             classifier.about = about = about.model_copy(update={"init_sha256": loaded.sha256})
-        summary = summarize(classifier, len(splits.classes))
+        summary, self.used = summarize(classifier, len(splits.classes)), used(splits, config, trainer.world_size)
         if config.compile:
             compile_network(classifier, self.hardware)
         if trainer.is_global_zero:
-            show_start(config, splits, self.hardware, self.folder, summary, str(position) if resumed else None)
+            show_start(config, splits, self.used, self.hardware, self.folder, summary, resumed and str(position))
             show_loaded(loaded)
             self._begin()
         trainer.fit(classifier, datamodule, ckpt_path=resumed.path if resumed else None, weights_only=True)
@@ -136,7 +137,7 @@ class Session:
             epochs=self.trainer.current_epoch,
             interruptions=checkpoints.interruptions,
             checkpoint_seconds=round(checkpoints.stalled, 3),
-            images=about.images.train,
+            images=self.used["train"],
             images_per_second=rate and round(rate, 2),
         )
         loss = answers.loss if answers and math.isfinite(answers.loss) else None
@@ -152,7 +153,7 @@ class Session:
             monitor=Monitor(name=self.config.monitor, mode=self.config.monitor_mode, value=checkpoints.best_score),
             val=Validation(
                 accuracy=best_of.get("val/acc"),
-                images=about.images.val,
+                images=self.used["val"],
                 metrics={name: best_of.get(f"val/{name}") for name in named},
             ),
             test=Score(accuracy=answers.accuracy, loss=loss, images=len(answers), metrics=tested) if answers else None,
