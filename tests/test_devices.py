@@ -78,7 +78,8 @@ def test_two_processes_take_the_steps_of_one(door: Door, in_tmp: Path, images_fo
     words = folder_run(images_folder, *TWELVE, "test=false")
     parts = ["trainer=ddp", "devices=2", "batch_size=4", "trainer.accumulate_grad_batches=4"]  # of four and two images
     process = start(in_tmp, *words, *parts, "hydra.run.dir=two")
-    assert process.communicate(timeout=240) and process.returncode == 0
+    assert process.communicate(timeout=240)
+    assert process.returncode == 0
     assert door("train", *words, "batch_size=12", "hydra.run.dir=one").code == 0
     one, two = (load(in_tmp / name / "checkpoints/last.ckpt").state_dict for name in ("one", "two"))
     for name, weight in one.items():

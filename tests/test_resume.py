@@ -159,7 +159,7 @@ class TestGoingOn:
         assert all(torch.equal(value, two["state_dict"][name]) for name, value in one["state_dict"].items())
         assert results_of(in_tmp / "short")["train"]["epochs"] == 2
 
-    @pytest.mark.parametrize("scheduler", ["cosine", "one_cycle", "onecyclelr scheduler.max_lr=0.1", "reducelronplateau"])
+    @pytest.mark.parametrize("scheduler", ["cosine", "one_cycle", "onecyclelr scheduler.max_lr=0.1"])
     def test_more_epochs_are_trained_at_the_rates_of_a_run_that_had_them_at_once(
         self, door: Door, options: list[str], in_tmp: Path, scheduler: str
     ) -> None:

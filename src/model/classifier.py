@@ -90,7 +90,7 @@ class Classifier(L.LightningModule):
         super().backward(loss * (self._counts[-1] / self._counts[0]), *args, **kwargs)
 
     def on_after_backward(self) -> None:
-        """Makes that of a group the mean over its images: Lightning takes all batches for equal, and groups for full."""
+        """Makes that of a group the mean over its images: Lightning divides by the batches of a full group."""
         wanted = self.trainer.accumulate_grad_batches
         if len(self._counts) == wanted or self.trainer.is_last_batch:
             taken = sum(self._counts) / self._counts[0]

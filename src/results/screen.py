@@ -60,8 +60,8 @@ def show_start(
 ) -> None:
     """Data, how many images of each split are used, device, precision, where it writes, and the network's layers."""
     name, size, (count, channels, height, width) = config.dataset.name, config.dataset.image_size, splits.train.shape
-    purposes = ("train", "val", "test"), ("train", "validate", "test")
-    counts = [f"{_part(used[split], len(splits.named(split)))} to {purpose}" for split, purpose in zip(*purposes)]
+    purposes = {"train": "train", "val": "validate", "test": "test"}
+    counts = [f"{_part(used[split], len(splits.named(split)))} to {purpose}" for split, purpose in purposes.items()]
     if splits.origin == "sample":
         total = count + len(splits.valid) + len(splits.test)
         genuine = f"this run is an {name.upper()} score. dataset.source=full takes no sample."

@@ -64,7 +64,7 @@ def score(config: EvalConfig) -> None:
 
 
 def _numbers(classes: list[str], known: list[str], match: str) -> list[int]:
-    """Of each of an image set's `classes`, its number among those `known` to the network; UserError if there is none."""
+    """The numbers of an image set's `classes` among those `known` to the network; UserError if one has none."""
     if match == "name":
         if strange := [name for name in classes if name not in known]:
             names, theirs = (shorten(", ".join(some), 160, placeholder=" ...") for some in (strange, known))
