@@ -150,6 +150,17 @@ class TestGoingOn:
         assert (in_tmp / "logs/a/results.json").exists()
         assert not (in_tmp / "logs/b/results.json").exists()
 
+    def test_more_epochs_with_averages_batch_norm_and_accumulated_batches(
+        self, door: Door, options: list[str], in_tmp: Path
+    ) -> None:
+        more = ["callbacks=weight_averaging", "model=alexnet_bn", "model.widths=[4,4,4,4,4]", "model.hidden=16"]
+        words = [*options, *more, "trainer.accumulate_grad_batches=2", "trainer.check_val_every_n_epoch=2"]
+        assert door("train", *words, "trainer.max_epochs=4", "hydra.run.dir=four").code == 0
+        assert door("train", *words, "trainer.max_epochs=2", "hydra.run.dir=two").code == 0
+        assert door("train", "resume=two", "trainer.max_epochs=4").code == 0
+        four, two = content(in_tmp / "four"), content(in_tmp / "two")
+        assert all(torch.equal(value, two["state_dict"][name]) for name, value in four["state_dict"].items())
+
     def test_more_epochs_for_a_finished_run(self, door: Door, options: list[str], whole: Path, in_tmp: Path) -> None:
         assert door("train", *options, "trainer.max_epochs=1", "hydra.run.dir=short").code == 0
         outcome = door("train", "resume=short", "trainer.max_epochs=2", "num_workers=2", "logger=csv")

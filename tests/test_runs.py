@@ -515,9 +515,9 @@ def test_the_gradient_of_a_group_is_the_mean_over_its_images(
     else:
         assert door("train", *words).code == 0
     assert results_of(in_tmp / "one")["train"]["images"] == 12
-    one, parts = (checkpoint.load(in_tmp / name / "checkpoints" / "last.ckpt").state_dict for name in ("one", "parts"))
-    for name, weight in one.items():
-        torch.testing.assert_close(parts[name], weight, rtol=1e-4, atol=1e-6)
+    whole, divided = (checkpoint.load(in_tmp / name / "checkpoints/last.ckpt").state_dict for name in ("one", "parts"))
+    for name, weight in whole.items():
+        torch.testing.assert_close(divided[name], weight, rtol=1e-4, atol=1e-6)
 
 
 def test_early_stopping_ends_a_run_that_gains_nothing(door: Door, in_tmp: Path, images_folder: Path) -> None:

@@ -88,7 +88,8 @@ class Session:
         if config.compile:
             compile_network(classifier, self.hardware)
         if trainer.is_global_zero:
-            show_start(config, splits, self.used, self.hardware, self.folder, summary, resumed and str(position))
+            goes_on_at = str(position) if resumed else None
+            show_start(config, splits, self.used, self.hardware, self.folder, summary, goes_on_at)
             show_loaded(loaded)
             self._begin()
         trainer.fit(classifier, datamodule, ckpt_path=resumed.path if resumed else None, weights_only=True)
