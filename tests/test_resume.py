@@ -327,6 +327,15 @@ class TestRefused:
         assert outcome.code == 2
         assert "have changed since this run began (checksum " in outcome.err
 
+    def test_classes_that_have_another_name(
+        self, door: Door, options: list[str], in_tmp: Path, images_folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        broken(door, monkeypatch, 4, *options, "hydra.run.dir=r")
+        (images_folder / "class1").rename(images_folder / "other")
+        outcome = door("train", "resume=r")
+        assert outcome.code == 2
+        assert "this run began with the classes class0, class1, and now they are class0, other. Bring" in outcome.err
+
     def test_in_a_sweep(self, door: Door) -> None:
         outcome = door("train", "-m", "resume=last", "seed=1,2")
         assert outcome.code == 2

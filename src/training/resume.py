@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 from pydantic import ValidationError
@@ -92,6 +93,9 @@ def continued(resumed: Resumed, about: About) -> tuple[About, list[str]]:
             f"the images of {about.dataset} have changed since this run began (checksum {about.images.sha256[:12]}, "
             f"then {before.images.sha256[:12]}). Bring the old ones back, or begin another run."
         )
+    if before.classes != about.classes:
+        names = [shorten(", ".join(classes), 160, placeholder=" ...") for classes in (before.classes, about.classes)]
+        raise UserError(f"this run began with the classes {names[0]}, and now they are {names[1]}. Bring back the old.")
     then, now = flat(before.model_dump()), flat(about.model_dump())
     notes = [
         f"This run began with {key}={then.get(key)}, and goes on with {key}={now.get(key)}."
