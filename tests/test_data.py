@@ -150,6 +150,15 @@ class TestPublished:
             read(tmp_path / "none", dataset)
         assert not (tmp_path / "none").exists()
 
+    @pytest.mark.parametrize("dataset", PUBLISHED)
+    def test_file_that_alone_is_missing_is_named(self, tmp_path: Path, rng: np.random.Generator, dataset: str) -> None:
+        write_published(tmp_path, dataset, rng)
+        last = sorted(path for path in tmp_path.rglob("*") if path.is_file())[-1]
+        last.unlink()
+        with pytest.raises(UserError, match=rf"{dataset}: .*(Put|lacks) {last.name}") as refusal:
+            read(tmp_path, dataset)
+        assert "train-images" not in str(refusal.value)
+
 
 class TestDamage:
     @pytest.mark.parametrize(
@@ -291,6 +300,14 @@ class TestSample:
         write_idx(tmp_path / "MNIST/raw", rng)
         assert own(tmp_path, source="auto").origin == "full"
         assert own(tmp_path, source="sample").origin == "sample"
+
+    def test_what_keeps_it_from_local_files_is_told(self, tmp_path: Path, rng: np.random.Generator) -> None:
+        raw = write_idx(tmp_path / "MNIST/raw", rng)
+        (raw / "t10k-labels-idx1-ubyte").unlink()
+        source = read(tmp_path, source="auto")
+        assert source.origin == "sample"
+        assert split(source, 0.1, 1).note.endswith(f". Put t10k-labels-idx1-ubyte (plain or .gz) into {raw}.")
+        assert read(tmp_path, source="sample").note == ""
 
     @pytest.mark.parametrize("dataset", PUBLISHED[1:])
     def test_sets_without_a_sample_say_so(self, tmp_path: Path, dataset: str) -> None:

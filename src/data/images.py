@@ -51,13 +51,17 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Source:
-    """What a reader found; `origin` is "full", or "sample" for a part whose score is no score of the data set."""
+    """What a reader found; `origin` is "full", or "sample" for a part whose score is no score of the data set.
+
+    `note` is what a reader of the screen must know of it.
+    """
 
     train: ImageSet
     classes: list[str]
     origin: str
     valid: ImageSet | None = None
     test: ImageSet | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Splits:
     test: ImageSet
     classes: list[str]
     origin: str
+    note: str = ""
 
     def named(self, split: str) -> ImageSet:
         return {"train": self.train, "val": self.valid, "test": self.test}[split]
@@ -138,7 +143,7 @@ def split(source: Source, valid_fraction: float, seed: int) -> Splits:
         few = source.classes[int(present.argmin())]
         kept = f"{total} images are too few for three sets; class {few} keeps {int(present.min())} for training"
         raise UserError(f"dataset.valid_fraction={valid_fraction}: {kept}. Add images or change it.")
-    return Splits(train, valid, test, source.classes, source.origin)
+    return Splits(train, valid, test, source.classes, source.origin, source.note)
 
 
 def _with_test(source: Source) -> Source:

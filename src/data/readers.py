@@ -6,6 +6,7 @@ import gzip
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import distribution
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -59,12 +60,10 @@ def read_torchvision(
     try:
         published.provide(data_dir, download)
     except Unreachable as error:
+        reason = f"{dataset}: {error} {published.wanted(data_dir)}"
         if source == "auto" and dataset == "MNIST":
-            return read_mnist_sample()
-        paths = [data_dir / file for file in published.archive or published.missing(data_dir)]
-        names = ", ".join(path.name for path in paths)
-        gzipped = " (plain or .gz)" if "ubyte" in names else ""
-        raise UserError(f"{dataset}: {error} Put {names}{gzipped} into {paths[0].parent}.") from error
+            return replace(read_mnist_sample(), note=reason)
+        raise UserError(reason) from error
     parts, classes = published.read(data_dir, verify)
     train, test = (_image_set(*part, len(classes), data_dir / published.folder) for part in parts)
     return Source(train, classes, "full", test=test)
@@ -119,6 +118,15 @@ class _Published:
     def missing(self, data_dir: Path) -> list[str]:
         gone = [file for file in self.files if not (data_dir / file).exists()]
         return [file for file in gone if not (self.is_idx and (data_dir / f"{file}.gz").exists())]
+
+    def wanted(self, data_dir: Path) -> str:
+        """Which files to put where."""
+        missing = ", ".join(Path(file).name for file in self.missing(data_dir))
+        if self.archive:
+            (archive,) = self.archive
+            lacking = f"{data_dir / self.folder} lacks {missing}. " if (data_dir / self.folder).is_dir() else ""
+            return f"{lacking}Put {Path(archive).name} into {(data_dir / archive).parent}."
+        return f"Put {missing}{' (plain or .gz)' if self.is_idx else ''} into {data_dir / self.folder}."
 
     def provide(self, data_dir: Path, download: bool) -> None:
         """Have the files lie below `data_dir`, from an archive that lies there, else from the network."""

@@ -66,6 +66,7 @@ def show_start(
         total = count + len(splits.valid) + len(splits.test)
         genuine = f"this run is an {name.upper()} score. dataset.source=full takes no sample."
         show_note(f"These are {total:,} packaged digits, not all of {name}: no score of\n       {genuine}", "SAMPLE")
+    show_note(splits.note)
     show_note(hardware.note)
     show_facts(
         {

@@ -49,6 +49,7 @@ def score(config: EvalConfig) -> None:
     images = replace(images, labels=numbers[images.labels])
     answers = predictor.answer(images, config.split, config.batch_size or run.batch_size)
     metrics = build_metrics(run, len(about.classes))
+    show_note(splits.note)
     show_note(hardware.note)
     show_note(CHANGED if changed else None)
     show_facts(
