@@ -10,6 +10,7 @@ import os
 import pickle
 import shutil
 import socket
+import struct
 import threading
 import time
 from collections import Counter
@@ -21,13 +22,13 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
-from PIL import Image
+from PIL import ExifTags, Image, PngImagePlugin
 from torchvision import datasets
 
 from src.config.errors import UserError
 from src.config.schema import CONFIGS
 from src.data import fetching
-from src.data.image_folder import read_folder
+from src.data.image_folder import read_folder, read_image
 from src.data.images import ImageSet, Source, limited, split
 from src.data.readers import read_mnist_sample, read_torchvision
 from tests.conftest import (
@@ -51,6 +52,30 @@ SHARED_MNIST = Path(__file__).parent.parent.parent / "shared" / "data"
 
 def read(data_dir: Path, dataset: str = "MNIST", source: str = "full", **options: Any) -> Source:
     return read_torchvision(data_dir, source, dataset, **({"download": False} | options))  # type: ignore[arg-type]
+
+
+def save_turned(picture: Image.Image, path: Path, orientation: int, way: str) -> None:
+    """With an orientation in EXIF, behind the pixels (late), in XMP, or beside a tag that Pillow can't write (odd)."""
+    exif, more = Image.Exif(), dict[str, Any]()
+    if path.suffix in (".jpg", ".avif"):
+        more = {"quality": 100, "subsampling": 0 if path.suffix == ".jpg" else "4:4:4"}
+    exif[ExifTags.Base.Orientation] = orientation
+    xmp, tags = f'<a tiff:Orientation="{orientation}"/>', dict[int, bytes]()
+    if way == "odd":  # text for a number
+        entries = struct.pack("<HHHIHHHHI4sI", 2, 0x0112, 3, 1, orientation, 0, 0x0103, 2, 4, b"abc", 0)
+        more["exif"] = b"Exif\0\0II*\0\x08\0\0\0" + entries
+    elif way == "xmp":
+        text, tags[700] = PngImagePlugin.PngInfo(), xmp.encode()
+        text.add_itxt("XML:com.adobe.xmp", xmp)
+        more = {"pnginfo": text, "tiffinfo": tags}
+    else:
+        more |= {"exif": exif} | ({"lossless": True} if path.suffix == ".webp" else {})
+    picture.save(path, **more)
+    if way == "late":
+        whole = path.read_bytes()
+        start = whole.index(b"eXIf") - 4
+        end = start + 12 + int.from_bytes(whole[start : start + 4], "big")
+        path.write_bytes(whole[:start] + whole[end:-12] + whole[start:end] + whole[-12:])
 
 
 def own(data_dir: Path, **options: Any) -> Source:
@@ -364,16 +389,29 @@ class TestFolder:
         root = write_folder(tmp_path / "f", classes=2, count=1, size=600)
         assert read_folder(root, "auto").train.images.shape == (2, 3, 256, 256)
 
-    def test_orientation_of_a_camera_is_followed(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("told", ["jpg", "png", "webp", "tif", "avif", "late png", "xmp png", "xmp tif", "odd jpg"])
+    def test_photos_are_turned_as_their_cameras_say(self, tmp_path: Path, rng: np.random.Generator, told: str) -> None:
+        upright = Image.fromarray(np.kron(rng.integers(0, 256, (2, 4, 3)), np.ones((10, 10, 1))).astype(np.uint8))
+        turn = Image.Transpose
+        back = (None, turn.FLIP_LEFT_RIGHT, turn.ROTATE_180, turn.FLIP_TOP_BOTTOM, turn.TRANSPOSE, turn.ROTATE_90)
+        for orientation, method in enumerate((*back, turn.TRANSVERSE, turn.ROTATE_270), start=1):
+            path = tmp_path / f"f/class{orientation % 2}/{orientation}.{told.split()[-1]}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture = upright if method is None else upright.transpose(method)
+            save_turned(picture, path, orientation, told.split()[0])
+        upright.save(tmp_path / "f/class0/upright.png")
+        images = read_folder(tmp_path / "f", "auto").train.images
+        assert images.shape == (9, 3, 20, 40), "their size is read as they are shown"
+        expected = np.asarray(upright).transpose(2, 0, 1).astype(int)
+        assert np.abs(images.numpy() - expected).mean((1, 2, 3)).max() < 3
+        for path in (tmp_path / "f").rglob("*.*"):
+            assert np.abs(read_image(path, 3, (40, 20)) - expected).mean() < 3, "in prediction too"
+
+    def test_photo_is_whole_though_its_exif_is_damaged(self, tmp_path: Path) -> None:
         root = write_folder(tmp_path / "f", classes=2, count=1)
-        picture = Image.new("RGB", (12, 12))
-        picture.putpixel((0, 0), (255, 255, 255))
-        exif = Image.Exif()
-        exif[0x0112] = 3  # upside down
-        picture.save(root / "class0" / "turned.png", exif=exif)
-        image = read_folder(root, "auto").train.images[1]
-        assert int(image[0, 11, 11]) == 255
-        assert int(image[0, 0, 0]) == 0
+        for name, exif in (("bytes", b"Exif\0\0II*\0\xff"), ("empty", b"Exif\0\0"), ("text", b"Exif\0\0MM\0*hello")):
+            Image.new("RGB", (12, 12), (9, 99, 199)).save(root / f"class0/{name}.webp", exif=exif, lossless=True)
+        assert read_folder(root, "auto").train.images[1:4, :, 5, 5].tolist() == [[9, 99, 199]] * 3
 
     @pytest.mark.parametrize(
         ("damage", "sentence"),

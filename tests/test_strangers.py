@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 
 from src.config.check import check
 from src.config.compose import compose, declared, grid
 from src.config.errors import UserError
 from src.config.schema import TrainConfig
-from src.data.image_folder import read_folder
+from src.data.image_folder import _size, read_folder, read_image
 from src.data.readers import read_torchvision
 from src.model import saved as checkpoint
 from tests.conftest import SHORT, Outcome, cifar_batch, idx_bytes, trust, write_cifar, write_folder, write_idx
@@ -302,6 +303,38 @@ class TestImages:
         (root / "class1/000.png").write_bytes(whole[:place] + noise + whole[place + len(noise) :])
         found = made_of(lambda: len(read_folder(root, "auto").train))
         assert found == 4 or "class1/000.png" in found
+
+
+FORMATS = "AVIF BLP BMP DDS DIB EPS GIF ICNS ICO IM JPEG JPEG2000 MPO MSP PCX PNG PPM QOI SGI SPIDER TGA TIFF WEBP XBM"
+
+
+class TestMutation:
+    @pytest.mark.parametrize("format", FORMATS.split())
+    def test_damaged_image_is_read_or_named(self, tmp_path: Path, format: str) -> None:
+        self.mutate(tmp_path, format, 25)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("format", FORMATS.split())
+    def test_damaged_image_is_read_or_named_however_many_there_are(self, tmp_path: Path, format: str) -> None:
+        self.mutate(tmp_path, format, 400 if format == "ICNS" else 2000)
+
+    def mutate(self, folder: Path, format: str, count: int) -> None:
+        """Bytes changed, cut out, put in or cut off, nearer to the beginning than to the end."""
+        random, exif, image = Random(format), Image.Exif(), Image.radial_gradient("L").resize((20, 16))
+        exif[ExifTags.Base.Orientation], exif[ExifTags.Base.Make] = 6, "maker"
+        file, path = io.BytesIO(), folder / "damaged"
+        mode = {"XBM": "1", "MSP": "1", "BLP": "P", "GIF": "P", "SPIDER": "F"}.get(format, "RGB")
+        image.convert("RGB").convert(mode).save(file, format, exif=exif)
+        for _ in range(count):
+            made = bytearray(file.getvalue())
+            for _ in range(random.choice([1, 1, 2, 5])):
+                start = random.choice([random.randrange(len(made)), random.randrange(min(len(made), 120))])
+                extreme = random.choice([bytes(4), b"\xff" * 4, b"\x01", b"", random.randbytes(3)])
+                made[start : start + random.choice([0, len(extreme), 16])] = extreme
+            path.write_bytes(made[: random.choice([len(made)] * 4 + [len(made) // 2])])
+            for read in (lambda: _size(path), lambda: read_image(path, 3, (12, 9))):
+                found = made_of(read)
+                assert isinstance(found, tuple | np.ndarray) or str(path) in found
 
 
 class TestFuzz:

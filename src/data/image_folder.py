@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from src.config.errors import UserError
 from src.config.schema import PathBelow
@@ -16,8 +19,17 @@ from src.data.images import ImageSet, Source
 
 MODES = {1: "L", 3: "RGB"}  # by channels
 LARGEST_SIDE = 256  # pixels; the network sees 227, and all images are held in memory
+_TURNS = {  # by EXIF's orientation; from 5 on they swap width and height
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _SPLITS = {"train": "train", "validation": "valid", "valid": "valid", "val": "valid", "test": "test"}  # by folder
-_BROKEN = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+_ORIENTED_PNG = re.compile(rb"eXIf|Raw profile type exif|XML:com\.adobe\.xmp")
 
 
 def read_folder(data_dir: Path, source: str, folder: PathBelow = ".", channels: Literal[1, 3] = 3) -> Source:
@@ -50,13 +62,10 @@ def read_folder(data_dir: Path, source: str, folder: PathBelow = ".", channels: 
 def read_image(path: Path, channels: int, size: tuple[int, int]) -> np.ndarray:
     """An image as uint8 (C, H, W) of the `size` (width, height): its largest middle part of that shape, resized.
 
-    What is transparent becomes white. Raises UserError if it is no image, or a broken one.
+    It is turned as its camera says; what is transparent becomes white. Raises UserError if it is no image, or broken.
     """
-    with _open(path) as image:
-        try:
-            return as_pixels(ImageOps.exif_transpose(image), channels, size, str(path))
-        except _BROKEN as error:
-            raise UserError(f"{path} is a broken image: {error}. Replace or remove it.") from error
+    with _opened(path) as image:
+        return as_pixels(image, channels, size, str(path))
 
 
 def as_pixels(image: Image.Image, channels: int, size: tuple[int, int], name: str = "the image") -> np.ndarray:
@@ -65,12 +74,15 @@ def as_pixels(image: Image.Image, channels: int, size: tuple[int, int], name: st
         raise UserError(f"{name}: files are read as 1 channel (grey) or 3 (colour), and this network takes {channels}.")
     if image.mode == "F":
         raise UserError(f"{name}: its pixels are decimal numbers, whose range nobody knows. Save it with 8 or 16 bits.")
+    image.load()  # before it is asked for its orientation: a TIFF is turned by it, a PNG may have its EXIF at the end
+    turn = _TURNS.get(_orientation(image))
     if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
         image = Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
     if image.has_transparency_data:  # what lies below transparent pixels is often black
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     image = image.convert(MODES[channels])
+    image = image if turn is None else image.transpose(turn)
     if image.size != size:  # ImageOps.fit would begin between two pixels
         width = min(image.width, image.height * size[0] / size[1])
         height = min(image.height, image.width * size[1] / size[0])
@@ -79,12 +91,28 @@ def as_pixels(image: Image.Image, channels: int, size: tuple[int, int], name: st
     return np.asarray(image).reshape(size[1], size[0], channels).transpose(2, 0, 1)
 
 
-def _open(path: Path) -> Image.Image:
-    try:  # the pixels are not yet read
-        return Image.open(path)
-    except _BROKEN as error:
-        reason = "no image that can be read" if isinstance(error, UnidentifiedImageError) else error
-        raise UserError(f"{path}: {reason}. Replace or remove it.") from error
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """An image whose pixels are not yet read. Raises UserError for whatever is wrong with it, then or in the block."""
+    try:
+        with Image.open(path) as image:
+            yield image
+    except UserError:
+        raise
+    except Exception as error:  # damaged files raise errors of every kind
+        reason = f" is a broken image: {str(error).rstrip('.') or type(error).__name__}"
+        if isinstance(error, UnidentifiedImageError):
+            reason = ": no image that can be read"
+        elif isinstance(error, OSError) and error.filename:
+            reason = f" can't be opened: {error.strerror}"
+        raise UserError(f"{path}{reason}. Replace or remove it.") from error
+
+
+def _orientation(image: Image.Image) -> Any:
+    """1 to 8, as EXIF or XMP has it, or whatever else stands there."""
+    with suppress(Exception):  # the picture is whole though its EXIF is not
+        return image.getexif().get(ExifTags.Base.Orientation)
+    return None
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -110,8 +138,12 @@ def _files(place: Path, classes: list[str]) -> list[tuple[Path, int]]:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    with _open(path) as image:
-        return image.size
+    """Width and height of an image as it is shown; its pixels are not decoded."""
+    with _opened(path) as image:
+        # Pillow decodes a PNG to look for EXIF behind its pixels, and gives a TIFF's size as it is turned by its tag
+        plain = image.format == "PNG" and not _ORIENTED_PNG.search(path.read_bytes())
+        turned = ExifTags.Base.Orientation in getattr(image, "tag_v2", {})
+        return image.size if plain or turned or _orientation(image) not in (5, 6, 7, 8) else image.size[::-1]
 
 
 def _load(files: list[tuple[Path, int]], channels: int, size: tuple[int, int]) -> ImageSet:
