@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
-from PIL import ExifTags, Image, PngImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 from torchvision import datasets
 
 from src.config.errors import UserError
@@ -388,6 +388,38 @@ class TestFolder:
     def test_photographs_are_held_at_a_size_that_memory_bears(self, tmp_path: Path) -> None:
         root = write_folder(tmp_path / "f", classes=2, count=1, size=600)
         assert read_folder(root, "auto").train.images.shape == (2, 3, 256, 256)
+
+    @pytest.mark.parametrize(
+        ("bits", "levels", "expected"),
+        [
+            (32, [0, 7, 255], [0, 7, 255]),
+            (32, [0, 1799, 65535], [0, 7, 255]),
+            (32, [0, 256], [0, 1]),
+            (32, [0, 65536], None),
+            (32, [-1, 255], None),
+            (-16, [0, 7, 255], [0, 7, 255]),  # signed
+            (-16, [-1, 255], None),
+            (16, [0, 7, 255], [0, 0, 0]),
+            (12, [0, 112, 4095], [0, 7, 255]),
+        ],
+    )
+    def test_whole_numbers_of_more_bits_are_what_they_are_or_are_refused(
+        self, tmp_path: Path, bits: int, levels: list[int], expected: list[int] | None
+    ) -> None:
+        root = write_folder(tmp_path / "f", classes=2, count=1)
+        rows = np.resize(np.array(levels), (12, 12))
+        packed = "".join(f"{level:012b}" for level in rows.flatten()) if bits == 12 else ""
+        kind = {32: np.int32, -16: np.int16, 16: np.uint16, 12: np.uint16}[bits]
+        tags = TiffImagePlugin.ImageFileDirectory_v2()
+        tags.update({256: 12, 257: 12, 258: abs(bits), 262: 1, 273: 0, 277: 1, 279: 12 * 12 * abs(bits) // 8})
+        tags[339] = 1 if bits in (12, 16) else 2  # unsigned, signed
+        pixels = int(packed, 2).to_bytes(216, "big") if packed else rows.astype(kind).tobytes()
+        (root / "class0/deep.tif").write_bytes(b"II*\0\x08\0\0\0" + tags.tobytes(8) + pixels)
+        if expected is None:
+            with pytest.raises(UserError, match=r"deep.tif: its pixels are whole numbers.*Save it with 8 or 16 bits"):
+                read_folder(root, "auto")
+        else:
+            assert read_folder(root, "auto").train.images[1, 0].tolist() == np.resize(expected, (12, 12)).tolist()
 
     @pytest.mark.parametrize("told", ["jpg", "png", "webp", "tif", "avif", "late png", "xmp png", "xmp tif", "odd jpg"])
     def test_photos_are_turned_as_their_cameras_say(self, tmp_path: Path, rng: np.random.Generator, told: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 
 from src.config.errors import UserError
 from src.config.schema import PathBelow
@@ -76,8 +77,8 @@ def as_pixels(image: Image.Image, channels: int, size: tuple[int, int], name: st
         raise UserError(f"{name}: its pixels are decimal numbers, whose range nobody knows. Save it with 8 or 16 bits.")
     image.load()  # before it is asked for its orientation: a TIFF is turned by it, a PNG may have its EXIF at the end
     turn = _TURNS.get(_orientation(image))
-    if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
-        image = Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
+    if image.mode.startswith("I"):
+        image = _with_8_bits(image, name)
     if image.has_transparency_data:  # what lies below transparent pixels is often black
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
@@ -89,6 +90,22 @@ def as_pixels(image: Image.Image, channels: int, size: tuple[int, int], name: st
         left, top = (image.width - width) // 2, (image.height - height) // 2
         image = image.resize(size, Image.Resampling.BILINEAR, (left, top, left + width, top + height))
     return np.asarray(image).reshape(size[1], size[0], channels).transpose(2, 0, 1)
+
+
+def _with_8_bits(image: Image.Image, name: str) -> Image.Image:
+    """Of whole numbers with more bits, which Pillow would cut off at 255.
+
+    Of 32 bits nobody knows the range: they are taken for 8 where all of them fit, for 16 where those do.
+    """
+    levels, tags = np.asarray(image).astype(np.int32), getattr(image, "tag_v2", {})
+    if levels.min() < 0 or levels.max() > 65535:
+        reason = "its pixels are whole numbers beyond 0 to 65,535, whose range nobody knows"
+        raise UserError(f"{name}: {reason}. Save it with 8 or 16 bits.")
+    if image.mode != "I" or image.format == "PPM" or levels.max() > 255:
+        levels >>= 4 if tags.get(BITSPERSAMPLE) == (12,) else 8
+    if tags.get(PHOTOMETRIC_INTERPRETATION) == 0:  # white is 0, which Pillow heeds up to 8 bits only
+        levels = 255 - levels
+    return Image.fromarray(levels.astype(np.uint8))
 
 
 @contextmanager
