@@ -453,6 +453,7 @@ class TestFolder:
             ("one class", "holds only the class class0"),
             ("empty class", "class1 holds no images"),
             ("text", "no image that can be read"),
+            ("gone", "can't be opened: No such file"),
             ("truncated", "broken image"),
             ("beside", "lies beside the class folders"),
         ],
@@ -467,7 +468,9 @@ class TestFolder:
             for path in (root / "class1").iterdir():
                 path.unlink()
         elif damage == "text":
-            (root / "class1" / "notes.txt").write_text("not an image")
+            (root / "class1" / "notes.png").write_text("not an image")
+        elif damage == "gone":
+            (root / "class1" / "link.png").symlink_to("nothing.png")
         elif damage == "truncated":
             path = root / "class1" / "000.png"
             path.write_bytes(path.read_bytes()[:300])
@@ -482,6 +485,82 @@ class TestFolder:
             (root / name).write_text("x")
             (root / "class0" / name).write_text("x")
         assert len(read_folder(root, "auto").train) == 4
+
+    def test_files_that_are_no_images_are_counted_and_passed_over(self, tmp_path: Path) -> None:
+        root = write_folder(tmp_path / "f", classes=2, count=2)
+        for name in ("notes.txt", "boxes.xml", "c.csv", "d"):
+            (root / "class0" / name).write_text("x")
+        os.mkfifo(root / "class1/pipe.png")  # would be waited for
+        source = read_folder(root, "auto")
+        assert len(source.train) == 4
+        names = ", ".join(f"{root}/class0/{name}" for name in ("boxes.xml", "c.csv", "d"))
+        assert source.note == f"5 passed over, as no image that can be read: {names}, ..."
+
+    @pytest.mark.parametrize(
+        "names",
+        [
+            ("Train", "Val", "Test"),
+            ("TRAINING", "VALIDATION", "TESTING"),
+            ("training_set", "dev-set", "test set"),
+            ("train_images", "valid", "testdata"),
+        ],
+    )
+    def test_any_usual_spelling_of_the_splits_is_read(self, tmp_path: Path, names: tuple[str, str, str]) -> None:
+        for count, name in enumerate(names, start=2):
+            write_folder(tmp_path / name, classes=2, count=count)
+        (tmp_path / "logs").mkdir()
+        (tmp_path / "README.md").touch()
+        source = read_folder(tmp_path, "auto")
+        parts = (source.train, source.valid, source.test)
+        assert [part and len(part) for part in parts] == [4, 6, 8]
+        assert source.classes == ["class0", "class1"]
+
+    @pytest.mark.parametrize("classes", [("train", "plane", "bus"), ("test", "control"), ("Training", "other")])
+    @pytest.mark.parametrize("below", ["", "train"])
+    def test_class_may_be_called_as_a_split_is(self, tmp_path: Path, classes: tuple[str, ...], below: str) -> None:
+        made = write_folder(tmp_path / "made", classes=len(classes), count=2)
+        (tmp_path / "f" / below).mkdir(parents=True)
+        for label, name in enumerate(classes):
+            (made / f"class{label}").rename(tmp_path / "f" / below / name)
+        source = read_folder(tmp_path / "f", "auto")
+        assert (source.classes, source.test, len(source.train)) == (sorted(classes), None, 2 * len(classes))
+
+    @pytest.mark.parametrize(
+        ("folders", "sentence"),
+        [
+            (["train/", "val/", "valid/"], r"f/val and .*f/valid both hold val images\. Merge them, or move one away"),
+            (["train/", "Train/"], r"f/Train and .*f/train both hold train images"),
+            (["train/", "holdout/"], r"f/holdout holds images, and is neither train.*Rename it to one of these"),
+            (["train/", "class1"], r"f/class1 holds images, and is neither train.*Rename it to one of these"),
+            (
+                ["entrenamiento/", "test/"],
+                r"f/entrenamiento/class0 is a folder in the class entrenamiento.*rename that to",
+            ),
+            (["archive/"], r"f/archive/class0 is a folder in the class archive.*set data_dir to .*f/archive"),
+            (["train/train/", "test/"], r"f/train/train/class0 is a folder in the class train"),
+            (["val/", "test/"], r"f holds test, val, and no train/CLASS/IMAGE"),
+            (["train", "test"], r"f holds test, train, and no train/CLASS/IMAGE"),
+            (["class0", "class1", "class1/more"], r"class1/more is a folder in the class class1. Move its images up"),
+        ],
+    )
+    def test_folders_where_none_are_expected_are_named_with_what_to_do(
+        self, tmp_path: Path, folders: list[str], sentence: str
+    ) -> None:
+        made = write_folder(tmp_path / "made", classes=2, count=2)
+        for name in folders:  # of classes, or of images
+            shutil.copytree(made if name.endswith("/") else made / "class0", tmp_path / "f" / name)
+        with pytest.raises(UserError, match=sentence) as refusal:
+            read_folder(tmp_path / "f", "auto")
+        assert "Replace or remove it" not in str(refusal.value)
+
+    def test_links_are_what_they_lead_to(self, tmp_path: Path) -> None:
+        made = write_folder(tmp_path / "made", classes=2, count=2)
+        (tmp_path / "f").mkdir()
+        (tmp_path / "f/b").symlink_to(made / "class1")
+        (made / "class0").rename(tmp_path / "f/a")
+        (tmp_path / "f/a/again.png").symlink_to("000.png")
+        source = read_folder(tmp_path / "f", "auto")
+        assert (source.classes, len(source.train)) == (["a", "b"], 5)
 
     def test_test_class_without_training_images_is_named(self, tmp_path: Path) -> None:
         write_folder(tmp_path / "f" / "train", classes=2, count=2)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+from src.data.image_folder import read_folder
 from src.data.readers import read_mnist_sample
 from src.model.predictor import Predictor
 from src.serving.image_files import find_images
@@ -229,6 +230,43 @@ class TestRefusal:
         assert "002.png is a broken image" in outcome.err
         assert "2 of 6 left out" in outcome.err
         assert len(read(in_tmp / "o.csv")) == 4
+
+
+def test_prediction_sees_what_training_reads(in_tmp: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    made = write_folder(in_tmp / "made", classes=2, count=3)
+    (in_tmp / "f").mkdir()
+    (in_tmp / "f/a").symlink_to(made / "class0")
+    (made / "class1").rename(in_tmp / "f/b")
+    (in_tmp / "f/b/000.png").rename(in_tmp / "f/b/photo")  # without an extension
+    (in_tmp / "f/b/001.png").rename(in_tmp / "f/b/x.2021")
+    (in_tmp / "f/b/gone.png").symlink_to("nothing.png")
+    (in_tmp / "f/b/notes.txt").write_text("none")
+    found = [str(path) for path in find_images("f")]
+    assert found == [
+        *(f"f/a/{number:03}.png" for number in range(3)),
+        "f/b/002.png",
+        "f/b/gone.png",
+        "f/b/photo",
+        "f/b/x.2021",
+    ]
+    assert "1 passed over, as no image that can be read: f/b/notes.txt" in capfd.readouterr().out
+    (in_tmp / "f/b/gone.png").unlink()
+    assert len(read_folder(in_tmp / "f", "auto").train) == len(find_images("f")) == 6
+
+
+def test_links_that_lead_back_end_no_search(in_tmp: Path) -> None:
+    write_folder(in_tmp / "f", classes=2, count=1)
+    (in_tmp / "f/class0/up").symlink_to("..")
+    (in_tmp / "f/class0/other").symlink_to("../class1")
+    (in_tmp / "f/class1/other").symlink_to("../class0")
+    (in_tmp / "f/here").symlink_to(".")
+    found = find_images("f")
+    assert len(found) == 4, "each folder by each way, none twice on its own way"
+    assert {path.resolve().parent.name for path in found} == {"class0", "class1"}
+    (in_tmp / "f/here").unlink()
+    (in_tmp / "f/class1/other").unlink()
+    for pattern in ("f/**/*.png", str(in_tmp / "f/../f/**/*.png")):
+        assert len(find_images(pattern)) == 3
 
 
 def test_find_images_takes_what_pillow_can_read(in_tmp: Path) -> None:

@@ -29,7 +29,7 @@ _TURNS = {  # by EXIF's orientation; from 5 on they swap width and height
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_SPLITS = {"train": "train", "validation": "valid", "valid": "valid", "val": "valid", "test": "test"}  # by folder
+_SPLIT = re.compile(r"(train|test|val|dev)(ing|id|idate|idation)?[\W_]*(set|data|image|folder|split)?s?", re.IGNORECASE)
 _ORIENTED_PNG = re.compile(rb"eXIf|Raw profile type exif|XML:com\.adobe\.xmp")
 
 
@@ -37,27 +37,27 @@ def read_folder(data_dir: Path, source: str, folder: PathBelow = ".", channels: 
     """Read `data_dir`/`folder`: either CLASS/IMAGE, or train/CLASS/IMAGE with test and val beside it.
 
     Images of one size keep it, up to LARGEST_SIDE; others become squares of the side that half of them reach. Raises
-    UserError if the folder is missing, is empty, has one class, or holds something that is no image.
+    UserError if the folder is missing, is empty, has one class, or holds folders or images where none are expected.
     """
     root = data_dir / folder
     if source == "sample":
         raise UserError("dataset.source=sample: a folder of images has no packaged sample. Use auto or full.")
     if not root.is_dir():
         raise UserError(f"{root}: there is no such folder. Set data_dir to a folder with one sub-folder a class.")
-    splits = {_SPLITS[item.name]: item for item in _visible(root) if item.is_dir() and item.name in _SPLITS}
-    splits = splits if "train" in splits else {"train": root}
-    classes = [item.name for item in _visible(splits["train"]) if item.is_dir()]
+    splits = _splits(root)
+    classes = [item.name for item in _folders(splits["train"])]
+    others: list[Path] = []
+    files = {split: _files(place, classes, others) for split, place in splits.items()}
     if len(classes) < 2:
         found = f"only the class {classes[0]}" if classes else "no sub-folder"
         raise UserError(f"{splits['train']} holds {found}. Images are expected in one sub-folder a class, two or more.")
-    files = {split: _files(place, classes) for split, place in splits.items()}
     with ThreadPoolExecutor() as pool:
         sizes = list(pool.map(_size, (path for part in files.values() for path, _ in part)))
     same = len(set(sizes)) == 1 and max(sizes[0]) <= LARGEST_SIDE
     side = min(sorted(map(min, sizes))[len(sizes) // 2], LARGEST_SIDE)
     size = sizes[0] if same else (side, side)
     sets = {split: _load(part, channels, size) for split, part in files.items()}
-    return Source(sets["train"], classes, "full", sets.get("valid"), sets.get("test"))
+    return Source(sets["train"], classes, "full", sets.get("val"), sets.get("test"), passed_over(others))
 
 
 def read_image(path: Path, channels: int, size: tuple[int, int]) -> np.ndarray:
@@ -90,6 +90,19 @@ def as_pixels(image: Image.Image, channels: int, size: tuple[int, int], name: st
         left, top = (image.width - width) // 2, (image.height - height) // 2
         image = image.resize(size, Image.Resampling.BILINEAR, (left, top, left + width, top + height))
     return np.asarray(image).reshape(size[1], size[0], channels).transpose(2, 0, 1)
+
+
+def list_folder(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
+    """The folders, the images and the other files in a folder, by name; a link is what it leads to."""
+    items = _visible(folder)
+    folders, images = [item for item in items if item.is_dir()], [item for item in items if _is_image(item)]
+    return folders, images, sorted({*items} - {*folders, *images})
+
+
+def passed_over(others: list[Path]) -> str:
+    """What to say of files that are no images."""
+    named = ", ".join([*map(str, others[:3]), *["..."][: len(others) - 3]])
+    return f"{len(others):,} passed over, as no image that can be read: {named}" if others else ""
 
 
 def _with_8_bits(image: Image.Image, name: str) -> Image.Image:
@@ -134,12 +147,56 @@ def _orientation(image: Image.Image) -> Any:
 
 def _visible(folder: Path) -> list[Path]:
     """What lies in a folder, by name, without the files that desktops leave behind."""
-    hidden = {"thumbs.db", "desktop.ini", "__macosx"}
-    return sorted(item for item in folder.iterdir() if item.name[0] != "." and item.name.lower() not in hidden)
+    hidden = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}
+    try:
+        return sorted(item for item in folder.iterdir() if item.name[0] != "." and item.name.lower() not in hidden)
+    except OSError as error:
+        raise UserError(f"{folder} can't be read: {error.strerror}.") from error
 
 
-def _files(place: Path, classes: list[str]) -> list[tuple[Path, int]]:
-    """Each image's path and label."""
+def _folders(folder: Path) -> list[Path]:
+    return [item for item in _visible(folder) if item.is_dir()]
+
+
+def _is_image(file: Path) -> bool:
+    """Whether it is named as an image, or begins as one; what is broken is named when it is read."""
+    if not file.is_file():
+        return not file.exists()
+    if Image.registered_extensions().get(file.suffix.lower()) in Image.OPEN:  # not only written
+        return True
+    try:
+        Image.open(file).close()
+    except Exception as error:
+        return not isinstance(error, UnidentifiedImageError)
+    return True
+
+
+def _splits(root: Path) -> dict[str, Path]:
+    """The folders of "train", "val" and "test" in any usual spelling, or `root` as "train" if it holds the classes."""
+    folders, splits = _folders(root), dict[str, Path]()
+    matches = [(match, folder) for folder in folders if (match := _SPLIT.fullmatch(folder.name))]
+    named = [(match[1].lower().replace("dev", "val"), folder) for match, folder in matches]
+    named.sort(key=lambda item: item[0] != "train")  # whose classes are looked at first
+    # a folder train without folders in it is a class that is called so
+    if not any(split == "train" and _folders(folder) for split, folder in named):
+        if named and len(named) == len(folders):
+            found = ", ".join(folder.name for folder in folders)
+            raise UserError(f"{root} holds {found}, and no train/CLASS/IMAGE. Sort the images into such folders.")
+        return {"train": root}
+    for split, folder in named:
+        if split in splits:
+            raise UserError(f"{splits[split]} and {folder} both hold {split} images. Merge them, or move one away.")
+        splits[split] = folder
+    classes = {folder.name for folder in _folders(splits["train"])}
+    for folder in folders:
+        if folder not in splits.values() and classes & {folder.name, *(inner.name for inner in _folders(folder))}:
+            reason = f"{folder} holds images, and is neither train, val nor test"
+            raise UserError(f"{reason}. Rename it to one of these, or move it away.")
+    return splits
+
+
+def _files(place: Path, classes: list[str], others: list[Path]) -> list[tuple[Path, int]]:
+    """Each image's path and label; what is no image joins the `others`."""
     found = []
     for item in _visible(place):
         if not item.is_dir():
@@ -147,10 +204,15 @@ def _files(place: Path, classes: list[str]) -> list[tuple[Path, int]]:
         if item.name not in classes:
             raise UserError(f"{item}: this class has no training images. The classes are {', '.join(classes)}.")
     for label, name in enumerate(classes):
-        images = _visible(place / name) if (place / name).is_dir() else []
+        folder = place / name
+        inner, images, more = list_folder(folder) if folder.is_dir() else ([], [], [])
+        if inner:
+            reason = f"{inner[0]} is a folder in the class {name}. Move its images up; if it is a class itself"
+            raise UserError(f"{reason}, set data_dir to {folder}, or rename that to train, val or test.")
         if not images:
-            raise UserError(f"{place / name} holds no images. Add some, or remove the class.")
+            raise UserError(f"{folder} holds no images. Add some, or remove the class.")
         found += [(path, label) for path in images]
+        others += more
     return found
 
 

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import pandas as pd
 import torch
-from PIL import Image
 from rich.progress import track
 from rich.text import Text
 from torch import Tensor
@@ -17,6 +16,7 @@ from torch import Tensor
 from src.config.errors import RunError, UserError
 from src.config.files import write_json, write_text
 from src.config.schema import PredictConfig
+from src.data.image_folder import list_folder, passed_over
 from src.model.predictor import Predictor
 from src.results.figures import canvas, tiles
 from src.results.screen import console, data_table, show_note
@@ -59,19 +59,36 @@ def predict(config: PredictConfig) -> None:
 def find_images(named: str) -> list[Path]:
     """The files that a path or a pattern names, by name; of a folder, all images below it. UserError if none."""
     path, missing = Path(named), "there is no such file or folder"
-    found = [path]
+    found = [path] if path.is_file() else []
     if path.is_dir():
-        kinds = Image.registered_extensions()
-        found = [file for file in path.rglob("*") if kinds.get(file.suffix.lower()) in Image.OPEN]  # not only written
-        found = [file for file in found if not any(name[0] == "." for name in file.relative_to(path).parts)]
+        found, others = _below(path)
+        show_note(passed_over(others))
         missing = "that folder holds no images"
-    elif not path.exists() and glob.has_magic(named):
-        found = [Path(name) for name in glob.glob(named, recursive=True)]  # noqa: PTH207 - it takes absolute patterns
+    elif not found and glob.has_magic(named):
+        names = glob.glob(named, recursive=True)  # noqa: PTH207 - it takes absolute patterns
+        found = [file for file in map(Path, names) if (file.is_file() or not file.exists()) and not _returns(file)]
         missing = "no file has a name of that pattern"
-    files = sorted(file for file in found if file.is_file())
-    if not files:
+    if not found:
         raise UserError(f"input={named}: {missing}.")
-    return files
+    return sorted(found)
+
+
+def _below(folder: Path, *above: Path) -> tuple[list[Path], list[Path]]:
+    """The images and the other files below a folder, through links too, but for those to a folder `above`."""
+    folders, images, others = list_folder(folder)
+    above = (*above, folder.resolve())
+    for inner in folders:
+        if inner.resolve() not in above:
+            found, more = _below(inner, *above)
+            images += found
+            others += more
+    return images, others
+
+
+def _returns(file: Path) -> bool:
+    """Whether a link on the way to a file, which a pattern follows, leads back to a folder above."""
+    links = (folder for folder in file.parents if folder.is_symlink())
+    return any(link.resolve() in {above.resolve() for above in link.parents} for link in links)
 
 
 def answer(predictor: Predictor, files: list[Path], config: PredictConfig) -> tuple[list[Row], list[str]]:
