@@ -7,7 +7,8 @@ from pathlib import Path
 from src.config.cli import Parser, end, importing
 from src.config.errors import Stopped, UserError
 from src.config.folder import CONFIG, is_finished
-from src.config.groups import look_into
+from src.config.groups import command, look_into
+from src.config.paths import home, option
 from src.config.schema import PACKAGE
 from src.sweeps.grid import DEFINITION, show
 
@@ -21,7 +22,8 @@ def report(folder: Path, data_dir: str | None) -> None:
             from src.results import page
         print(page.save_again(folder, data_dir))
     elif (folder / CONFIG).exists():
-        raise UserError(f"{folder}: this run is unfinished, no results.json is there. Finish it with resume={folder}.")
+        again = command("train", option("resume", folder))
+        raise UserError(f"{folder}: this run is unfinished, no results.json is there. Finish it with {again}")
     elif folder.is_dir():
         raise UserError(f"{folder} holds no run and no sweep. Name one, such as logs/NAME or logs/sweep/NAME.")
     else:
@@ -30,15 +32,16 @@ def report(folder: Path, data_dir: str | None) -> None:
 
 def main() -> None:
     parser = Parser(f"python -m {PACKAGE}.report", description=__doc__)
-    parser.add_argument("folder", type=Path, help="of a finished run, a sweep or a search")
+    parser.add_argument("folder", type=lambda path: Path(home(path)), help="of a finished run, a sweep or a search")
     parser.add_argument(
         "--config-dir",
         "-cd",
         action="append",
         default=[],
+        type=home,
         help="where the YAML files of its parts lie, if not in configs/",
     )
-    parser.add_argument("--data-dir", help="where a run's images lie now, if not where they were in training")
+    parser.add_argument("--data-dir", type=home, help="where a run's images lie now, if not as in training")
     try:
         arguments = parser.parse_args()
         look_into(*arguments.config_dir)

@@ -7,12 +7,12 @@ import sys
 from src.config.cli import end, read
 from src.config.errors import Stopped, UserError
 from src.config.help import help_text
-from src.config.schema import TuneConfig
+from src.config.schema import TrainConfig, TuneConfig
 
 
 def main() -> None:
     try:
-        arguments = read("tune", sys.argv[1:])
+        arguments = read("tune", sys.argv[1:], TuneConfig, TrainConfig)
         if arguments.help:
             print(help_text("tune", TuneConfig))
             return

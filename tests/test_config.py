@@ -91,7 +91,7 @@ WRONG = [
     ("dataset.augmentation=none", "dataset/augmentation=NAME"),
     ("dataset.augmentation.affine.degrees=999", "expected a number between 0 and 180."),
     ("dataset.mean=null dataset.std=[0]", "dataset.std.0=0: expected a number greater than 0."),
-    ("data_dir=null", "data_dir=null: expected a string."),
+    ("monitor=null", "monitor=null: expected a string."),
     ("nonsense", "Options are written KEY=VALUE."),
     ("no/group=here", "no/group"),
 ]

@@ -25,6 +25,7 @@ from PIL import ExifTags, Image
 from src.config.check import check
 from src.config.compose import compose, declared, grid
 from src.config.errors import UserError
+from src.config.paths import quoted
 from src.config.schema import TrainConfig
 from src.data.image_folder import _size, read_folder, read_image
 from src.data.readers import read_torchvision
@@ -424,7 +425,7 @@ class TestFuzz:
         words = [word for word in words if not word.startswith("-")]
 
         def composed() -> list[TrainConfig]:
-            asked = declared(words, several=False)
+            asked = declared(quoted(words, False, TrainConfig))
             return [check(compose("train", job).values, TrainConfig) for job in grid(asked, several=False)]
 
         assert made_of(composed)

@@ -21,8 +21,9 @@ from src.config.files import check_writable
 from src.config.folder import folder_to_resume
 from src.config.groups import command, look_into
 from src.config.help import help_text
+from src.config.paths import home, quoted
 from src.config.process import FOLDER, inherited_folder, is_child, launch_name, world_size
-from src.config.schema import PACKAGE, TrainConfig
+from src.config.schema import PACKAGE, Section, TrainConfig
 
 LOGGERS = {  # of Lightning's, with what each needs: package and extra
     "WandbLogger": ("wandb", "wandb"),
@@ -33,7 +34,7 @@ LOGGERS = {  # of Lightning's, with what each needs: package and extra
 
 @dataclass(frozen=True)
 class Arguments:
-    """A command line, parsed: `overrides` as the user wrote them, and what stands before them."""
+    """A command line, parsed: `overrides` as the user wrote them, paths quoted for Hydra, and what stands before."""
 
     door: str
     overrides: tuple[str, ...]
@@ -65,13 +66,13 @@ class Parser(ArgumentParser):
         raise UserError(f"{message}. --help shows what can be said.")
 
 
-def read(door: str, words: Sequence[str]) -> Arguments:
+def read(door: str, words: Sequence[str], *schemas: type[Section]) -> Arguments:
     """Parse a command line; UserError if it has an option that there is not, or two that don't go together."""
     parser = Parser(f"python -m {PACKAGE}.{door}", add_help=False, allow_abbrev=False)
     parser.add_argument("--help", "-h", action="store_true")
     parser.add_argument("--multirun", "-m", action="store_true")
     parser.add_argument("--cfg", "-c", choices=["job"])
-    parser.add_argument("--config-dir", "-cd", action="append", default=[])
+    parser.add_argument("--config-dir", "-cd", action="append", default=[], type=home)
     parser.add_argument("--config-path", "-cp")
     parser.add_argument("overrides", nargs="*")
     found = parser.parse_intermixed_args(list(words))
@@ -84,8 +85,8 @@ def read(door: str, words: Sequence[str]) -> Arguments:
     if found.multirun and found.cfg:
         raise UserError("--cfg shows one run's config. Leave out -m, and name one value of each key.")
     look_into(*found.config_dir)
-    overrides, folders = tuple(found.overrides), tuple(found.config_dir)
-    return Arguments(door, overrides, found.multirun, folders, found.help, bool(found.cfg))
+    overrides = tuple(quoted(found.overrides, found.multirun or door == "tune", *schemas))
+    return Arguments(door, overrides, found.multirun, tuple(found.config_dir), found.help, bool(found.cfg))
 
 
 def launch(
@@ -100,7 +101,7 @@ def launch(
     HYDRA_FULL_ERROR=1 shows where it was raised. A run that was asked to stop exits with 128 and the signal's number.
     """
     try:
-        arguments = read(door, sys.argv[1:])
+        arguments = read(door, sys.argv[1:], schema)
         if arguments.help:
             print(help_text(door, schema, arguments.overrides))
         elif arguments.multirun and sweep:
@@ -122,7 +123,7 @@ def launch(
 def _requests(arguments: Arguments, schema: type[Checked]) -> list[Request[Checked]]:
     """Each composed and checked; none where the config is only to be shown."""
     requests = []
-    for overrides in grid(declared(arguments.overrides, arguments.multirun), arguments.multirun):
+    for overrides in grid(declared(arguments.overrides), arguments.multirun):
         composed = compose(arguments.door, overrides)
         config = check(composed.values, schema)
         if arguments.show:

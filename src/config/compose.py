@@ -18,7 +18,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import Override, OverrideType, Quote, QuotedString
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
@@ -29,11 +29,10 @@ from src.config import signature
 from src.config.check import check
 from src.config.errors import UserError
 from src.config.groups import FOLDERS, GROUPS, given, is_group, options, without_yaml
+from src.config.paths import quoted
 from src.config.problems import nearest
 from src.config.process import launch_name
 from src.config.schema import CONFIGS, TrainConfig, Values
-
-PATHS = ("data_dir", "checkpoint", "resume", "input", "output", "sheet", "init.weights", "run.dir", "sweep.dir")
 
 # what Hydra's launchers, which start the jobs of a sweep, are told here. No YAML: Hydra has a deprecation warning for a
 # file that is named as a launcher is, in every job
@@ -66,7 +65,8 @@ def compose(name: str, overrides: Sequence[str]) -> Composed:
 
     Raises UserError if there is no such option, a value is missing, or a file is no YAML.
     """
-    if more := ",".join(f"'file://{folder.as_posix()}'" for folder in FOLDERS[1:]):
+    if folders := [f"file://{folder.as_posix()}".replace("${", "\\${") for folder in FOLDERS[1:]]:
+        more = ",".join(QuotedString(folder, Quote.double).with_quotes() for folder in folders)
         overrides = [*overrides, f"hydra.searchpath=[{more}]"]
     _register_launchers()
     try:
@@ -77,7 +77,11 @@ def compose(name: str, overrides: Sequence[str]) -> Composed:
                 _register_options()
                 whole = hydra.compose(name, list(overrides), return_hydra_config=True)
         HydraConfig.instance().set_config(whole)  # for ${hydra:...} in a value
-        own = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
+        if whole.hydra.job.chdir:
+            raise UserError("hydra.job.chdir: a run works in the folder that its paths are seen from. Leave it out.")
+        # what the command line must name is left to the schema, which knows what was named in its place
+        keys = [str(key) for key in whole if key != "hydra" and not OmegaConf.is_missing(whole, key)]
+        own = OmegaConf.masked_copy(whole, keys)
         values: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     except MissingConfigException as error:
         raise UserError(_no_such_option(error)) from error
@@ -95,7 +99,7 @@ def compose(name: str, overrides: Sequence[str]) -> Composed:
 
 def configure(overrides: Sequence[str]) -> TrainConfig:
     """The checked config of a run, of overrides as they stand on a command line; raises UserError as that does."""
-    return check(compose("train", declared(overrides)).values, TrainConfig)
+    return check(compose("train", declared(quoted(overrides, False, TrainConfig))).values, TrainConfig)
 
 
 def _register_options() -> None:
@@ -127,14 +131,10 @@ def parse(overrides: Sequence[str]) -> list[Override]:
         raise UserError(f"{_first_line(error)} Options are written KEY=VALUE.") from error
 
 
-def declared(overrides: Sequence[str], several: bool = True) -> list[str]:
-    """Let `key=value` set any declared key, listed in the YAML or not: the schema judges it, not Hydra.
-
-    Paths are quoted where Hydra's grammar would stumble; where `several` values may stand, a comma is between two.
-    """
-    quoted = [_quote_path(text, several) for text in overrides]
+def declared(overrides: Sequence[str]) -> list[str]:
+    """Let `key=value` set any declared key, listed in the YAML or not: the schema judges it, not Hydra."""
     rewritten = []
-    for text, override in zip(quoted, parse(quoted), strict=True):
+    for text, override in zip(overrides, parse(overrides), strict=True):
         key = override.key_or_group
         change = override.type is OverrideType.CHANGE and not key.startswith("hydra.") and not is_group(key)
         rewritten.append(f"++{text}" if change else text)
@@ -144,16 +144,6 @@ def declared(overrides: Sequence[str], several: bool = True) -> list[str]:
 def written(overrides: Sequence[str]) -> list[str]:
     """Declared overrides as a user writes them, without those that Hydra alone reads."""
     return [text.removeprefix("++") for text in overrides if not text.lstrip("+~").startswith("hydra")]
-
-
-def _quote_path(text: str, several: bool) -> str:
-    key, _, value = text.partition("=")
-    apart = r"\$\{|," if several else r"\$\{"
-    plain = re.fullmatch(rf"[\w./:~-]*|\".*\"|'.*'|.*({apart}).*", value)
-    if key.lstrip("+").removeprefix("hydra.") not in PATHS or plain:
-        return text
-    escaped = value.replace("'", "\\'")
-    return f"{key}='{escaped}'"
 
 
 def grid(overrides: Sequence[str], several: bool = True) -> list[list[str]]:
@@ -192,13 +182,13 @@ def _started() -> str:  # all processes of a launch find one folder by its name,
 
 
 def _unique(overrides: str) -> str:  # runs of one second, and those of one launch by what they were asked
-    return hashlib.md5(overrides.encode()).hexdigest()[:6] if launch_name() else uuid4().hex[:6]
+    return hashlib.md5(os.fsencode(overrides)).hexdigest()[:6] if launch_name() else uuid4().hex[:6]
 
 
 def as_folder(text: str) -> str:
     """A sweep's overrides as the name of a folder, on every file system and in Hydra's own grammar."""
     name = re.sub(r"[^\w.-]+", "_", text.replace("+", "").replace("=", "-")).strip("_") or "job"
-    return name if len(name) <= 200 else f"{name[:190]}_{hashlib.md5(text.encode()).hexdigest()[:8]}"
+    return name if len(name) <= 200 else f"{name[:190]}_{hashlib.md5(os.fsencode(text)).hexdigest()[:8]}"
 
 
 def _devices_here() -> int:

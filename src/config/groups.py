@@ -5,7 +5,6 @@ The check of a config, --help, and what a stranger's checkpoint may name all fol
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +16,7 @@ from yaml import YAMLError
 
 from src.config import signature
 from src.config.errors import UserError
+from src.config.paths import for_shell
 from src.config.schema import (
     CONFIGS,
     PACKAGE,
@@ -87,11 +87,16 @@ def look_into(*folders: str) -> None:
 
 
 def command(door: str, *words: str, also: tuple[Path, ...] = ()) -> str:
-    """A command for a shell, with the folders that options come from, and `also` others."""
+    """For a shell, with the folders that options come from, and `also` others."""
+    return " ".join(map(for_shell, ["python", *arguments(door, *words, also=also)]))
+
+
+def arguments(door: str, *words: str, also: tuple[Path, ...] = ()) -> list[str]:
+    """Those of Python, for a command."""
     folders = dict.fromkeys([*FOLDERS[1:], *(folder.absolute() for folder in also)])
     near = [folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder for folder in folders]
     options = [word for folder in near for word in ("--config-dir", str(folder))]
-    return shlex.join(["python", "-m", f"{PACKAGE}.{door}", *options, *words])
+    return ["-m", f"{PACKAGE}.{door}", *options, *words]
 
 
 def given(group: str, target: str, parameters: Collection[str]) -> frozenset[str]:

@@ -34,6 +34,7 @@ def _pattern(text: str) -> str:
     return text
 
 
+AnyPath = Annotated[str, Field(min_length=1)]  # of a file or folder, by any name: see paths.py
 PathBelow = Annotated[str, Strict(), Field(min_length=1), AfterValidator(_below)]  # a config may be a stranger's
 
 Values = dict[str, Any]  # of a config, plain as YAML has them
@@ -127,7 +128,7 @@ class CallbacksConfig(Components):
 
 
 class InitConfig(Section):
-    weights: str | None = Field(None, min_length=1, description="a file of weights to begin a new run with")
+    weights: AnyPath | None = Field(None, description="a file of weights to begin a new run with")
     skip: list[str] = Field([], description="layers that keep their initial values, as [classifier.6]")
     freeze: list[str] = Field([], description="layers that are not trained, as [features]")
 
@@ -151,7 +152,7 @@ class TrainConfig(Section):
     seed: int = Field(ge=0, le=LARGEST_SEED, description="of everything random in the run")
     batch_size: PositiveInt = Field(description="images a step, on each device")
     num_workers: NonNegativeInt = Field(description="processes that fetch batches; 0 is fastest here")
-    data_dir: str = Field(min_length=1, description="where the images lie, or are downloaded to")
+    data_dir: AnyPath = Field(description="where the images lie, or are downloaded to")
     precision: Precision = Field(description="auto is 16-mixed on CUDA, bf16-mixed on CPUs that have it")
     device: Device = Field(description="auto takes the best there is")
     devices: PositiveInt = Field(description="how many of them")
@@ -159,7 +160,7 @@ class TrainConfig(Section):
     init: InitConfig = InitConfig()
     test: bool = Field(True, description="score the best checkpoint on the test set at the end")
     report: bool = Field(True, description="write report.html and summary.png at the end")
-    resume: str | None = Field(min_length=1, description="a run to go on with: its folder, a checkpoint in it, or last")
+    resume: AnyPath | None = Field(description="a run to go on with: its folder, a checkpoint in it, or last")
 
 
 class TuneConfig(Section):
@@ -169,14 +170,14 @@ class TuneConfig(Section):
     name: str | None = Field(pattern=r"^\w[\w.-]*$", description="its folder; null: data set, network and search")
     n_trials: PositiveInt = Field(description="trials in all, of all processes and starts")
     keep_weights: bool = Field(False, description="best.ckpt of every trial; else of the best one alone")
-    storage: str | None = Field(min_length=1, description="a database, as sqlite:///FILE; null: a file in its folder")
+    storage: AnyPath | None = Field(description="a database, as sqlite:///FILE; null: a file in its folder")
 
 
 class EvalConfig(Section):
-    checkpoint: str = Field(min_length=1, description="the .ckpt file")
+    checkpoint: AnyPath = Field(description="the .ckpt file")
     split: Literal["test", "val", "train"] = Field(description="which images to score")
     dataset: DatasetConfig | None = Field(None, description="other images than the checkpoint was trained on")
-    data_dir: str | None = Field(description="where the images lie; null: where they were in training")
+    data_dir: AnyPath | None = Field(description="where the images lie; null: where they were in training")
     match: Literal["name", "number"] = Field(description="what tells which of the network's classes a label means")
     batch_size: PositiveInt | None = Field(description="null: as in training")
     precision: Precision | None = Field(description="null: as in training")
@@ -184,10 +185,10 @@ class EvalConfig(Section):
 
 
 class PredictConfig(Section):
-    checkpoint: str = Field(min_length=1, description="the .ckpt file")
-    input: str = Field(min_length=1, description="an image, a folder of images, or a pattern such as 'scans/*.png'")
-    output: str | None = Field(min_length=1, description="a .csv or .json file for all answers")
-    sheet: str | None = Field(min_length=1, description="a .png file for a contact sheet of some images")
+    checkpoint: AnyPath = Field(description="the .ckpt file")
+    input: AnyPath = Field(description="an image, a folder of images, or a pattern such as 'scans/*.png'")
+    output: AnyPath | None = Field(description="a .csv or .json file for all answers")
+    sheet: AnyPath | None = Field(description="a .png file for a contact sheet of some images")
     top_k: PositiveInt = Field(description="classes named for each image")
     invert: bool | None = Field(description="dark on light for light on dark; null: where an image's edge says so")
     batch_size: PositiveInt = Field(description="images at a time")
@@ -196,14 +197,14 @@ class PredictConfig(Section):
 
 
 class DemoConfig(Section):
-    checkpoint: str | None = Field(min_length=1, description="the .ckpt file; null: of the newest finished run")
-    data_dir: str | None = Field(description="where the images lie; null: where they were in training")
+    checkpoint: AnyPath | None = Field(description="the .ckpt file; null: of the newest finished run")
+    data_dir: AnyPath | None = Field(description="where the images lie; null: where they were in training")
     device: Device = Field(description="auto takes the best there is")
     port: int = Field(ge=1024, le=65535, description="of this machine, where the page is served")
     open_browser: bool = Field(description="show the page at once")
 
 
 class ExportConfig(Section):
-    checkpoint: str = Field(min_length=1, description="the .ckpt file")
-    output: str = Field(min_length=1, description="the file to write, .onnx or .pt2")
+    checkpoint: AnyPath = Field(description="the .ckpt file")
+    output: AnyPath = Field(description="the file to write, .onnx or .pt2")
     format: Literal["onnx", "torch_export"] = Field(description="onnx, or torch_export for torch.export.load")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Mapping
 from itertools import groupby
@@ -16,6 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from src.config.groups import command
+from src.config.paths import for_shell, option
 from src.config.schema import PACKAGE, TrainConfig
 from src.data.images import Splits
 from src.model.answers import Answers
@@ -117,14 +117,14 @@ def show_end(outcome: Outcome, folder: Path) -> None:
         "run": str(run),
     }
     show_facts(facts, "Result")
-    checkpoint = str(run / outcome.checkpoint)
+    checkpoint = option("checkpoint", run / outcome.checkpoint)
     there = {path.name for path in folder.iterdir()}
     lines = {
         "look at it": "report.html" in there and f"{run / 'report.html'}",
-        "curves": "tensorboard" in there and f"tensorboard --logdir {shlex.quote(str(run))}",
+        "curves": "tensorboard" in there and f"tensorboard --logdir {for_shell(str(run))}",
         "profile": "profile" in there and f"{run}/profile, *.json opens in https://ui.perfetto.dev",
-        "score it again": command("eval", f"checkpoint={checkpoint}"),
-        "draw on it": command("demo", f"checkpoint={checkpoint}"),
+        "score it again": command("eval", checkpoint),
+        "draw on it": command("demo", checkpoint),
     }
     for name, line in lines.items():
         if line:  # whole, to be copied

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -20,6 +19,7 @@ from src.config.errors import UserError
 from src.config.files import write_text
 from src.config.folder import CONFIG, ERROR, PRUNED, is_alive, is_finished
 from src.config.groups import command
+from src.config.paths import for_shell
 from src.results.outcome import Outcome, described
 
 TRAINING = {"epochs": "Int64", "seconds": float}
@@ -98,7 +98,7 @@ class Table:
             print(f"failed: {run.run}: {run.error}")
         if self.best is not None:
             print(": ".join(self._advice()))
-        print(f"table and pictures: {shlex.quote(str(self.folder))}")
+        print(f"table and pictures: {for_shell(str(self.folder))}")
 
     def _advice(self) -> tuple[str, str]:
         """What to do with the best, and the command for it; a search's own trials leave out the test."""

@@ -95,7 +95,7 @@ def chosen(arguments: Arguments) -> tuple[Arguments, Path | None]:
     named = [text for text in arguments.overrides if text.lstrip("+").startswith("sweep=")]
     if not named:
         return arguments, None
-    value = named[-1].partition("=")[2].strip("'\"")
+    value = str(parse(named)[-1].value())
     definitions = list(SWEEPS.glob(f"*/{DEFINITION}") if value == "last" else Path(value).glob(DEFINITION))
     if not definitions:
         none = f"there is no sweep below {SWEEPS}/" if value == "last" else f"that folder has no {DEFINITION}"

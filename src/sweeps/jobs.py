@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shlex
 import signal
 import subprocess
 import sys
@@ -29,6 +28,8 @@ from src.config.cli import Request
 from src.config.errors import RunError, Stopped, UserError
 from src.config.files import write_text
 from src.config.folder import ERROR, is_alive
+from src.config.groups import arguments
+from src.config.paths import for_shell, option
 from src.config.process import SLOT, Interrupts, is_child, world_size
 from src.config.schema import TrainConfig
 
@@ -75,7 +76,7 @@ def _run(jobs: Sequence[Job], task: Task) -> None:
         if request.config.devices > 1 and world_size() is None:
             # a command of its own: the processes that Lightning starts for it repeat the command line that they find,
             # which here is the sweep's, and a process group that one job has left is not there for the next
-            words = [*shlex.split(request.command)[1:], f"hydra.run.dir={folder}"]
+            words = arguments("train", *request.named, option("hydra.run.dir", folder))
             environment = {name: value for name, value in os.environ.items() if name not in _LEFT_BY_LIGHTNING}
             follow([sys.executable, *words], environment)
         else:
@@ -84,7 +85,7 @@ def _run(jobs: Sequence[Job], task: Task) -> None:
             with printing_to_file(folder) if parallel else nullcontext():
                 task(request)
     except Stopped as stop:
-        again = f"hydra.sweep.dir={shlex.quote(str(sweep))}"
+        again = for_shell(option("hydra.sweep.dir", sweep))
         print(f"{Stopped(stop.number)} The sweep goes on with its command and {again}", file=sys.stderr)
         raise SystemExit(0 if is_child() else stop.code) from stop
     except Exception as error:  # a bug is no reason to lose the other runs

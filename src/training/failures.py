@@ -14,6 +14,7 @@ import torch
 
 from src.config.errors import RunError, UserError
 from src.config.groups import command
+from src.config.paths import option
 from src.config.schema import TrainConfig
 from src.training.saving import previous
 
@@ -33,7 +34,7 @@ def explained(config: TrainConfig, folder: Path) -> Iterator[None]:
             raise
         last = folder / "checkpoints" / "last.ckpt"
         saved = next((path for path in (last, previous(last)) if path.exists()), None)
-        again = f"The last whole checkpoint is {saved}; {command('train', f'resume={folder}')} goes on from it."
+        again = f"The last whole checkpoint is {saved}; {command('train', option('resume', folder))} goes on from it."
         raise RunError(f"{cause} {again if saved else 'No checkpoint was written yet.'}") from error
     finally:
         threading.excepthook = hook

@@ -12,6 +12,7 @@ from src.config.cli import importing, need_loggers
 from src.config.errors import Stopped
 from src.config.files import check_weights
 from src.config.folder import Run, lock, settle
+from src.config.paths import option
 from src.config.process import Interrupts, check_processes, is_child, requeue, slot
 from src.config.schema import TrainConfig
 from src.results.outcome import Outcome
@@ -52,7 +53,7 @@ def train(
             again = "the same command; nothing was saved yet"
             if (folder / "checkpoints" / "last.ckpt").exists():
                 near = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-                again = groups.command("train", f"resume={near}")
+                again = groups.command("train", option("resume", near))
             raise Stopped(stop.number, f"{stop} It goes on with: {again}") from stop
 
 
