@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,10 +12,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from src.config.check import check
+from src.config.compose import parse
 from src.config.errors import UserError
-from src.config.schema import CONFIGS, TrainConfig
+from src.config.groups import command
+from src.config.paths import for_shell, option, quoted
+from src.config.process import FOLDER
+from src.config.schema import CONFIGS, TrainConfig, TuneConfig
 from tests.conftest import ROOT, Outcome
 
 Door = Callable[..., Outcome]
@@ -26,6 +35,18 @@ WRONG = [
     ("++bach_size=3", "bach_size: there is no such key. Did you mean batch_size?"),
     ("optimizer.lrr=1", "optimizer.lrr: there is no such key. Did you mean optimizer.lr?"),
     ("lr=1", "lr: there is no such key. Did you mean optimizer.lr?"),
+    ("dropout=.1", "dropout: there is no such key. Did you mean model.dropout?"),
+    ("optimizer.momentum=0.9", "optimizer.momentum: there is no such key. There are: name, lr, weight_decay, groups,"),
+    ("scheduler.step_size=3", "scheduler.step_size: there is no such key. There are: name, warmup, final."),
+    ("n_trials=3", "n_trials: there is no such key. --help shows what can be said."),
+    ("sampler=tpe", "sampler: there is no such key."),
+    ("hydra.run.dirr=x", "hydra.run.dirr: there is no such key."),
+    ("hydra.job.chdir=true", "hydra.job.chdir: a run works in the folder that its paths are seen from."),
+    ("-m seed=1,2 hydra.job.chdir=true", "hydra.job.chdir: a run works in the folder that its paths are seen from."),
+    ("data_dir=", "data_dir=: expected a value."),
+    ("model.name=", "model.name=: expected a value."),
+    ("optimizer=", "optimizer=: there is no such optimizer. There are: adadelta, "),
+    ("seed=", "seed=: expected a number between 0 and 4294967295."),
     ("trainer.max_epoch=1", "Did you mean trainer.max_epochs?"),
     ("dataset.valid_fraction=1.2", "dataset.valid_fraction=1.2: expected a number between 0 and 1."),
     ("batch_size=0", "batch_size=0: expected a number greater than 0."),
@@ -91,7 +112,7 @@ WRONG = [
     ("dataset.augmentation=none", "dataset/augmentation=NAME"),
     ("dataset.augmentation.affine.degrees=999", "expected a number between 0 and 180."),
     ("dataset.mean=null dataset.std=[0]", "dataset.std.0=0: expected a number greater than 0."),
-    ("monitor=null", "monitor=null: expected a string."),
+    ("model.name=null", "model.name=null: expected a string."),
     ("nonsense", "Options are written KEY=VALUE."),
     ("no/group=here", "no/group"),
 ]
@@ -107,6 +128,99 @@ def test_wrong_request_is_refused_in_a_sentence(door: Door, in_tmp: Path, reques
     assert "Traceback" not in outcome.err
     assert not outcome.out
     assert not list(in_tmp.iterdir()), "nothing half-written"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("eval chekpoint=x", "chekpoint: there is no such key. Did you mean checkpoint?"),
+        ("predict checkpoint=x inputs=y", "inputs: there is no such key. Did you mean input?"),
+        ("predict checkpoint= input=y", "checkpoint=: expected a value."),
+        ("predict checkpoint=x", "input: a value is needed."),
+        ("export checkpoint=x outptu=y", "outptu: there is no such key. Did you mean output?"),
+        ("demo prot=8000", "prot: there is no such key. Did you mean port?"),
+        ("tune trainer.epochs=3", "trainer.epochs: there is no such key. Did you mean trainer.m"),
+        ("report --data-dri=x .", "--data-dri"),
+    ],
+)
+def test_a_typo_in_any_door_is_named(door: Door, words: str, sentence: str) -> None:
+    name, *more = words.split()
+    outcome = door(name, *more)
+    assert outcome.code == 2
+    assert sentence in outcome.err
+
+
+NAMES = ["2026_01_02", "2026-01-02", "1e5", "true", "null", "[a, b]", "{a: 1}", "фото", "caf\udce9", "it's", 'a "b"']
+NAMES += ["a,b", "a=b", " a ", "back\\", "$x", "a#b", "~mail", "-x", "???", "last", "a\nb", "a(b)", "%", "'", "é\\'"]
+IN_BASH = pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash to read a command")
+
+
+class TestPaths:
+    @IN_BASH
+    @pytest.mark.parametrize("name", NAMES)
+    def test_any_name_is_taken_as_written_and_so_is_the_command_that_says_it(
+        self, door: Door, in_tmp: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        seen: list[tuple[str, Path]] = []
+        commands: list[str] = []
+
+        def train(config: TrainConfig, folder: Path, command: str, **_: object) -> None:
+            seen.append((config.data_dir, folder))
+            commands.append(command)
+
+        monkeypatch.setattr("src.train.train", train)
+        (in_tmp / name).mkdir()
+        folder = "r" if "\udce9" in name else name  # a run's must be text
+        assert door("train", f"data_dir={name}", f"hydra.run.dir={folder}").code == 0
+        printed = command("train", option("data_dir", Path(name)), option("hydra.run.dir", Path(folder)))
+        for line in (f"{commands[0]} {for_shell(option('hydra.run.dir', Path(folder)))}", printed):
+            os.environ.pop(FOLDER, None)
+            assert door("train", *in_bash(line)[3:]).code == 0
+        assert [(Path(data_dir), folder) for data_dir, folder in seen] == [(Path(name), in_tmp / folder)] * 3
+
+    @IN_BASH
+    @settings(max_examples=50, deadline=None)
+    @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1))
+    def test_any_words_come_back_from_the_shell(self, words: list[str]) -> None:
+        assert in_bash(" ".join(map(for_shell, words))) == words
+
+    @settings(max_examples=300, deadline=None)
+    @given(st.text(min_size=1).filter(lambda text: not re.match(r"['\"~]", text) and text not in ("???", "null")))
+    def test_hydra_reads_any_path_as_it_is_written(self, path: str) -> None:
+        (word,) = quoted([f"resume={path}"], False, TrainConfig)
+        assert parse([word])[0].value() == path
+        assert quoted([word], True, TrainConfig) == [word], "once quoted, it stays so"
+
+    def test_what_is_left_to_hydra(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", "/home/me")
+        words = ["resume=null", "data_dir='a b'", "data_dir=~/x", "seed=1,2", "hydra.run.dir=r/${now:%Y}"]
+        assert quoted(words, True, TrainConfig) == [
+            *words[:2],
+            "data_dir=/home/me/x",
+            words[3],
+            'hydra.run.dir="r/${now:%Y}"',
+        ]
+        several = ["data_dir=фото,'a,b',1_0", "data_dir=choice(a,b)", "hydra.sweep.dir=a,b", "storage=a,b"]
+        assert quoted(several, True, TrainConfig, TuneConfig) == [
+            'data_dir="фото",\'a,b\',"1_0"',
+            several[1],
+            'hydra.sweep.dir="a,b"',
+            'storage="a,b"',
+        ]
+
+    def test_a_folder_of_configs_may_have_any_name(self, door: Door, in_tmp: Path) -> None:
+        folder = in_tmp / "it's, [x] ${now:%Y}\\/optimizer"
+        folder.mkdir(parents=True)
+        (folder / "own.yaml").write_text("name: own\n_target_: torch.optim.SGD\nlr: 0.01\n")
+        outcome = door("train", "--config-dir", str(folder.parent), "optimizer=own", "--cfg", "job")
+        assert outcome.code == 0, outcome.err
+        assert "name: own" in outcome.out
+
+
+def in_bash(line: str) -> list[str]:
+    """The words that bash makes of a line."""
+    script = f"printf '%s\\0' {line}".encode(errors="surrogateescape")
+    return os.fsdecode(subprocess.run(["bash"], input=script, capture_output=True, check=True).stdout).split("\0")[:-1]
 
 
 @pytest.mark.parametrize("where", ["[64,64]", "[1,2,3,4,5,6]"])

@@ -65,7 +65,7 @@ def compose(name: str, overrides: Sequence[str]) -> Composed:
 
     Raises UserError if there is no such option, a value is missing, or a file is no YAML.
     """
-    if folders := [f"file://{folder.as_posix()}".replace("${", "\\${") for folder in FOLDERS[1:]]:
+    if folders := [f"file://{folder.as_posix()}" for folder in FOLDERS[1:]]:
         more = ",".join(QuotedString(folder, Quote.double).with_quotes() for folder in folders)
         overrides = [*overrides, f"hydra.searchpath=[{more}]"]
     _register_launchers()
@@ -174,7 +174,8 @@ def _no_such_option(error: MissingConfigException) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".") + "."
+    line = str(error).strip().splitlines()[0].rstrip(".") + "."
+    return re.sub(r"^Could not override '(.*)'\..*", r"\1: there is no such key.", line)
 
 
 def _started() -> str:  # all processes of a launch find one folder by its name, now and later
@@ -182,13 +183,17 @@ def _started() -> str:  # all processes of a launch find one folder by its name,
 
 
 def _unique(overrides: str) -> str:  # runs of one second, and those of one launch by what they were asked
-    return hashlib.md5(os.fsencode(overrides)).hexdigest()[:6] if launch_name() else uuid4().hex[:6]
+    return hashlib.md5(overrides.encode(errors="surrogateescape")).hexdigest()[:6] if launch_name() else uuid4().hex[:6]
 
 
 def as_folder(text: str) -> str:
     """A sweep's overrides as the name of a folder, on every file system and in Hydra's own grammar."""
     name = re.sub(r"[^\w.-]+", "_", text.replace("+", "").replace("=", "-")).strip("_") or "job"
-    return name if len(name) <= 200 else f"{name[:190]}_{hashlib.md5(os.fsencode(text)).hexdigest()[:8]}"
+    return (
+        name
+        if len(name) <= 200
+        else f"{name[:190]}_{hashlib.md5(text.encode(errors='surrogateescape')).hexdigest()[:8]}"
+    )
 
 
 def _devices_here() -> int:

@@ -14,10 +14,10 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from src.config.schema import AnyPath, Section
 
 # besides what the schema calls one; none of them can have several values
-_OTHERS = {"hydra.run.dir", "hydra.sweep.dir", "hydra.launcher.submitit_folder", "sweep", "dataset.folder"}
+_OTHERS = {"hydra.run.dir", "hydra.sweep.dir", "hydra.launcher.submitit_folder", "sweep", "storage", "dataset.folder"}
 _WORDS = ("true", "false", "null", "inf", "nan")
 _MEANT = ("last", "null")  # names of something else where they stand alone
-_PLAIN = re.compile(r"[./]*[a-z_][\w./-]*", re.ASCII | re.IGNORECASE)
+_PLAIN = re.compile(r"(?=.*/|[a-z_])[\w./-]+", re.ASCII | re.IGNORECASE)
 _QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _ONE_OF = re.compile(rf"({_QUOTED}|(?:\$\{{[^}}]*\}}|[^,])*),", re.DOTALL)
 _FUNCTION = re.compile(r"(choice|shuffle|sort|tag)\(.*\)")
@@ -64,12 +64,12 @@ def for_shell(word: str) -> str:
     """Quoted as bash and zsh read it; what no terminal can show, such as a byte that is no UTF-8, by its number."""
     if word.isprintable():
         return shlex.quote(word)
-    shown = (text if text.isprintable() and text not in "\\'" else _numbered(text) for text in word)
+    shown = [letter if letter.isprintable() and letter not in "\\'" else _numbered(letter) for letter in word]
     return f"$'{''.join(shown)}'"
 
 
-def _numbered(text: str) -> str:
-    return "".join(f"\\x{byte:02x}" for byte in os.fsencode(text))
+def _numbered(letter: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in letter.encode(errors="surrogateescape"))
 
 
 def _paths(schema: type[Section], prefix: str = "") -> Iterator[tuple[str, bool]]:

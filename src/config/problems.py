@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -31,7 +31,7 @@ def problems(error: ValidationError, schema: type[BaseModel]) -> list[str]:
         words = (str(word) for word in item["loc"])
         key = ".".join(word for word in words if not re.match(r"constrained-|literal\[|list\[|int$|float$|bool$", word))
         if item["type"] == "extra_forbidden":
-            lines[key] = f"{key}: there is no such key.{nearest(key, keys(schema))}"
+            lines[key] = unknown(key, keys(schema))
         elif item["type"] == "missing":
             lines[key] = f"{key}: a value is needed."
         else:
@@ -48,6 +48,8 @@ def show(value: Any) -> str:
 def _expectation(key: str, item: ErrorDetails, schema: type[BaseModel]) -> str:
     if item["type"] in ("model_type", "dict_type"):
         return f"its keys one by one, or a whole option as {key.replace('.', '/')}=NAME"
+    if item["type"] == "string_too_short":
+        return "a value"
     if item["type"] == "string_pattern_mismatch" and key.endswith("max_time"):
         return "days, hours, minutes and seconds as DD:HH:MM:SS"
     message = _range(key, schema) or item["msg"]
@@ -66,7 +68,7 @@ def _range(key: str, schema: type[BaseModel]) -> str | None:
             return None
         section, ends = field.annotation, {type(end).__name__: end for end in field.metadata}
     low, high = (next((getattr(ends[kind], kind.lower()) for kind in kinds if kind in ends), None) for kinds in _ENDS)
-    return None if low is None or high is None else f"a number between {low:g} and {high:g}"
+    return None if low is None or high is None else f"a number between {low:.10g} and {high:.10g}"
 
 
 def keys(schema: type[BaseModel], prefix: str = "") -> dict[str, str]:
@@ -81,13 +83,22 @@ def keys(schema: type[BaseModel], prefix: str = "") -> dict[str, str]:
     return found
 
 
+def unknown(key: str, known: Mapping[str, str]) -> str:
+    """What to say of a key that there is not; where none is near, which ones its section has."""
+    section = key.rpartition(".")[0]
+    beside = [other.rpartition(".")[2] for other in known if other.rpartition(".")[0] == section]
+    names = ", ".join(name for name in beside if name != "_target_")
+    every = f" There are: {names}." if section and names else "" if section else " --help shows what can be said."
+    return f"{key}: there is no such key.{nearest(key, known) or every}"
+
+
 def nearest(word: str, words: Iterable[str]) -> str:
     """A sentence that names the word meant, or nothing where none is near; of keys also by what describes them."""
-    described = dict(words) if isinstance(words, dict) else dict.fromkeys(words, "")
+    described = dict(words) if isinstance(words, dict) else dict.fromkeys(words if word else (), "")
     section, _, leaf = word.rpartition(".")
     beside = {key: text for key, text in described.items() if key.rpartition(".")[0] == section}
     tries: list[tuple[str, dict[str, str], float]] = [
-        (leaf, {key.rpartition(".")[2]: key for key in beside}, 0.6),
+        (leaf, {key.rpartition(".")[2]: key for key in beside}, 0.65),
         (leaf, {text.replace(" ", "_"): key for key, text in beside.items()}, 0.75),  # learning_rat is lr
         (word, {key: key for key in described}, 0.85 if section else 0.6),
         (leaf, {key.rpartition(".")[2]: key for key in reversed(described)}, 0.7),  # in another section

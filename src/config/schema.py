@@ -26,6 +26,12 @@ def _below(path: str) -> str:
     return path
 
 
+def _given(path: str) -> str:
+    if not path:
+        raise ValueError("a value")
+    return path
+
+
 def _pattern(text: str) -> str:
     try:
         re.compile(text)
@@ -34,7 +40,7 @@ def _pattern(text: str) -> str:
     return text
 
 
-AnyPath = Annotated[str, Field(min_length=1)]  # of a file or folder, by any name: see paths.py
+AnyPath = Annotated[str, AfterValidator(_given)]  # any name: see paths.py. min_length would ask for UTF-8
 PathBelow = Annotated[str, Strict(), Field(min_length=1), AfterValidator(_below)]  # a config may be a stranger's
 
 Values = dict[str, Any]  # of a config, plain as YAML has them
@@ -56,7 +62,7 @@ class Component(Section):
 
 
 class NamedComponent(Component):
-    name: str  # in folders of runs, and tables
+    name: str = Field(min_length=1)  # in folders of runs, and tables
 
 
 class Components(Section):
@@ -116,7 +122,7 @@ class TrainerConfig(Section):
     benchmark: bool | None = None
     detect_anomaly: bool | None = None
     profiler: Literal["simple", "advanced", "pytorch"] | None = None
-    strategy: str | None = None
+    strategy: str | None = Field(None, min_length=1)
     num_nodes: PositiveInt | None = None
     sync_batchnorm: bool | None = None
     enable_progress_bar: bool | None = None

@@ -118,7 +118,11 @@ class Trackers(ExitStack):
 
 def hyperparameters(config: TrainConfig) -> dict[str, int | float | str | bool]:
     """Each key as it is written on the command line, with its value; lists and nulls are left out."""
-    return {key: value for key, value in flat(plain(config)).items() if isinstance(value, int | float | str | bool)}
+    values = flat(plain(config)).items()
+    texts = {
+        key: value.encode(errors="replace").decode() for key, value in values if isinstance(value, str)
+    }  # paths, too
+    return {key: value for key, value in values if isinstance(value, int | float | bool)} | texts
 
 
 def _end(logger: Logger, error: BaseException | None) -> None:
