@@ -10,6 +10,7 @@ from src.config.folder import CONFIG, is_finished
 from src.config.groups import command, look_into
 from src.config.paths import home, option
 from src.config.schema import PACKAGE
+from src.config.streams import steady
 from src.sweeps.grid import DEFINITION, show
 
 
@@ -31,6 +32,7 @@ def report(folder: Path, data_dir: str | None) -> None:
 
 
 def main() -> None:
+    steady()
     parser = Parser(f"python -m {PACKAGE}.report", description=__doc__)
     parser.add_argument("folder", type=lambda path: Path(home(path)), help="of a finished run, a sweep or a search")
     parser.add_argument(

@@ -7,10 +7,14 @@ import sys
 from src.config.cli import end, read
 from src.config.errors import Stopped, UserError
 from src.config.help import help_text
+from src.config.process import forget_launches
 from src.config.schema import TrainConfig, TuneConfig
+from src.config.streams import steady
 
 
 def main() -> None:
+    steady()
+    forget_launches()
     try:
         arguments = read("tune", sys.argv[1:], TuneConfig, TrainConfig)
         if arguments.help:

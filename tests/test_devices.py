@@ -135,7 +135,12 @@ def test_two_machines_of_one_process_each(options: list[str], in_tmp: Path) -> N
 def test_tasks_of_srun_find_one_folder_and_a_requeued_job_the_same(options: list[str], in_tmp: Path) -> None:
     names = {"JOB_ID": "77", "NTASKS": "2", "JOB_NAME": "train", "NODEID": "0", "JOB_NUM_NODES": "1", "NNODES": "1"}
     common = {f"SLURM_{name}": value for name, value in names.items()}
-    common |= {"SLURM_NTASKS_PER_NODE": "2", "SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    common |= {
+        "SLURM_STEP_ID": "0",
+        "SLURM_NTASKS_PER_NODE": "2",
+        "SLURM_NODELIST": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+    }
     for _ in range(2):
         tasks = []
         for rank in range(2):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -276,3 +278,28 @@ def test_find_images_takes_what_pillow_can_read(in_tmp: Path) -> None:
     assert [str(path) for path in find_images("b")] == ["b/2.png", "b/a/1.JPG"]
     assert [str(path) for path in find_images("b/**/*.JPG")] == ["b/a/1.JPG"]
     assert [str(path) for path in find_images("b/notes.txt")] == ["b/notes.txt"]
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+@pytest.mark.parametrize("suffix", [".csv", ".json"])
+def test_names_that_the_screen_lacks_are_whole_in_files(
+    door: Callable[..., Outcome],
+    in_tmp: Path,
+    checkpoint: str,
+    monkeypatch: pytest.MonkeyPatch,
+    encoding: str,
+    suffix: str,
+) -> None:
+    names = ["猫.png", *(["caf\udce9.png"] if sys.platform == "linux" else [])]  # a byte of Latin-1
+    (in_tmp / "i").mkdir()
+    for name in names:
+        Image.new("L", (28, 28)).save(in_tmp / "i" / name)
+    screen = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr("sys.stdout", screen)
+    assert door("predict", checkpoint, "input=i", f"output=a{suffix}").code == 0
+    screen.seek(0)
+    shown = screen.read()
+    assert all(name.encode(encoding, "backslashreplace").decode() in shown for name in names)
+    text = (in_tmp / f"a{suffix}").read_text(encoding="utf-8", errors="surrogateescape")
+    rows = json.loads(text)["predictions"] if suffix == ".json" else list(csv.DictReader(text.splitlines()))
+    assert [row["file"] for row in rows] == [f"i/{name}" for name in sorted(names)]

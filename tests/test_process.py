@@ -14,7 +14,7 @@ from filelock import FileLock
 from src.config import cli
 from src.config.errors import UserError
 from src.config.folder import CONFIG, LOCK, folder_to_resume, is_alive, lock
-from src.config.process import launch_name
+from src.config.process import launch_name, world_size
 from src.sweeps import grid
 from tests.conftest import SHORT, Outcome, only_run
 
@@ -44,6 +44,38 @@ class TestSlurm:
             assert outcome.code == 0, outcome.err
             assert "This run is finished" not in outcome.out
             assert len(list((in_tmp / "logs").iterdir())) == count
+
+    def test_so_is_each_in_a_terminal_of_ondemand_or_vs_code(self, job: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("os.isatty", lambda number: number == 0)
+        assert launch_name() is None
+
+    @pytest.mark.parametrize(
+        "left",
+        [
+            "SLURM_JOB_ID=77 SLURM_NTASKS=1 SLURM_JOB_NAME=sys/dashboard",
+            "SLURM_JOB_ID=77 SLURM_NTASKS=4 SLURM_JOB_NAME=code SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0",
+            "RANK=1 WORLD_SIZE=2 LOCAL_RANK=1 MASTER_ADDR=nowhere MASTER_PORT=1 OMPI_COMM_WORLD_SIZE=4 PMI_RANK=3",
+        ],
+    )
+    def test_what_a_shell_has_left_of_another_launch_changes_nothing(
+        self, door: Door, images_folder: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch, left: str
+    ) -> None:
+        for name, value in (text.split("=") for text in left.split()):
+            monkeypatch.setenv(name, value)
+        more = ["trainer.max_steps=1", "test=false", "hydra.run.dir=r"]
+        outcome = door("train", "dataset=image_folder", f"data_dir={images_folder}", *SHORT, *more)
+        assert outcome.code == 0, outcome.err
+        assert "in all" in outcome.out, "it leads its run"
+        assert (in_tmp / "r/results.json").exists()
+        assert world_size() is None
+
+    def test_a_number_of_a_machine_asks_for_machines(
+        self, door: Door, images_folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("NODE_RANK", "1")
+        outcome = door("train", "dataset=image_folder", f"data_dir={images_folder}")
+        assert outcome.code == 2
+        assert "trainer.num_nodes=1: NODE_RANK is set" in outcome.err
 
     def test_so_is_each_in_a_shell_of_salloc(self, job: None, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("SLURM_PROCID")  # only processes that srun or sbatch has started have it

@@ -22,8 +22,9 @@ from src.config.folder import folder_to_resume
 from src.config.groups import command, look_into
 from src.config.help import help_text
 from src.config.paths import home, quoted
-from src.config.process import FOLDER, inherited_folder, is_child, launch_name, world_size
+from src.config.process import FOLDER, forget_launches, inherited_folder, is_child, launch_name, world_size
 from src.config.schema import PACKAGE, Section, TrainConfig
+from src.config.streams import steady
 
 LOGGERS = {  # of Lightning's, with what each needs: package and extra
     "WandbLogger": ("wandb", "wandb"),
@@ -100,6 +101,8 @@ def launch(
     A wrong request ends in a sentence and exit code 2, before any job begins, and a failed run in one and exit code 1;
     HYDRA_FULL_ERROR=1 shows where it was raised. A run that was asked to stop exits with 128 and the signal's number.
     """
+    steady()
+    forget_launches()
     try:
         arguments = read(door, sys.argv[1:], schema)
         if arguments.help:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic_core import to_json
+from pydantic_core import to_jsonable_python
 
 from src.config.errors import UserError
 from src.config.schema import Values
@@ -15,12 +17,15 @@ from src.config.schema import Values
 
 def write_json(path: Path, content: Values) -> None:
     """Write `content` whole or not at all; a number that is none (NaN, infinity) becomes null, as JSON has it."""
-    write_text(path, to_json(content, indent=2, inf_nan_mode="null").decode() + "\n")
+    text = json.dumps(to_jsonable_python(content, inf_nan_mode="null"), indent=2, ensure_ascii=False)
+    readable = text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")  # where names are read as C's
+    write_text(path, f"{readable}\n", "backslashreplace")  # JSON has no bytes but UTF-8
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, errors: str = "surrogateescape") -> None:
+    """A name of a file has its bytes again, whether they are UTF-8 or not."""
     # "x" follows no link that a stranger's folder has there
-    with whole(path) as temporary, temporary.open("x", encoding="utf-8") as file:
+    with whole(path) as temporary, temporary.open("x", encoding="utf-8", errors=errors) as file:
         file.write(text)
 
 
@@ -61,6 +66,8 @@ def check_weights(weights: str) -> None:
 
 def check_writable(folder: Path) -> None:
     """Raises UserError if no run can be written there."""
+    if re.search("[\udc80-\udcff]", str(folder.absolute())):  # bytes, which TensorBoard takes for none
+        raise UserError(f"{folder}: can't write a run there, for its name is not in UTF-8. Set hydra.run.dir.")
     existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         what = "read-only" if existing.is_dir() else "a file"

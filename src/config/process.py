@@ -18,6 +18,15 @@ from src.config.schema import TrainConfig
 # in the environment:
 SLOT = "SLOT_OF_JOB"  # which of the jobs at work on this machine this process does
 FOLDER = "FOLDER_OF_RUN"  # for the processes that Lightning starts for a run: where the one that leads it works
+LIGHTNING = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what it says to them
+
+
+def forget_launches() -> None:
+    """Take out of the environment what an earlier launch has left in a shell: nobody has launched this process."""
+    by_hand = "NODE_RANK" in os.environ  # on each machine of a run
+    if world_size() is None and FOLDER not in os.environ and not by_hand:
+        for name in ("RANK", *LIGHTNING, *(["SLURM_PROCID"] if _is_interactive() else [])):
+            os.environ.pop(name, None)
 
 
 def slot() -> int | None:
@@ -45,7 +54,7 @@ def launch_name() -> str | None:
 
 def world_size() -> int | None:
     """How many processes SLURM's srun or torchrun has started for this run; None if they have not."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+    if {"TORCHELASTIC_RUN_ID", "WORLD_SIZE"} <= os.environ.keys():
         return int(os.environ["WORLD_SIZE"])
     return int(os.environ["SLURM_NTASKS"]) if _is_srun() else None
 
@@ -71,12 +80,15 @@ def inherited_folder() -> Path | None:
 
 
 def _is_interactive() -> bool:
-    """Whether SLURM has opened a shell: by srun, whose jobs Lightning knows by these names, or by salloc."""
-    return os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive") or "SLURM_PROCID" not in os.environ
+    """Whether this was started in a shell, whose variables are those of the job that it was opened in: by srun or
+    salloc, or for OnDemand or VS Code."""
+    named = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive") or "SLURM_PROCID" not in os.environ
+    return named or any(map(os.isatty, range(3)))
 
 
 def _is_srun() -> bool:
-    return "SLURM_NTASKS" in os.environ and not _is_interactive()  # as Lightning sees it
+    # a batch script has but the second: it is one process
+    return {"SLURM_STEP_ID", "SLURM_NTASKS"} <= os.environ.keys() and not _is_interactive()
 
 
 def check_processes(config: TrainConfig) -> None:
@@ -87,6 +99,8 @@ def check_processes(config: TrainConfig) -> None:
         raise UserError(
             f"{asked}: {started} processes were started for this run. devices is their number on each machine."
         )
+    if nodes == 1 and int(os.environ.get("NODE_RANK") or 0):
+        raise UserError("trainer.num_nodes=1: NODE_RANK is set, as on one of several machines. Unset it.")
 
 
 def requeue(received: int | None) -> None:

@@ -44,7 +44,6 @@ def predict(config: PredictConfig) -> None:
     rows, unreadable = answer(predictor, files, config)
     if not rows:
         raise UserError(unreadable[0])
-    show(rows)
     try:
         if config.output:
             write(Path(config.output), rows)
@@ -52,6 +51,8 @@ def predict(config: PredictConfig) -> None:
             draw_sheet(Path(config.sheet), rows, predictor)
     except OSError as error:
         raise RunError(f"output: {error}.") from error
+    finally:  # what has cost an hour is shown, whatever becomes of the files
+        show(rows)
     if unreadable:
         raise RunError("\n".join([*unreadable[:5], f"{len(unreadable):,} of {len(files):,} left out."]))
 

@@ -30,12 +30,11 @@ from src.config.files import write_text
 from src.config.folder import ERROR, is_alive
 from src.config.groups import arguments
 from src.config.paths import for_shell, option
-from src.config.process import SLOT, Interrupts, is_child, world_size
+from src.config.process import LIGHTNING, SLOT, Interrupts, is_child, world_size
 from src.config.schema import TrainConfig
+from src.config.streams import steady
 
 Task = Callable[[Request[TrainConfig]], float | None]
-# by a job of one device with trainer=ddp; the next one's processes would take it for their own
-_LEFT_BY_LIGHTNING = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 class Job(NamedTuple):
@@ -65,6 +64,7 @@ def is_parallel(hydra: Any) -> bool:
 
 def _run(jobs: Sequence[Job], task: Task) -> None:
     """Do the job that Hydra has made ready; one that fails says so, here and in its folder, and stops no other."""
+    steady()  # joblib's processes begin here
     hydra: Any = HydraConfig.get()
     request, parallel, leads = jobs[hydra.job.num].request, is_parallel(hydra), not is_child()
     # as the user wrote the sweep's folder; that of a request is absolute
@@ -77,7 +77,8 @@ def _run(jobs: Sequence[Job], task: Task) -> None:
             # a command of its own: the processes that Lightning starts for it repeat the command line that they find,
             # which here is the sweep's, and a process group that one job has left is not there for the next
             words = arguments("train", *request.named, option("hydra.run.dir", folder))
-            environment = {name: value for name, value in os.environ.items() if name not in _LEFT_BY_LIGHTNING}
+            # a job of one device with trainer=ddp leaves them; the next one's processes would take them for their own
+            environment = {name: value for name, value in os.environ.items() if name not in LIGHTNING}
             follow([sys.executable, *words], environment)
         else:
             if parallel:

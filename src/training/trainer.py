@@ -10,11 +10,13 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.profilers import PyTorchProfiler
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from src.config.check import refuse_replaced
 from src.config.errors import UserError
+from src.config.process import world_size
 from src.config.schema import Component, TrainConfig
 from src.model.build import given, resolve
 from src.model.hardware import Hardware, keep_freed_memory
@@ -37,6 +39,8 @@ def build_trainer(
 ) -> L.Trainer:
     """With `parts` besides, as Lightning names them; raises UserError if it refuses an option."""
     options: Any = config.trainer.model_dump(exclude_none=True) | parts
+    if world_size() is None:  # and no variable of a shell says more, as those of SLURM, MPI and others would
+        options["plugins"] = [*options.get("plugins", []), LightningEnvironment()]
     options.pop("max_time", None)  # Lightning's own timer counts from the first start on, and then tests
     options["enable_progress_bar"] = any(isinstance(callback, ProgressBar) for callback in callbacks)
     if config.trainer.profiler == "pytorch":
