@@ -19,7 +19,9 @@ HOST = "127.0.0.1"
 def demo(request: Request[DemoConfig]) -> None:
     config = request.config
     with Interrupts() as interrupts, TemporaryDirectory(ignore_cleanup_errors=True) as uploads:
-        # Gradio reads these when it is imported; its own request to the page must not go to a proxy
+        # Gradio reads these when it is imported; its own request to the page, the only one, must not go to a proxy
+        for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+            del os.environ[name]
         os.environ |= {"GRADIO_TEMP_DIR": uploads, "GRADIO_ANALYTICS_ENABLED": "False", "no_proxy": HOST}
         need("gradio", "demo", "the demo")
         try:

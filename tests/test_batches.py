@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,8 +11,9 @@ import torch
 import torchvision.transforms.v2.functional as reference
 from torch import Generator
 
+from src.config.errors import UserError
 from src.config.schema import DatasetConfig, TrainConfig
-from src.data.batches import BatchOrder, DataModule, measure, step_seed
+from src.data.batches import BatchOrder, DataModule, check_shared_memory, measure, step_seed
 from src.data.images import ImageSet, Splits
 from src.data.preparation import batch_normalize, batch_resize
 
@@ -118,6 +121,21 @@ def test_what_the_network_sees_is_resized_and_normalized() -> None:
     )
     assert seen.shape == (20, 3, 227, 227)
     assert torch.allclose(seen, expected, atol=1e-4)
+
+
+def test_processes_whose_batches_do_not_fit_into_shared_memory_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    images = ImageSet(bytes_(20, side=100), torch.zeros(20, dtype=torch.int64))
+    monkeypatch.setattr("src.data.batches.SHARED", tmp_path)
+    for free, workers in ((10**6, 0), (3 * 10**6, 2)):
+        monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        check_shared_memory(images, 8, workers)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10**6))
+    with pytest.raises(
+        UserError, match=r"num_workers=2: their batches need 1.5 MiB .* 1.0 MiB free. Take num_workers=0"
+    ):
+        check_shared_memory(images, 8, 2)
 
 
 def test_mean_and_std_are_those_of_the_pixels() -> None:

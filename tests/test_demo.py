@@ -52,6 +52,7 @@ def address(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     port = free_port()
     command = [sys.executable, "-m", "src.demo", f"port={port}", "device=cpu"]
     environment = os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "WATCHED": str(folder / "watched")}
+    environment |= {"ALL_PROXY": "socks5://192.0.2.1:9", "https_proxy": "http://192.0.2.1:9"}  # it must not ask them
     with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
         # its working folder is the one that has logs/ in it
         process = subprocess.Popen(command, cwd=trained.parent.parent, env=environment, stdout=out, stderr=err)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import http.server
+import itertools
 import multiprocessing
 import os
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
@@ -29,6 +31,33 @@ from tests.conftest import ROOT, SHORT, Outcome, md5_of, results_of, write_folde
 from tests.test_resume import assert_same, at_call, content
 
 Door = Callable[..., Outcome]
+DOORS = ["train", "eval", "predict", "export", "report", "tune", "demo"]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash to start a pipe")
+@pytest.mark.parametrize(
+    ("door", "to"),
+    [*itertools.product(DOORS, [">&-", "| head -c 1 >&2"]), *(("train", to) for to in ("> /dev/full", "2>&- >&-"))],
+)
+def test_who_does_not_listen_gets_no_traceback(door: str, to: str) -> None:
+    if to == "> /dev/full" and not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    line = f"{shlex.join([sys.executable, '-m', f'src.{door}', '--help'])} {to}; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert len(done.stderr) <= 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a pipe of POSIX")
+def test_a_run_goes_on_when_its_reader_has_left(
+    door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", encoding="ascii", buffering=1) as pipe:  # noqa: PTH123 - of a number
+        monkeypatch.setattr("sys.stdout", pipe)
+        assert door("train", *options, "trainer.max_epochs=1").code == 0
+    assert results_of(in_tmp / "r")["test"]
 
 
 @pytest.fixture
@@ -202,6 +231,11 @@ class TestMachine:
         words = failed(door("train", *options))
         assert "another process of this run died: Read error" in words
         assert "goes on from it" in words
+
+    def test_a_loader_that_hangs_is_told_after_a_while(self, in_tmp: Path) -> None:
+        config: Any = None
+        words = str(explain(RuntimeError("DataLoader timed out after 50 seconds"), config, in_tmp))
+        assert words.endswith("hangs: DataLoader timed out after 50 seconds. num_workers=0 needs none.")
 
     def test_loader_worker_dies(
         self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch

@@ -12,6 +12,8 @@ import optuna
 import pytest
 from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
 
 from src.config.check import check
 from src.config.cli import Arguments
@@ -254,6 +256,23 @@ class TestSearch:
         assert outcome.code == 0, outcome.err
         study = optuna.load_study(study_name="n0", storage=open_storage(journal.parent, None))
         assert len(study.trials) == 2
+
+    def test_a_database_that_is_locked_is_waited_for(self, in_tmp: Path) -> None:
+        storage = open_storage(in_tmp, "sqlite:///trials.db")
+        assert isinstance(storage, RDBStorage)
+        with storage.engine.connect() as connection:
+            assert connection.exec_driver_sql("pragma busy_timeout").scalar() == 120_000
+
+    def test_one_that_stays_locked_ends_the_search_in_a_sentence(
+        self, door: Door, options: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def locked(*_: object) -> None:
+            raise StorageInternalError from RuntimeError("database is locked\n(Background on this error at: ...)")
+
+        monkeypatch.setattr("src.sweeps.search.ask", locked)
+        outcome = door("tune", *options, "storage=sqlite:///trials.db", "n_trials=1")
+        assert outcome.code == 2
+        assert outcome.err == "error: storage=sqlite:///trials.db: database is locked. The same command goes on.\n"
 
 
 class TestWrong:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import lightning as L
 import numpy as np
@@ -12,10 +14,12 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from src.config.errors import UserError
 from src.config.schema import TrainConfig
 from src.data.images import ImageSet, Splits
 from src.data.preparation import Preparation
 
+SHARED = Path("/dev/shm")  # where Linux has the memory that processes share; in a container often small
 Batch = tuple[Tensor, Tensor]  # images (B, C, H, W), labels int64 (B,), or float (B, classes) of mixed images
 Augment = Callable[[Tensor, Tensor, Generator], Batch]
 
@@ -113,11 +117,13 @@ class DataModule(L.LightningDataModule):
         device = images.store.device
         onto_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         workers = self.config.num_workers if device.type == "cpu" else 0  # what lies on the device needs no fetching
+        check_shared_memory(images, self.config.batch_size, workers)
         return DataLoader(
             Batches(images),
             sampler=BatchOrder(len(images), self.config.batch_size, seed, rank, replicas, device, self._start),
             batch_size=None,
             num_workers=workers,
+            timeout=50 * bool(workers),  # seconds; a process that finds no memory to share says nothing
             persistent_workers=workers > 0,
             pin_memory=onto_gpu and device.type == "cpu",
         )
@@ -155,6 +161,17 @@ def used(splits: Splits, config: TrainConfig, replicas: int) -> dict[str, int]:
 def fits(nbytes: int, device: torch.device) -> bool:
     """Whether data of this size may lie on `device` for good: half of what is free there is left to the network."""
     return device.type == "cpu" or (device.type == "cuda" and nbytes < torch.cuda.mem_get_info(device)[0] / 2)
+
+
+def check_shared_memory(images: ImageSet, batch_size: int, workers: int) -> None:
+    """Raises UserError if the batches of so many processes don't fit into it: torch would wait for them for ever."""
+    if workers and SHARED.is_dir():
+        free = shutil.disk_usage(SHARED).free
+        # each process fetches two ahead, one is in use; what they need besides is small
+        needed = (2 * workers + 1) * (min(batch_size, len(images)) * images.store[0].nbytes + 2**16)
+        if needed > free:
+            room = f"their batches need {needed / 2**20:,.1f} MiB of {SHARED}, which has {free / 2**20:,.1f} MiB free"
+            raise UserError(f"num_workers={workers}: {room}. Take num_workers=0, or a smaller batch_size.")
 
 
 def measure(images: ImageSet) -> tuple[list[float], list[float]]:

@@ -12,6 +12,7 @@ from filelock import FileLock
 from hydra.core.override_parser.types import QuotedString
 from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from src.config.check import check, flat, plain
@@ -21,7 +22,7 @@ from src.config.errors import UserError
 from src.config.files import write_text
 from src.config.folder import ERROR, FREE, PRUNED, SEARCHES, is_alive, lock, refuse_another
 from src.config.groups import is_group
-from src.config.problems import keys, nearest
+from src.config.problems import keys, unknown
 from src.config.schema import TrainConfig, TuneConfig, Values
 from src.results.table import Table, experiment_command, in_words
 from src.sweeps.grid import Definition
@@ -42,8 +43,7 @@ class Search:
             if section in TuneConfig.model_fields:
                 own.append(f"~{key}" if override.value() is None and key in ("search", "pruner") else text)
             elif not is_group(key) and section not in (*TrainConfig.model_fields, "hydra"):
-                near = nearest(key, [*TuneConfig.model_fields, *keys(TrainConfig)])
-                raise UserError(f"{key}: there is no such key.{near}")
+                raise UserError(unknown(key, keys(TuneConfig) | keys(TrainConfig)))
             elif override.is_sweep_override():
                 varied[key] = text.partition("=")[2]
             else:
@@ -91,8 +91,12 @@ class Search:
         begun = f"{len(real_trials(self._study))} of {self.config.n_trials} trials were begun"
         print(f"search {self.config.name}: {begun}, in {self.folder}", flush=True)
         claim_slot(self.folder)
-        while self._run_next(train):
-            pass
+        try:
+            while self._run_next(train):
+                pass
+        except StorageInternalError as error:
+            reason = f"{error.__cause__}".partition("\n")[0]
+            raise UserError(f"storage={self.config.storage}: {reason}. The same command goes on.") from error
         table = self._record()
         if table.best is not None:
             self._save_best(table, table.best)
@@ -166,6 +170,8 @@ class Search:
             write_text(folder / PRUNED, f"{pruned}\n")
             self._study.tell(trial, state=TrialState.PRUNED)
             print(f"{folder.name}: {str(pruned)[:1].lower()}{str(pruned)[1:]}", flush=True)
+        except StorageInternalError:  # of which another trial would know no more
+            raise
         except Exception as error:  # a bug is no reason to lose the other trials
             write_text(folder / ERROR, f"{tell(error, f'{folder.name}: ')}\n")
             self._study.tell(trial, state=TrialState.FAIL)

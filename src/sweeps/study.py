@@ -70,8 +70,10 @@ def open_storage(folder: Path, address: str | None) -> BaseStorage:
     if address is None:
         path = folder / "study.journal"
         return JournalStorage(JournalFileBackend(str(path), lock_obj=_CuttingLock(path)))
+    # a database that another process or a slow disk has locked is waited for; SQLite itself would wait for 5 seconds
+    options: Any = {"connect_args": {"timeout": 120}} if address.startswith("sqlite") else {}
     try:
-        return RDBStorage(address)
+        return RDBStorage(address, engine_kwargs=options)
     except Exception as error:  # SQLAlchemy's, its drivers' and Alembic's, of which none is known here
         raise UserError(f"storage={address}: {' '.join(str(error).split())[:300]}") from error
 

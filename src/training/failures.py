@@ -60,8 +60,9 @@ def explain(error: Exception, config: TrainConfig, folder: Path) -> str | None:
             f"Take batch_size={half}, and trainer.accumulate_grad_batches={times} for the same gradients."
         )
     hung_up = isinstance(error, ConnectionError | EOFError) and config.num_workers  # before its loader has noticed
-    if hung_up or any("DataLoader worker" in str(link) for link in chain):  # likewise a RuntimeError
-        return f"a process that fetches batches died: {_first_sentence(text)} num_workers=0 needs none."
+    if hung_up or any("DataLoader " in str(link) for link in chain):  # likewise a RuntimeError
+        fate = "hangs" if "timed out" in text else "died"
+        return f"a process that fetches batches {fate}: {_first_sentence(text)} num_workers=0 needs none."
     for link in chain:
         if isinstance(link, OSError):
             path = Path(os.fsdecode(link.filename)) if isinstance(link.filename, str | bytes) else folder
