@@ -199,9 +199,18 @@ def test_no_circle_of_imports() -> None:
 def test_src_shows_its_doors_and_rooms_alone() -> None:
     shown = {path.name for path in (ROOT / "src").iterdir() if path.name != "__pycache__"}
     doors = {f"{name}.py" for name in ("train", "eval", "predict", "export", "report", "tune", "demo")}
-    assert shown == {*doors, *ROOMS, "__init__.py"}
+    assert shown == {*doors, *ROOMS, "__init__.py", "src.py"}  # the last one for who starts a door by its file
     for door in doors:
         assert len((ROOT / "src" / door).read_text().splitlines()) <= 60, door
+
+
+@pytest.mark.parametrize("door", ["train", "eval", "predict", "export", "report", "tune", "demo"])
+def test_a_door_can_be_started_by_its_file_from_any_folder(tmp_path: Path, door: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, str(ROOT / "src" / f"{door}.py"), "--help"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"usage: python -m src.{door}")
 
 
 def test_no_two_files_share_a_stem() -> None:
