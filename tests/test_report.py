@@ -10,9 +10,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from PIL import Image
 
-from src.results.figures import scores
+from src.results.figures import canvas, scores
 from tests.browser import opened
 from tests.conftest import NARROW, Outcome, only_run, results_of, write_folder
 
@@ -219,3 +220,27 @@ class TestRefusal:
         outcome = door("report", str(run))
         assert outcome.code == 2
         assert f"{run}/results.json is damaged, or no record of a run: checkpoint:" in outcome.err
+
+
+class TestLetters:
+    def test_a_font_that_has_them_is_taken(self) -> None:
+        ours = get_font(findfont(FontProperties())).get_charmap()
+        entry = next(font for font in fontManager.ttflist if font.name == "STIXGeneral")
+        letter = chr(min(get_font(entry.fname).get_charmap().keys() - ours.keys()))
+        assert canvas._families(f"a{letter}")[0] == "sans-serif"
+        assert "STIXGeneral" in canvas._families(f"a{letter}")
+        assert canvas._families("aé") == ("sans-serif",)
+
+    @pytest.mark.filterwarnings("error")
+    def test_what_no_font_has_is_said_once(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        ours = [font for font in fontManager.ttflist if font.name.startswith("DejaVu")]
+        monkeypatch.setattr(fontManager, "ttflist", ours)
+        for number in range(2):
+            figure = canvas.blank(2, 2)
+            figure.suptitle(canvas.shorten("鬱 \udce9"))
+            canvas.save(figure, tmp_path / f"{number}.png")
+        assert (
+            capfd.readouterr().err == "warning: no font here has 鬱: pictures show boxes. Install one, such as Noto.\n"
+        )
