@@ -121,8 +121,6 @@ def _component(
     if not isinstance(target, str):
         return base  # which refuses it
     wrong = f"{key}._target_={target}"
-    if not all(map(str.isidentifier, target.split("."))):
-        raise UserError(f"{wrong}: expected a dotted path, such as package.module.Name.")
     if name == "callbacks":
         refuse_replaced(wrong, target.rpartition(".")[2])
     declared = _signature(name, wrong, target, named)
@@ -165,6 +163,8 @@ def _signature(name: str, wrong: str, target: str, named: frozenset[str] | None)
     strange = UserError(
         f"{wrong}: no YAML file here names it, so it is not called. If you trust it, add --config-dir FOLDER with one."
     )
+    if not all(map(str.isidentifier, target.split("."))):
+        raise UserError(f"{wrong}: expected a dotted path, such as package.module.Name.")
     if stranger and not target.startswith(inside):
         raise strange
     try:
