@@ -199,7 +199,7 @@ def test_no_circle_of_imports() -> None:
 def test_src_shows_its_doors_and_rooms_alone() -> None:
     shown = {path.name for path in (ROOT / "src").iterdir() if path.name != "__pycache__"}
     doors = {f"{name}.py" for name in ("train", "eval", "predict", "export", "report", "tune", "demo")}
-    assert shown == {*doors, *ROOMS, "__init__.py", "src.py"}  # the last one for who starts a door by its file
+    assert shown == {*doors, *ROOMS, "__init__.py"}
     for door in doors:
         assert len((ROOT / "src" / door).read_text().splitlines()) <= 60, door
 
