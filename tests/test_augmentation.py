@@ -213,3 +213,33 @@ def test_only_training_is_augmented_and_each_step_anew() -> None:
 def test_without_augmentation_the_batch_is_as_it_was() -> None:
     images, labels = bytes_(16), LABELS
     assert of()(images, labels, Generator()) == (images, labels)
+
+
+@pytest.mark.parametrize(("x", "y"), [(2, -3), (-1, 2), (0, 1)])
+def test_affine_shifts_each_side_by_its_own_draw_and_black_comes_in(
+    x: int, y: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = torch.rand(1, 1, 8, 8, generator=seeded()) + 1
+    draws = torch.tensor([0, 0, -x / 4, -y / 4])[:, None] / 2 + 0.5  # no turn, no change of size, parts of the most
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: draws)
+    shifted, _ = batch_affine(images, LABELS, seeded(), 20.0, 0.5, 0.1)  # half of 8 pixels at the most
+    expected = reference.affine(images, 0.0, [x, y], 1.0, [0.0], fill=[0.0])
+    assert torch.allclose(shifted, expected, atol=1e-5)
+
+
+def test_affine_scales_by_a_draw_that_is_not_the_angles(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.rand(1, 1, 28, 28, generator=seeded())
+    draws = torch.tensor([0.5, 1.0, 0.5, 0.5])[:, None]  # the largest size, no turn, no shift
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: draws)
+    larger, _ = batch_affine(images, LABELS, seeded(), 20.0, 0.1, 0.25)
+    bilinear = reference.InterpolationMode.BILINEAR
+    assert torch.allclose(larger, reference.affine(images, 0.0, [0, 0], 1.25, [0.0], bilinear), atol=1e-4)
+
+
+def test_each_process_augments_in_its_own_way() -> None:
+    data = module(augmentation=of(batch_flip, batch_crop, padding=4))
+    batch, seen = (data.splits.train.images, data.splits.train.labels), []
+    for rank in (0, 1):
+        data.trainer, data.step = SimpleNamespace(training=True, global_rank=rank), 3  # type: ignore[assignment]
+        seen.append(data.on_after_batch_transfer(batch, 0)[0])
+    assert not torch.equal(*seen)

@@ -599,6 +599,13 @@ class TestSplit:
         assert not torch.equal(one.valid.images, other.valid.images)
         assert torch.equal(one.test.images, other.test.images)
 
+    def test_images_of_the_test_cut_are_the_same_in_each_version_of_this_project(self) -> None:
+        source = self.source(count=40, test=False)
+        for seed in (1, 2):
+            test = split(source, 0.1, seed).test
+            assert test.indices is not None
+            assert test.indices.tolist() == [2, 3, 20, 21], "else scores of earlier runs compare with nothing"
+
     def test_too_few_images_are_refused(self) -> None:
         with pytest.raises(UserError, match="too few"):
             split(self.source(count=10, test=False), 0.1, seed=1)

@@ -22,7 +22,7 @@ from src.model import schedules
 from src.model.alexnet import AlexNet, fitting_sizes
 from src.model.build import build_classifier
 from src.model.classifier import Classifier
-from src.model.hardware import Hardware
+from src.model.hardware import Hardware, pick_hardware
 from src.model.losses import CrossEntropy
 from src.model.parameters import Parameters, trainable
 from src.model.saved import About, ImageCounts
@@ -262,3 +262,54 @@ def test_a_schedule_of_torchs_is_taken_as_it_is(name: str) -> None:
         optimizer.step()
         schedule.step()
     assert len(set(rates)) > 1, "it moves"
+
+
+def test_loss_is_the_mean_over_images_also_where_the_last_batch_is_smaller() -> None:
+    classifier, data = build()
+    data.config = data.config.model_copy(update={"batch_size": 20})  # of 24
+    found = trainer(epochs=1).test(classifier, data, verbose=False)[0]
+    classifier.eval()
+    part = data.splits.test
+    with torch.inference_mode():
+        losses = cross_entropy(classifier(data.prepare(part.images)), part.labels, reduction="none")
+    assert found["test/loss"] == pytest.approx(float(losses.mean()), rel=1e-5)
+    assert abs(float((losses[:20].mean() + losses[20:].mean()) / 2 - losses.mean())) > 1e-4 * found["test/loss"]
+
+
+def test_warm_up_rises_in_a_line_from_nothing_or_from_the_initial_rate() -> None:
+    line = [(at + 1) / 21 for at in range(20)]
+    assert rates(schedules.cosine, warmup=0.2)[:20] == pytest.approx(line)
+    assert rates(schedules.one_cycle, warmup=0.2, initial=0.1)[:20] == pytest.approx([0.1 + 0.9 * at for at in line])
+
+
+def test_each_process_drops_out_in_its_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for rank in (0, 1):
+        monkeypatch.setattr(Classifier, "global_rank", rank)
+        classifier, data = build(dropout=0.5)
+        trainer(epochs=1, limit_train_batches=1, limit_val_batches=0).fit(classifier, data)
+        found.append([*classifier.network.parameters()][-1].detach())
+    assert not torch.equal(*found)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "device", "bfloat16", "accelerator", "precision"),
+    [
+        ("cuda", "auto", True, "cuda", "16-mixed"),
+        ("cuda", "gpu", False, "cuda", "16-mixed"),
+        ("cuda", "cpu", True, "cpu", "bf16-mixed"),
+        ("mps", "auto", True, "mps", "32-true"),
+        (None, "auto", True, "cpu", "bf16-mixed"),
+        (None, "auto", False, "cpu", "32-true"),
+    ],
+)
+def test_precision_that_auto_comes_to_is_the_fastest_of_the_device(
+    gpu: str | None, device: str, bfloat16: bool, accelerator: str, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu == "cuda")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: gpu == "mps")
+    for probe in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, probe, lambda: bfloat16, raising=False)
+    found = pick_hardware(device, "auto")
+    assert (found.accelerator, found.precision, found.note) == (accelerator, precision, None)
+    assert pick_hardware(device, "32-true").precision == "32-true", "what is asked for counts"

@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms.v2 import functional as reference
 
-from benchmarks.limit import flops_per_image
+from benchmarks.limit import flops_per_image, matmul_rate
 from src.config.cli import importing
 from src.data.images import ImageSet, Source, Splits, split
 from src.data.readers import read_mnist_sample
@@ -222,6 +222,13 @@ class TestLimit:
                 return self.other(self.one(images.flatten(1)))
 
         assert flops_per_image(Tied(), torch.zeros(1, 1, 2, 2), training=False) == 2 * 2 * 16
+
+    def test_rate_of_products_counts_a_multiplication_and_an_addition_by_the_best_time(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        times = iter([9.0, 2.0, 1.0, 0.5, 4.0])
+        monkeypatch.setattr("benchmarks.limit.timeit", lambda *_, **__: next(times))
+        assert matmul_rate(torch.device("cpu"), "32-true", patience=1.0) == 2 * 2048**3 / 0.5
 
 
 def test_profile_writes_a_trace_and_a_table_of_costs(door: Door, in_tmp: Path, rng: Any) -> None:

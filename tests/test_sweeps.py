@@ -122,6 +122,22 @@ class TestGrid:
             assert all(len(row) <= 80 for row in rows) == terminal, "a pipe gets whole words"
             assert all(("a/long/way/" * 9 in row) != terminal for row in rows)
 
+    @pytest.mark.parametrize(("mode", "best", "first"), [("max", 0.75, "b"), ("min", 0.25, "a")])
+    def test_a_pruned_trial_is_shown_by_its_best_validation(
+        self, in_tmp: Path, mode: str, best: float, first: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for name, other in (("a", 0.25), ("b", 0.75)):
+            (in_tmp / name).mkdir()
+            (in_tmp / name / "pruned.txt").touch()
+            (in_tmp / name / "metrics.csv").write_text(f"epoch,val/x\n0,0.5\n1,\n1,{other}\n2,0.5\n")
+            (in_tmp / name / "config.yaml").write_text(f"monitor: val/x\nmonitor_mode: {mode}\n")
+        table = Table(in_tmp, {"a": ["seed=1"], "b": ["seed=2"]}, "c", search=True)
+        assert table.runs.set_index("run").val_x[first] == best
+        assert table.runs.epochs.tolist() == [3, 3]
+        table.show()
+        rows = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith(("a ", "b "))]
+        assert rows[0] == first, "the best stands first"
+
     def test_best_command_runs_as_it_stands(self, door: Door, options: list[str], in_tmp: Path) -> None:
         outcome = door("train", "-m", *options, "seed=1,2", "hydra.sweep.dir=sweep")
         assert outcome.code == 0, outcome.err

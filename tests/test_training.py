@@ -20,6 +20,7 @@ from src.config.process import Interrupts
 from src.config.schema import Components, TrainConfig
 from src.model.saved import FORMAT, load
 from src.results.outcome import Outcome as Results
+from src.training.callbacks.log_metrics import LogMetrics
 from src.training.checkpoints import Checkpoints
 from src.training.logs import RunLogs
 from src.training.run import train
@@ -134,11 +135,14 @@ class Run:
 class Counted(Checkpoints):
     """Writes nothing."""
 
-    saved = 0
+    saved = written = 0
 
     def _save(self, trainer: Any, **before: bool) -> None:
         self.saved += 1
         self._saved_at = time.monotonic()
+
+    def _write(self, *_: Any, **__: Any) -> None:
+        self.written += 1
 
 
 class TestStopping:
@@ -171,3 +175,67 @@ class TestStopping:
             begun.on_train_batch_start(Run, None, None, step)
         assert begun.saved == 1
         begun._answer()
+
+
+class TestBest:
+    def ended(self, checkpoints: Any, step: int, score: float) -> None:
+        state = type("state", (), {"fn": "fit"})
+        run = type("Run", (), {"callback_metrics": {"val/acc": score}, "global_step": step, "state": state})
+        checkpoints.on_validation_epoch_end(run)
+
+    @pytest.mark.parametrize(("mode", "scores"), [("max", [0.5, 0.4, 0.5, 0.7]), ("min", [0.5, 0.6, 0.5, 0.2])])
+    def test_a_later_validation_must_be_better_and_not_only_as_good(
+        self, config: TrainConfig, in_tmp: Path, mode: str, scores: list[float]
+    ) -> None:
+        asked = config.model_copy(update={"monitor_mode": mode})
+        checkpoints: Any = Counted(in_tmp, asked, RunLogs(in_tmp, Components()), Interrupts())
+        found = []
+        for number, score in enumerate(scores):
+            self.ended(checkpoints, number, score)
+            found.append((checkpoints.best_step, checkpoints.best_score, checkpoints.written))
+        assert found == [(0, 0.5, 1), (0, 0.5, 1), (0, 0.5, 1), (3, scores[3], 2)]
+
+    def test_one_that_is_no_number_is_never_the_best(self, config: TrainConfig, in_tmp: Path) -> None:
+        checkpoints: Any = Counted(in_tmp, config, RunLogs(in_tmp, Components()), Interrupts())
+        self.ended(checkpoints, 1, math.nan)
+        assert checkpoints.best_step is None
+        self.ended(checkpoints, 2, 0.1)
+        self.ended(checkpoints, 3, math.nan)
+        assert checkpoints.best_step == 2
+
+
+class TestRate:
+    """Images a second, by a clock that the test moves on."""
+
+    @pytest.fixture
+    def clock(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+        now = [0.0]
+        monkeypatch.setattr("src.training.callbacks.log_metrics.time.perf_counter", lambda: now[0])
+        return now
+
+    def batches(self, metrics: LogMetrics, clock: list[float], seconds: list[float], processes: int = 1) -> None:
+        run: Any = type("Run", (), {"is_last_batch": False, "world_size": processes})
+        for spent in seconds:
+            clock[0] += spent
+            metrics.on_train_batch_end(run, None, {}, (None, torch.zeros(4)))
+
+    def test_images_of_all_processes_count_and_the_first_two_steps_do_not(self, clock: list[float]) -> None:
+        metrics = LogMetrics()
+        metrics.on_train_epoch_start()
+        self.batches(metrics, clock, [60, 60], processes=3)
+        assert metrics.rate is None
+        self.batches(metrics, clock, [2, 2], processes=3)
+        assert metrics.rate == metrics.running == 6.0
+
+    def test_time_of_validations_and_between_epochs_is_left_out(self, clock: list[float]) -> None:
+        metrics = LogMetrics()
+        metrics.on_train_epoch_start()
+        self.batches(metrics, clock, [1, 1, 1])
+        clock[0] += 100  # of a validation within the epoch
+        metrics.on_validation_end()
+        self.batches(metrics, clock, [1])
+        clock[0] += 100  # of a checkpoint
+        metrics.on_train_epoch_start()
+        self.batches(metrics, clock, [2, 2])
+        assert metrics.running == 2.0
+        assert metrics.rate == 16 / 6
