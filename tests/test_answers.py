@@ -11,11 +11,16 @@ import torch
 from torch import nn
 
 from src.config.errors import UserError
+from src.config.schema import Precision
 from src.data.images import ImageSet, has_dark_background
 from src.data.readers import read_mnist_sample
 from src.model.answers import Answers
+from src.model.build import build_network
+from src.model.hardware import Hardware
 from src.model.predictor import Predictor, last_feature_maps
+from src.model.saved import Checkpoint
 from tests.conftest import results_of
+from tests.test_model import ABOUT, configure
 
 
 def made(labels: list[int], probabilities: list[list[float]]) -> Answers:
@@ -113,3 +118,37 @@ def test_background_is_what_lies_at_the_edge(level: int, channels: int, dark: bo
 
 def test_genuine_digits_have_a_dark_background() -> None:
     assert has_dark_background(read_mnist_sample().train)
+
+
+@pytest.mark.parametrize(("black", "dark"), [(37, True), (35, False)])
+def test_a_background_is_dark_where_nearly_all_images_have_it_so(black: int, dark: bool) -> None:
+    pixels = torch.full((40, 1, 28, 28), 255, dtype=torch.uint8)
+    pixels[:black] = 0
+    assert has_dark_background(ImageSet(pixels, torch.zeros(40, dtype=torch.int64))) is dark
+
+
+def test_right_answers_are_shown_from_all_over_the_set() -> None:
+    answers = made([0] * 10, [[0.9, 0.1, 0.0]] * 10)
+    assert answers.successes(4).tolist() == [0, 3, 6, 9]
+    assert answers.successes(99).tolist() == list(range(10))
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_predictor_computes_as_in_its_training_unless_it_is_asked_for_another(precision: Precision) -> None:
+    config = configure(["++model.widths=[1,1,1,1,1]", "++model.hidden=4"])
+    about, weights = ABOUT.model_copy(update={"precision": precision}), build_network(config.model, 1, 2).state_dict()
+    saved = Checkpoint(Path("best.ckpt"), config, about, weights)
+    assert Predictor.of(saved, "cpu").hardware.precision == precision
+    assert Predictor.of(saved, "cpu", "32-true").hardware.precision == "32-true"
+
+
+def test_saliency_of_each_image_is_brought_to_one_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configure(["++model.widths=[2,2,2,2,2]", "++model.hidden=4"])
+    torch.manual_seed(0)
+    network = build_network(config.model, 1, 2)
+    predictor = Predictor(network, config, ABOUT, Hardware("cpu", "32-true"))
+    strengths = torch.tensor([1.0, 0.1, 0.0])[:, None, None, None]
+    monkeypatch.setattr("captum.attr.LayerGradCam.attribute", lambda *_, **__: torch.ones(3, 1, 13, 13) * strengths)
+    maps = predictor.saliency(torch.zeros(3, 1, 12, 12, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64))
+    assert maps is not None
+    assert maps.amax((1, 2)).tolist() == pytest.approx([1, 1, 0])

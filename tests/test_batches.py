@@ -13,7 +13,7 @@ from torch import Generator
 
 from src.config.errors import UserError
 from src.config.schema import DatasetConfig, TrainConfig
-from src.data.batches import BatchOrder, DataModule, check_shared_memory, measure, step_seed
+from src.data.batches import BatchOrder, DataModule, check_shared_memory, fits, measure, step_seed
 from src.data.images import ImageSet, Splits
 from src.data.preparation import batch_normalize, batch_resize
 
@@ -144,3 +144,43 @@ def test_mean_and_std_are_those_of_the_pixels() -> None:
     pixels = images.double() / 255
     assert mean == pytest.approx(pixels.mean((0, 2, 3)).tolist(), abs=1e-4)
     assert std == pytest.approx(pixels.std((0, 2, 3), correction=0).tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize(("height", "width"), [(300, 100), (100, 300), (240, 227)])
+def test_a_side_that_shrinks_is_smoothed_also_where_the_other_grows(height: int, width: int) -> None:
+    images = torch.rand(2, 1, height, width, generator=seeded())
+    expected = reference.resize(images, [227, 227], antialias=True)
+    assert torch.allclose(batch_resize(images, 227), expected, atol=1e-5)
+
+
+def test_only_the_epoch_in_which_a_run_goes_on_begins_late() -> None:
+    unbroken, resumed = BatchOrder(10, 3, 1), BatchOrder(10, 3, 1, start=(2, 3))
+    for epoch, left_out in ((2, 9), (3, 0)):
+        unbroken.set_epoch(epoch)
+        resumed.set_epoch(epoch)
+        assert indices(resumed) == indices(unbroken)[left_out:]
+
+
+def test_validation_and_test_are_their_own_images_in_their_own_order() -> None:
+    train, valid, test = (ImageSet(bytes_(count, side=28), torch.arange(count) % 4) for count in (20, 14, 9))
+    data = module(splits=Splits(train, valid, test, list("abcd"), "full"))
+    for part, loader in (valid, data.val_dataloader()), (test, data.test_dataloader()):
+        assert torch.cat([labels for _, labels in loader]).tolist() == part.labels.tolist()
+        assert torch.equal(torch.cat([images for images, _ in loader]), part.images)
+
+
+def test_a_channel_that_is_the_same_everywhere_is_not_divided_by_nothing() -> None:
+    images = bytes_(10)
+    images[:, 1] = 51
+    mean, std = measure(ImageSet(images, torch.zeros(10)))
+    assert (mean[1], std[1]) == (0.2, 1e-4)
+    seen = batch_normalize(images.float(), torch.tensor(mean), torch.tensor(std))
+    assert float(seen[:, 1].abs().max()) < 1e-2
+
+
+def test_images_lie_on_a_gpu_if_they_take_less_than_half_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 9000))
+    gpu = torch.device("cuda", 0)
+    assert [fits(nbytes, gpu) for nbytes in (499, 500)] == [True, False]
+    assert fits(10**15, torch.device("cpu"))
+    assert not fits(1, torch.device("mps"))

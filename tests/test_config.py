@@ -15,9 +15,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.config.check import check
-from src.config.compose import parse
+from src.config.check import check, direction, flat, plain
+from src.config.compose import compose, configure, declared, parse
 from src.config.errors import UserError
+from src.config.folder import is_free
 from src.config.groups import command
 from src.config.paths import for_shell, option, quoted
 from src.config.process import FOLDER
@@ -332,3 +333,65 @@ def test_config_of_a_checkpoint_is_checked_by_the_same_schema(door: Door) -> Non
     config["model"]["_target_"] = "subprocess.Popen"
     with pytest.raises(UserError, match=r"subprocess\.Popen"):
         check(config, TrainConfig)
+
+
+def test_what_may_change_when_a_run_goes_on_is_this_and_nothing_else() -> None:
+    config = flat(plain(configure([])))
+    free = {key for key in config if is_free(key, config) and key.split(".")[0] not in ("logger", "callbacks")}
+    trainer = {"enable_progress_bar", "log_every_n_steps", "max_epochs", "max_time", "profiler"}
+    assert free == {"data_dir", "device", "num_workers", "report", "resume", *(f"trainer.{key}" for key in trainer)}
+    changed = {key for key in config if key.startswith("callbacks.") and is_free(key, config)}
+    assert changed >= {"callbacks.checkpoint_minutes", "callbacks.checkpoint_steps", "callbacks.samples.count"}
+
+
+@pytest.mark.parametrize(("metric", "mode"), [("MulticlassF1Score", "max"), ("MulticlassCalibrationError", "min")])
+def test_whether_more_is_better_is_what_a_metric_says_of_itself(metric: str, mode: str) -> None:
+    values = {"monitor": "val/it", "metrics": {"it": {"_target_": f"torchmetrics.classification.{metric}"}}}
+    assert direction(values) == mode
+    assert direction(values | {"monitor": "val/acc"}) == "max"
+    assert direction(values | {"monitor": "val/loss"}) == "min"
+    assert direction(values | {"monitor_mode": "max"}) == "max", "unless it is said otherwise"
+
+
+def test_slurm_is_asked_for_the_machines_and_gpus_of_the_run() -> None:
+    options = ["hydra/launcher=submitit_slurm", "devices=4", "trainer.num_nodes=2"]
+    asked = compose("train", declared(options)).whole.hydra.launcher
+    assert (asked.nodes, asked.tasks_per_node, asked.gpus_per_node, asked.timeout_min) == (2, 4, 4, 24 * 60)
+
+
+@pytest.mark.parametrize(("gpus", "jobs"), [(3, 3), (0, os.cpu_count())])
+def test_as_many_jobs_run_at_a_time_as_there_are_gpus_or_else_cores(
+    gpus: int, jobs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert compose("train", ["hydra/launcher=joblib"]).whole.hydra.launcher.n_jobs == jobs
+
+
+def test_ctrl_c_before_a_run_began_leaves_as_a_shell_expects_it(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("src.train.train", interrupted)
+    outcome = door("train", "hydra.run.dir=r")
+    assert (outcome.code, outcome.err) == (130, "stopped by SIGINT.\n")
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        *("dataset.valid_fraction=0.0", "dataset.valid_fraction=1.0", "dataset.limit=0", "seed=-1", f"seed={2**32}"),
+        *("optimizer.lr=0.0", "optimizer.weight_decay=-1e-9", "trainer.limit_train_batches=0.0"),
+        "callbacks.checkpoint_minutes=0.0",
+    ],
+)
+def test_ends_that_do_not_belong_to_a_range_are_refused(end: str) -> None:
+    with pytest.raises(UserError, match=rf"^{end.partition('=')[0]}=.*: expected "):
+        configure([end])
+
+
+def test_ends_that_belong_to_a_range_are_taken() -> None:
+    words = ["model.dropout=1.0", "optimizer.weight_decay=0.0", f"seed={2**32 - 1}", "trainer.limit_val_batches=1.0"]
+    config = configure([*words, "trainer.max_steps=-1", "trainer.gradient_clip_val=0.0"])
+    assert (config.seed, config.trainer.max_steps, config.trainer.limit_val_batches) == (2**32 - 1, -1, 1.0)

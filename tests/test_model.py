@@ -23,7 +23,8 @@ from src.model.alexnet import AlexNet, fitting_sizes
 from src.model.build import build_classifier
 from src.model.classifier import Classifier
 from src.model.hardware import Hardware, pick_hardware
-from src.model.losses import CrossEntropy
+from src.model.losses import CrossEntropy, focal
+from src.model.metrics import LowestRecall
 from src.model.parameters import Parameters, trainable
 from src.model.saved import About, ImageCounts
 from src.training.callbacks.log_metrics import LogMetrics
@@ -313,3 +314,58 @@ def test_precision_that_auto_comes_to_is_the_fastest_of_the_device(
     found = pick_hardware(device, "auto")
     assert (found.accelerator, found.precision, found.note) == (accelerator, precision, None)
     assert pick_hardware(device, "32-true").precision == "32-true", "what is asked for counts"
+
+
+def test_convolutions_begin_with_the_variance_of_he_and_both_dropouts_are_those_asked_for() -> None:
+    torch.manual_seed(0)
+    network = AlexNet(3, 10, hidden=1, dropout=0.3)
+    for layer in network.features:
+        if isinstance(layer, nn.Conv2d):
+            inputs = layer.in_channels * layer.kernel_size[0] ** 2
+            assert float(layer.weight.detach().std()) == pytest.approx((2 / inputs) ** 0.5, rel=0.03)
+            assert not layer.bias.any()  # type: ignore[union-attr]
+    assert [layer.p for layer in network.modules() if isinstance(layer, nn.Dropout)] == [0.3, 0.3]
+
+
+@pytest.mark.parametrize(
+    ("precision", "clip", "fused"), [("16-mixed", 1.0, False), ("16-mixed", None, True), ("32-true", 1.0, True)]
+)
+def test_a_fused_optimizer_gives_way_where_scaled_gradients_are_clipped(
+    precision: str, clip: float | None, fused: bool
+) -> None:
+    config = configure([f"++trainer.gradient_clip_val={clip or 'null'}", "++model.widths=[1,1,1,1,1]"])
+    classifier = build_classifier(config, Hardware("cuda", precision), ABOUT, SPLITS)
+    assert bool(classifier._optimizer(trainable(classifier)).defaults["fused"]) is fused
+
+
+@pytest.mark.parametrize(("monitor", "mode"), [("val/loss", "min"), ("val/acc", "max")])
+def test_a_plateau_is_one_of_what_is_monitored(monitor: str, mode: str) -> None:
+    config = configure(["scheduler=reducelronplateau", f"monitor={monitor}", "++model.widths=[1,1,1,1,1]"])
+    classifier = build_classifier(config, Hardware("cpu", "32-true"), ABOUT, SPLITS)
+    schedule: Any = classifier._scheduler(classifier._optimizer(trainable(classifier)), 10)
+    assert schedule.mode == mode
+
+
+def test_accuracy_is_that_of_all_images_however_few_a_class_has() -> None:
+    classifier, data = build()
+    classifier.eval()
+    with torch.inference_mode():
+        found = classifier(data.prepare(data.splits.test.images)).argmax(1)
+    labels = found.clone()
+    labels[found == found.mode().values] = (found.mode().values + 1) % 3  # all wrong in the largest class
+    part = ImageSet(data.splits.test.images, labels)
+    data.splits = data._placed = Splits(part, part, part, list("abc"), "full")
+    tested = trainer(epochs=1).test(classifier, data, verbose=False)[0]
+    assert tested["test/acc"] == pytest.approx(float((found == labels).float().mean()))
+
+
+def test_the_gamma_of_the_focal_loss_is_that_of_its_paper() -> None:
+    logits, labels = torch.tensor([[0.0, 1.0], [2.0, 0.0]]), torch.tensor([1, 1])
+    right = logits.softmax(1)[[0, 1], labels]
+    assert float(focal(logits, labels)) == pytest.approx(float((-((1 - right) ** 2) * right.log()).mean()))
+
+
+def test_the_lowest_recall_is_of_the_classes_that_were_there() -> None:
+    metric = LowestRecall(4)
+    metric.update(torch.tensor([0, 3, 1, 1]), torch.tensor([0, 0, 1, 1]))  # 3 was answered, 2 and 3 were never true
+    assert float(metric.compute()) == 0.5

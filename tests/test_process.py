@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +13,10 @@ import pytest
 from filelock import FileLock
 
 from src.config import cli
+from src.config.compose import configure
 from src.config.errors import UserError
-from src.config.folder import CONFIG, LOCK, folder_to_resume, is_alive, lock
-from src.config.process import launch_name, world_size
+from src.config.folder import CONFIG, LOCK, RESULTS, folder_to_resume, is_alive, lock, newest_checkpoint
+from src.config.process import check_processes, launch_name, world_size
 from src.sweeps import grid
 from tests.conftest import SHORT, Outcome, only_run
 
@@ -177,3 +179,40 @@ def test_each_job_is_composed_and_checked_once(
 def test_a_run_is_named_by_its_command(door: Door, images_folder: Path, in_tmp: Path) -> None:
     assert door("train", "dataset=image_folder", f"data_dir={images_folder}", *SHORT, "trainer.max_steps=1").code == 0
     assert "image_folder_alexnet_adamw" in only_run(in_tmp).name
+
+
+def begun(folder: Path, second: int, *checkpoints: str) -> Path:
+    """A run that was begun, and finished if it has checkpoints, in this second."""
+    (folder / "checkpoints").mkdir(parents=True)
+    for name in (CONFIG, *(RESULTS for _ in checkpoints[:1]), *(f"checkpoints/{name}" for name in checkpoints)):
+        (folder / name).touch()
+        os.utime(folder / name, (second, second))
+    return folder
+
+
+def test_the_last_run_is_the_newest_of_those_that_are_unfinished(in_tmp: Path) -> None:
+    for name, second in (("b", 200), ("c", 300), ("a", 100)):
+        begun(Path("logs") / name, second)
+    begun(Path("logs/d"), 400, "best.ckpt")
+    assert folder_to_resume("last") == Path("logs/c")
+
+
+def test_the_newest_checkpoint_is_the_best_one_of_the_run_that_ended_last(in_tmp: Path) -> None:
+    begun(Path("logs/a"), 100, "best.ckpt", "last.ckpt")
+    newest = begun(Path("logs/b"), 300, "last.ckpt", "best.ckpt")
+    begun(Path("logs/c"), 200, "best.ckpt")
+    assert newest_checkpoint() == newest / "checkpoints/best.ckpt"
+    (newest / "checkpoints/best.ckpt").unlink()
+    assert newest_checkpoint() == newest / "checkpoints/last.ckpt", "nothing was validated"
+
+
+@pytest.mark.parametrize(("started", "devices", "nodes"), [(6, 3, 2), (2, 2, 1), (2, 1, 2)])
+def test_processes_are_counted_on_all_machines(
+    started: int, devices: int, nodes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure([f"devices={devices}", f"trainer.num_nodes={nodes}"])
+    monkeypatch.setattr("src.config.process.world_size", lambda: started)
+    check_processes(config)
+    monkeypatch.setattr("src.config.process.world_size", lambda: started + 1)
+    with pytest.raises(UserError, match=f"{started + 1} processes were started"):
+        check_processes(config)
