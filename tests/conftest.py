@@ -242,3 +242,24 @@ def trust(monkeypatch: pytest.MonkeyPatch, dataset: str, data_dir: Path) -> None
             monkeypatch.setitem(readers.PLAIN_MD5, name, md5_of(data_dir / name))
         packed = [(name, md5_of(raw / name) if (raw / name).exists() else md5) for name, md5 in cls.resources]
         monkeypatch.setattr(cls, "resources", packed)
+
+
+def write_results(run: Path, value: float, seconds: float = 60.0, monitor: str = "val/acc", mode: str = "max") -> Path:
+    """The results.json of a made run that came to this value of what it monitors, and to the accuracy 0.5 in test."""
+    accuracy = value if monitor == "val/acc" else 0.25
+    content: dict[str, Any] = {
+        "dataset": {"name": "made", "source": "full", "test_set": "made", "sha256": ""},
+        **dict.fromkeys(("model", "optimizer", "precision", "device"), "made"),
+        "command": f"command of {run.name}",
+        "checkpoint": "checkpoints/best.ckpt",
+        "seed": 1,
+        "parameters": 2_500_000,
+        "train": {"seconds": seconds, "epochs": 3, "images": 80},
+        "monitor": {"name": monitor, "mode": mode, "value": value},
+        "val": {"accuracy": accuracy, "images": 8},
+        "test": {"accuracy": 0.5, "loss": 1.0, "images": 8},
+        "machine": {"system": "", "processor": "", "cores": 1, "threads": 1, "gpu": None},
+    }
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "results.json").write_text(json.dumps(content))
+    return run

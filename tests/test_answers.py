@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from math import inf, log
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -19,6 +21,8 @@ from src.model.build import build_network
 from src.model.hardware import Hardware
 from src.model.predictor import Predictor, last_feature_maps
 from src.model.saved import Checkpoint
+from src.results.figures import canvas, curves, runs, scores, tiles
+from src.results.screen import show_confusion
 from tests.conftest import results_of
 from tests.test_model import ABOUT, configure
 
@@ -152,3 +156,64 @@ def test_saliency_of_each_image_is_brought_to_one_by_itself(monkeypatch: pytest.
     maps = predictor.saliency(torch.zeros(3, 1, 12, 12, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64))
     assert maps is not None
     assert maps.amax((1, 2)).tolist() == pytest.approx([1, 1, 0])
+
+
+def test_the_screen_has_the_recall_of_each_true_class_beside_its_row(
+    four: Answers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_confusion(four)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[-3:] == [["a", "50.0%", "1", "1", "."], ["b", "100.0%", ".", "1", "."], ["c", "0.0%", "1", ".", "0"]]
+
+
+class TestPictures:
+    def test_confusion_has_rows_of_true_classes_and_their_shares(self, four: Answers) -> None:
+        figure = canvas.blank(5, 5)
+        scores.draw_confusion(figure, four)
+        (axes,) = figure.axes
+        assert axes.images[0].get_array().tolist() == [[0.5, 0.5, 0], [0, 1, 0], [1, 0, 0]]  # type: ignore[union-attr]
+        numbers = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in axes.texts}
+        assert numbers == {(0, 0): "1", (0, 1): "1", (1, 1): "1", (2, 0): "1"}  # row, column
+        assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]
+
+    def test_calibration_is_drawn_by_confidence_and_counted_below(self, four: Answers) -> None:
+        figure = canvas.blank(5, 5)
+        scores.draw_calibration(figure, four)
+        upper, lower = figure.axes
+        confidence, accuracy = np.asarray(upper.lines[1].get_data(), float).round(3)
+        drawn = {pair for pair in zip(confidence.tolist(), accuracy.tolist(), strict=True) if pair[0] == pair[0]}
+        assert drawn == {(0.6, 1.0), (0.7, 0.0), (0.925, 0.5)}
+        assert [bar.get_height() for bar in lower.patches] == [0, 0, 0, 0, 0, 0, 1, 1, 0, 2]  # type: ignore[attr-defined]
+
+    def test_captions_have_the_answer_first_and_then_the_truth(
+        self, four: Answers, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        drawn: list[object] = []
+        monkeypatch.setattr(tiles, "draw_tiles", lambda figure, images, captions, columns: drawn.extend(captions))
+        tiles.draw_answers(canvas.blank(5, 5), four, torch.tensor([0, 1]), sure=True)
+        tiles.draw_answers(canvas.blank(5, 5), four, torch.tensor([3]))
+        assert drawn == [("a 90%", False), ("b 70%\nnot a 20%", True), ("a, not c", True)]
+
+    def test_curves_stand_at_the_steps_and_epochs_that_were_done(self, tmp_path: Path) -> None:
+        path = tmp_path / "metrics.csv"
+        path.write_text("epoch,step,train/acc,val/acc\n0,3,0.5,\n0,3,,0.25\n1,7,0.75,0.5\n")
+        assert curves.read_curves(path) == {"train/acc": ([4, 8], [0.5, 0.75]), "val/acc": ([4, 8], [0.25, 0.5])}
+        assert curves.read_curves(path, "epoch")["val/acc"] == ([1, 2], [0.25, 0.5])
+
+    def test_runs_that_ended_early_are_dotted_and_the_best_setting_has_the_first_colour(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        figures: list[Any] = []
+        monkeypatch.setattr(runs, "save", lambda figure, path: figures.append(figure))
+        rows = [("a", "finished", -0.9, "1"), ("b", "pruned", -0.5, "2"), ("c", "finished", -0.7, "1")]
+        for name, *_ in rows:
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "metrics.csv").write_text("epoch,step,val/loss\n0,3,0.5\n")
+        table = pd.DataFrame(rows, columns=["run", "state", "better", "optimizer.lr"])
+        runs.save_curves(tmp_path, table, "val/loss", ["optimizer.lr"])
+        lines = figures[0].axes[0].lines
+        assert [(line.get_linestyle(), line.get_color()) for line in lines] == [
+            (":", canvas.COLOURS[0]),
+            ("-", canvas.COLOURS[1]),
+            ("-", canvas.COLOURS[1]),
+        ]

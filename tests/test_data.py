@@ -23,13 +23,14 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
+from torch import Tensor
 from torchvision import datasets
 
 from src.config.errors import UserError
 from src.config.schema import CONFIGS
 from src.data import fetching
 from src.data.image_folder import read_folder, read_image
-from src.data.images import ImageSet, Source, limited, split
+from src.data.images import ImageSet, Source, Splits, checksum, limited, split, stratified
 from src.data.readers import read_mnist_sample, read_torchvision
 from tests.conftest import (
     CIFAR_CLASSES,
@@ -816,3 +817,34 @@ class TestDownload:
         monkeypatch.setattr(fetching, "_watch", full)
         with pytest.raises(OSError, match="No space left"):
             read(tmp_path, source="auto", download=True)
+
+
+class TestCut:
+    def made(self, pixels: Tensor, labels: Tensor) -> Source:
+        return Source(ImageSet(pixels, labels), DIGITS[:3], "full")
+
+    @pytest.mark.parametrize(("count", "taken"), [(10, [4, 3, 3]), (29, [12, 9, 8]), (1, [1, 0, 0]), (30, [13, 9, 8])])
+    def test_an_image_that_no_share_has_goes_to_the_largest_remainder(self, count: int, taken: list[int]) -> None:
+        labels = torch.tensor([0] * 13 + [1] * 9 + [2] * 8)  # of ten, 4.33, 3 and 2.67
+        assert torch.bincount(labels[stratified(labels, count)], minlength=3).tolist() == taken
+
+    def test_validation_is_a_part_of_all_images_the_test_cut_among_them(self) -> None:
+        source = self.made(torch.zeros(300, 1, 1, 1, dtype=torch.uint8), torch.arange(300) % 3)
+        splits = split(source, 0.2, seed=1)
+        assert (len(splits.test), len(splits.valid), len(splits.train)) == (30, 60, 210)
+
+    def test_the_checksum_is_of_pixels_of_labels_and_of_the_cut(self) -> None:
+        pixels, labels = torch.arange(60, dtype=torch.uint8).reshape(60, 1, 1, 1), torch.arange(60) % 3
+        other_labels = labels.clone()
+        other_labels[[0, 1]] = labels[[1, 0]]
+        kept = ImageSet(pixels[:30], labels[:30]), ImageSet(pixels[30:], labels[30:])
+        swapped = Splits(kept[0], kept[1], ImageSet(pixels[30:], other_labels[:30]), DIGITS[:3], "full")
+        sums = [
+            checksum(split(self.made(pixels, labels), 0.2, seed=1)),
+            checksum(split(self.made(pixels, labels), 0.2, seed=2)),
+            checksum(split(self.made(pixels.flip(0), labels), 0.2, seed=1)),
+            checksum(Splits(*kept, kept[1], DIGITS[:3], "full")),
+            checksum(swapped),
+        ]
+        assert len(set(sums)) == len(sums)
+        assert checksum(split(self.made(pixels.clone(), labels.clone()), 0.2, seed=1)) == sums[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import re
 import shlex
@@ -20,11 +21,12 @@ from filelock import FileLock
 
 from src.config import process as cluster
 from src.config.cli import Arguments
+from src.config.errors import RunError, Stopped, UserError
 from src.config.folder import LOCK
 from src.model.hardware import pick_hardware
-from src.results.table import Table
-from src.sweeps import grid
-from tests.conftest import ROOT, SHORT, Outcome, results_of, write_folder
+from src.results.table import Table, _time
+from src.sweeps import grid, jobs
+from tests.conftest import ROOT, SHORT, Outcome, results_of, write_folder, write_results
 from tests.crash import compare
 from tests.test_resume import at_call, send
 
@@ -341,8 +343,6 @@ class TestAtATime:
         assert pick_hardware("auto", "auto", 2).devices(2) == 2, "a job of two is not held to one"
 
     def test_slots_are_taken_once_until_a_process_ends(self, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from src.sweeps import jobs
-
         monkeypatch.setenv(cluster.SLOT, "")
         program = "import sys; from pathlib import Path; from src.config.process import slot; "
         program += "from src.sweeps import jobs; jobs.claim_slot(Path('.')); "
@@ -494,3 +494,80 @@ def test_a_stop_ends_the_whole_sweep(door: Door, options: list[str], monkeypatch
     assert outcome.code == 143
     assert "job 2" not in outcome.out
     assert outcome.err.splitlines()[-1].endswith("The sweep goes on with its command and hydra.sweep.dir=s")
+
+
+class TestTable:
+    @pytest.mark.parametrize(
+        ("monitor", "mode", "values"), [("val/acc", "max", [5, 9, 9]), ("val/loss", "min", [5, 2, 2])]
+    )
+    def test_of_equal_runs_the_first_is_the_best(
+        self, in_tmp: Path, monitor: str, mode: str, values: list[float]
+    ) -> None:
+        for name, value in zip("cba", values, strict=True):
+            write_results(in_tmp / name, value, monitor=monitor, mode=mode)
+        best = Table(in_tmp, {name: [f"seed={name}"] for name in "cba"}, "c", search=False).best
+        assert best is not None
+        assert best.run == "b"
+
+    def test_training_is_the_mean_time_of_a_setting_and_in_all_the_sum(
+        self, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        runs = {}
+        for rate, value in ((1, 0.4), (2, 0.8)):
+            for seed, seconds in ((1, 700), (2, 1300)):
+                name = write_results(in_tmp / f"{rate}-{seed}", value + seed / 100, seconds * rate).name
+                runs[name] = [f"optimizer.lr={rate}", f"seed={seed}"]
+        Table(in_tmp, runs, "c", search=False).show()
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+        shown = [line for line in lines if line[:2] in (["1", "2"], ["2", "2"])]
+        assert [line[0] for line in shown] == ["2", "1"], "the best first"
+        assert [line[-2:] for line in shown] == [["33", "min"], ["17", "min"]]
+        assert ["100", "min", "of", "training"] in [line[-4:] for line in lines]
+        assert ["best", "run:", "command", "of", "2-2"] in lines
+
+    @pytest.mark.parametrize(
+        ("seconds", "words"),
+        [(59.4, "59 s"), (599.4, "599 s"), (600, "10 min"), (35_940, "599 min"), (36_000, "10.0 h"), (math.nan, "-")],
+    )
+    def test_times_are_in_seconds_minutes_or_hours(self, seconds: float, words: str) -> None:
+        assert _time(seconds) == words
+
+
+class TestDefinition:
+    def made(self, name: str, second: int, *overrides: str) -> Path:
+        folder = Path("logs/sweep") / name
+        folder.mkdir(parents=True)
+        grid.Definition(command="c", overrides=list(overrides), runs={}).write(folder)
+        os.utime(folder / grid.DEFINITION, (second, second))
+        return folder
+
+    def test_last_is_the_newest_sweep_with_all_that_it_was_asked(self, in_tmp: Path) -> None:
+        self.made("b", 200, "seed=1,2")
+        newest = self.made("c", 300, "seed=3,4")
+        self.made("a", 100, "seed=5,6")
+        arguments, folder = grid.chosen(Arguments("train", ("sweep=last",)))
+        assert folder == newest
+        assert arguments.overrides == ("seed=3,4",)
+
+    @pytest.mark.parametrize("now", ["seed=1,2,3", "seed=1"])
+    def test_more_and_fewer_values_are_said_and_others_refused(
+        self, in_tmp: Path, now: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        if now == "seed=1":  # of one value it is another command
+            with pytest.raises(UserError, match="was begun with seed=1,2, and this command says seed=1"):
+                grid._compare(in_tmp, ["seed=1,2"], [now])
+            return
+        for before, after in (("seed=1,2", now), (now, "seed=1,2")):
+            grid._compare(in_tmp, [before], [after])
+            assert f"was begun with {before}, and goes on with {after}." in capsys.readouterr().out
+        with pytest.raises(UserError, match="was begun with seed=1,2, and this command says seed=2,3"):
+            grid._compare(in_tmp, ["seed=1,2"], ["seed=2,3"])
+
+
+@pytest.mark.parametrize(("code", "number"), [(143, 15), (138, 10)])
+def test_a_command_that_was_stopped_hands_its_signal_on(code: int, number: int) -> None:
+    with pytest.raises(Stopped) as stopped:
+        jobs.follow([sys.executable, "-c", f"raise SystemExit({code})"], os.environ)
+    assert stopped.value.number == number
+    with pytest.raises(RunError, match=r"^the disk is full$"):
+        jobs.follow([sys.executable, "-c", "import sys; sys.exit('error: the disk is full')"], os.environ)

@@ -21,7 +21,7 @@ from src.config.compose import compose
 from src.config.errors import UserError
 from src.config.schema import TuneConfig
 from src.sweeps.search import Search
-from src.sweeps.study import ask, open_storage, read_space
+from src.sweeps.study import ask, open_storage, open_study, read_space
 from tests.conftest import NARROW, Outcome, results_of
 from tests.test_resume import at_call, send
 from tests.test_sweeps import start, wait_for
@@ -311,3 +311,24 @@ class TestWrong:
             "was begun with search.batch_size=choice(32, 64, 128), and this command says search.batch_size=4,8"
             in space.err
         )
+
+
+@pytest.mark.parametrize(("mode", "direction"), [("min", "MINIMIZE"), ("max", "MAXIMIZE")])
+def test_a_study_looks_for_what_the_monitor_calls_better(in_tmp: Path, mode: str, direction: str) -> None:
+    config = check(compose("tune", ["name=s"]).values, TuneConfig)
+    assert open_study(in_tmp, config, mode).direction.name == direction
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_each_trial_of_a_seeded_search_is_at_a_point_of_its_own_and_the_same_in_each_search(sampler: str) -> None:
+    config = check(compose("tune", [f"sampler={sampler}", "++sampler.seed=3", "n_trials=4"]).values, TuneConfig)
+    space, searches = read_space({"a": "interval(0.0, 1.0)"}), []
+    for _ in range(2):
+        study, points = optuna.create_study(), []
+        while (trial := ask(study, space, config)) is not None:
+            points.append(trial.params["a"])
+            study.tell(trial, 0.5)
+        searches.append(points)
+        assert len(study.trials) == 4, "none was drawn twice and left out"
+    assert searches[0] == searches[1]
+    assert len(set(searches[0])) == 4
