@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from src.data.image_folder import read_folder
 from src.data.readers import read_mnist_sample
 from src.model.predictor import Predictor
-from src.serving.image_files import find_images
+from src.serving.image_files import Row, draw_sheet, find_images, show
 from tests.conftest import NARROW, Outcome, only_run, write_folder
 
 
@@ -303,3 +303,35 @@ def test_names_that_the_screen_lacks_are_whole_in_files(
     text = (in_tmp / f"a{suffix}").read_text(encoding="utf-8", errors="surrogateescape")
     rows = json.loads(text)["predictions"] if suffix == ".json" else list(csv.DictReader(text.splitlines()))
     assert [row["file"] for row in rows] == [f"i/{name}" for name in sorted(names)]
+
+
+def row(file: str, predicted: str, true: str | None = None, inverted: bool = False) -> Row:
+    return Row(file, predicted, 0.6, true, inverted, [(predicted, 0.6), ("y", 0.3), ("z", 0.1)])
+
+
+def test_the_screen_counts_only_files_whose_folder_is_a_class(capsys: pytest.CaptureFixture[str]) -> None:
+    show([row("a/1.png", "a", "a"), row("b/1.png", "a", "b"), row("other/1.png", "a", inverted=True)])
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "1 of 2 right (50.00%), the folders' names taken as true." in lines
+    assert "a/1.png a 60.0% a y 30.0%, z 10.0%" in lines, "the answer is not named once more"
+    assert "1 image was dark on light and inverted: the network has learned light on dark." in lines
+
+
+def test_the_sheet_has_images_from_all_over_as_they_were_answered(
+    in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, drawn = list[tuple[str, bool]](), list[object]()
+
+    class Given:
+        def read(self, file: Path, invert: bool) -> tuple[bool, torch.Tensor]:
+            read.append((file.name, invert))
+            return invert, torch.zeros(1, 4, 4, dtype=torch.uint8)
+
+    monkeypatch.setattr(
+        "src.serving.image_files.tiles.draw_tiles", lambda figure, images, captions, columns: drawn.extend(captions)
+    )
+    rows = [row(f"{number}.png", "a", "b" if number == 126 else None, number > 63) for number in range(127)]
+    draw_sheet(in_tmp / "sheet.png", rows, Given())  # type: ignore[arg-type]
+    assert read == [(f"{number}.png", number > 63) for number in range(0, 127, 2)], "64 of them"
+    assert drawn[0] == ("a", False)
+    assert drawn[-1] == ("a, not b", True)

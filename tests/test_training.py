@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,16 +15,22 @@ import torch
 from torch import distributed
 
 from src.config.check import check
-from src.config.compose import compose, declared
+from src.config.compose import compose, configure, declared
 from src.config.errors import Stopped, UserError
 from src.config.process import Interrupts
 from src.config.schema import Components, TrainConfig
+from src.data.images import ImageSet, Splits
+from src.model.hardware import Hardware
+from src.model.provenance import git_revision
 from src.model.saved import FORMAT, load
 from src.results.outcome import Outcome as Results
 from src.training.callbacks.log_metrics import LogMetrics
+from src.training.callbacks.recorder import RecordAnswers
 from src.training.checkpoints import Checkpoints
 from src.training.logs import RunLogs
 from src.training.run import train
+from src.training.trackers import hyperparameters
+from src.training.trainer import build_trainer
 from tests.conftest import SHORT, Outcome
 
 Door = Callable[..., Outcome]
@@ -239,3 +246,95 @@ class TestRate:
         self.batches(metrics, clock, [2, 2])
         assert metrics.running == 2.0
         assert metrics.rate == 16 / 6
+
+
+class TestTime:
+    """When a run is saved or stopped, by a clock that the test moves on."""
+
+    @pytest.fixture
+    def clock(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+        now = [1000.0]
+        monkeypatch.setattr("src.training.checkpoints.time.monotonic", lambda: now[0])
+        return now
+
+    def begun(self, config: TrainConfig, in_tmp: Path, **trainer: Any) -> Any:
+        asked = config.model_copy(update={"trainer": config.trainer.model_copy(update=trainer)})
+        checkpoints: Any = Counted(in_tmp, asked, RunLogs(in_tmp, Components()), Interrupts())
+        checkpoints._saved_at = time.monotonic()
+        checkpoints.on_train_start(type("Alone", (Run,), {"world_size": 1}), None)
+        return checkpoints
+
+    def test_max_time_is_in_days_hours_minutes_and_seconds(
+        self, config: TrainConfig, in_tmp: Path, clock: list[float]
+    ) -> None:
+        checkpoints = self.begun(config, in_tmp, max_time="01:02:03:04")
+        given = 24 * 3600 + 2 * 3600 + 3 * 60 + 4
+        clock[0] = checkpoints._saved_at = 1000 + given
+        checkpoints.on_train_batch_start(Run, None, None, 3)
+        clock[0] += 1
+        with pytest.raises(Stopped, match=r"stopped by trainer\.max_time") as stopped:
+            checkpoints.on_train_batch_start(Run, None, None, 4)
+        assert stopped.value.code == 124
+
+    def test_a_checkpoint_is_due_after_minutes_and_not_seconds(
+        self, config: TrainConfig, in_tmp: Path, clock: list[float]
+    ) -> None:
+        checkpoints = self.begun(config, in_tmp)
+        assert config.callbacks.checkpoint_minutes == 10
+        for second, saved in ((599, 0), (601, 1), (1200, 1), (1202, 2)):
+            clock[0] = 1000.0 + second
+            checkpoints.on_train_batch_start(Run, None, None, 3)
+            assert checkpoints.saved == saved, second
+
+
+@pytest.mark.parametrize(
+    ("options", "benchmark"),
+    [([], True), (["trainer.deterministic=true"], False), (["trainer.benchmark=false"], False)],
+)
+def test_kernels_are_tried_out_on_a_gpu_unless_the_run_is_to_be_deterministic(
+    options: list[str], benchmark: bool, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr("src.training.trainer.L.Trainer", lambda **more: given.update(more))
+    build_trainer(configure(options), Hardware("cuda", "16-mixed"), in_tmp, [])
+    assert given["benchmark"] is benchmark
+    assert (given["num_sanity_val_steps"], given["use_distributed_sampler"]) == (0, False)
+
+
+@pytest.mark.parametrize(("changed", "added", "modified"), [("", "", False), ("src", "", True), ("", "src", True)])
+def test_code_is_modified_where_a_file_has_changed_or_come(
+    changed: str, added: str, modified: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {"rev-parse": "1a2b", "diff": changed, "ls-files": added}
+    monkeypatch.setattr("src.model.provenance._git", lambda word, *_: said[word])
+    found = git_revision()
+    assert found is not None
+    assert (found.revision, found.modified) == ("1a2b", modified)
+
+
+def test_answers_of_all_processes_stand_in_the_order_of_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    classes = list("abcdefg")
+    part = ImageSet(torch.zeros(7, 1, 1, 1, dtype=torch.uint8), torch.arange(7))
+    logits, order = torch.eye(7), [torch.tensor([0, 2, 4, 6]), torch.tensor([1, 3, 5])]
+    recorder, loader = RecordAnswers(), SimpleNamespace(sampler=order[0].split(3))
+    run: Any = SimpleNamespace(testing=True, world_size=2, test_dataloaders=loader, loggers=[])
+    run.datamodule = SimpleNamespace(splits=Splits(part, part, part, classes, "full"))
+
+    def gather(found: list[Any], mine: Any) -> None:
+        found[:] = [mine, (order[1], logits[order[1]])]
+
+    monkeypatch.setattr(distributed, "all_gather_object", gather)
+    recorder.on_test_epoch_start(run)
+    for indices in loader.sampler:
+        recorder.on_test_batch_end(run, None, {"logits": logits[indices]})  # type: ignore[arg-type]
+    recorder.on_test_epoch_end(run)
+    assert recorder.answers is not None
+    assert torch.equal(recorder.answers.logits, logits)
+    assert recorder.answers.accuracy == 1.0
+
+
+def test_what_trackers_compare_runs_by_are_all_numbers_words_and_truth_values() -> None:
+    found = hyperparameters(configure(["batch_size=7", "optimizer.lr=0.5", "compile=true", "dataset.mean=[0.5]"]))
+    assert (found["batch_size"], found["optimizer.lr"], found["compile"], found["seed"]) == (7, 0.5, True, 1)
+    assert found["model.name"] == "alexnet"
+    assert not {"dataset.mean", "resume", "model.widths"} & found.keys()
