@@ -22,11 +22,13 @@ from src.config import errors
 from src.config.errors import RunError, UserError
 from src.config.files import whole
 from src.data.readers import read_mnist_sample
-from src.model.build import images_of
+from src.model.build import build_network, images_of
+from src.model.hardware import Hardware
 from src.model.predictor import Predictor
 from src.model.saved import load
 from src.serving import graph
 from tests.conftest import ROOT, SHORT, Outcome, write_folder
+from tests.test_model import ABOUT, configure
 
 Door = Callable[..., Outcome]
 FORMATS = {"onnx": "graph.onnx", "torch_export": "graph.pt2"}
@@ -260,3 +262,14 @@ def test_help_names_its_options(door: Door) -> None:
     text = door("export", "--help").out
     assert all(f"  {key} " in text for key in ("checkpoint", "output", "format"))
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_file_says_width_before_height_and_how_its_images_are_brought_to_size() -> None:
+    config = configure(["++model.widths=[1,1,1,1,1]", "++model.hidden=4"])
+    about = ABOUT.model_copy(update={"size": [240, 320], "channels": 3})
+    predictor = Predictor(build_network(config.model, 1, 2), config, about, Hardware("cpu", "32-true"))
+    said = graph.describe(predictor, about)["preprocessing"]
+    assert said["input"] == "images: uint8 (N, 3, 240, 320), any N, RGB, 0 to 255"
+    assert said["outside"] == "decode, cut to the largest part of this shape in the middle, resize to 320x240"
+    assert said["inside"].endswith("resized to 227x227, bilinear, with antialiasing")
+    assert (said["size"], said["resized_to"]) == ([240, 320], [227, 227])

@@ -146,7 +146,7 @@ def describe(predictor: Predictor, about: About) -> dict[str, Any]:
         "resized_to": [side, side],
         "dark_background": about.dark_background,
         "inside": f"(pixel / 255 - mean) / std in each channel, then resized to {side}x{side}, bilinear{shrinks}",
-        "outside": f"decode, cut to the largest square in the middle, resize to {width}x{height}{light}",
+        "outside": f"decode, cut to the largest part of this shape in the middle, resize to {width}x{height}{light}",
     }
     return {
         "classes": about.classes,
