@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,13 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from src.config.compose import configure
 from src.config.errors import UserError
+from src.data.images import split
+from src.model.build import read_images
 from src.model.predictor import Predictor
 from tests.browser import CHROMIUM, free_port
-from tests.conftest import ROOT, SHORT, Outcome, write_folder
+from tests.conftest import ROOT, SHORT, Outcome, write_folder, write_results
 
 Door = Callable[..., Outcome]
 
@@ -337,3 +341,41 @@ def test_photos_have_no_sheet_to_draw_on(door: Door, in_tmp: Path) -> None:
     assert probabilities is not None
     assert set(probabilities) == {"class0", "class1"}
     assert "inverted" not in seen
+
+
+def test_examples_are_images_that_the_network_never_learned_from(tmp_path: Path) -> None:
+    pytest.importorskip("gradio")
+    from src.serving.web import find_examples
+
+    folder = write_folder(tmp_path / "images", classes=2, count=30)
+    config = configure(["dataset=image_folder", f"data_dir={folder}"])
+    source = read_images(config.dataset, config.data_dir)
+    splits = split(source, config.dataset.valid_fraction, config.seed)
+    predictor: Any = SimpleNamespace(config=config, classes=source.classes, channels=3)
+    found = find_examples(predictor, config.data_dir, tmp_path)
+    assert [name for _, name in found] == ["class0"] * 3 + ["class1"] * 3
+    shown = {np.asarray(Image.open(path)).transpose(2, 0, 1).tobytes() for path, _ in found}
+    assert shown == {image.numpy().tobytes() for image in splits.test.images}
+
+
+def test_a_score_is_said_of_the_checkpoint_that_has_it_and_of_no_other(tmp_path: Path) -> None:
+    pytest.importorskip("gradio")
+    from src.serving.web import describe_score
+
+    checkpoints = write_results(tmp_path / "run", 0.5) / "checkpoints"
+    assert describe_score(checkpoints / "best.ckpt") == "Right on 50.00% of 8 images of made. "
+    assert describe_score(checkpoints / "last.ckpt") == ""
+    assert describe_score(tmp_path / "elsewhere/checkpoints/best.ckpt") == ""
+
+
+def test_what_is_faint_is_paper_and_no_ink() -> None:
+    pytest.importorskip("gradio")
+    from src.serving.web import centre
+
+    drawing = Image.new("L", (100, 100), 255)
+    ImageDraw.Draw(drawing).rectangle((10, 10, 29, 29), fill=0)
+    clean = centre(drawing)
+    ImageDraw.Draw(drawing).rectangle((80, 80, 99, 99), fill=200)  # a shadow
+    assert clean is not None
+    assert centre(drawing) == clean
+    assert clean.size == (28, 28)

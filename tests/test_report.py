@@ -10,12 +10,18 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import torch
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from PIL import Image
 
+from src.data.images import ImageSet
+from src.data.readers import read_mnist_sample
+from src.model.answers import Answers
+from src.results import page
 from src.results.figures import canvas, scores
+from src.results.outcome import Outcome as Results
 from tests.browser import opened
-from tests.conftest import NARROW, Outcome, only_run, results_of, write_folder
+from tests.conftest import NARROW, Outcome, only_run, results_of, write_folder, write_results
 
 PICTURES = {"curves", "confusion", "calibration", "mistakes", "seen_right", "seen_wrong", "filters"}
 REPORTED = [text for text in NARROW if not text.startswith("report")]
@@ -244,3 +250,28 @@ class TestLetters:
         assert (
             capfd.readouterr().err == "warning: no font here has 鬱: pictures show boxes. Install one, such as Noto.\n"
         )
+
+
+def test_a_page_that_is_written_again_is_of_the_first_images_if_only_those_were_tested(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = results_of(run)
+    (run / "results.json").write_text(json.dumps(results | {"test": results["test"] | {"images": 60}}))
+    seen: list[Answers] = []
+    monkeypatch.setattr(page, "save", lambda folder, predictor, answers, outcome: seen.append(answers))
+    page.save_again(run, None)
+    sample = read_mnist_sample().test
+    assert sample is not None
+    assert seen[0].split == "test"
+    assert torch.equal(seen[0].images.images, sample.images[:60])
+
+
+def test_headlines_count_what_was_wrong_and_say_units(tmp_path: Path) -> None:
+    images = ImageSet(torch.zeros(8, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 0, 0, 0, 0, 1, 1, 1]))
+    answers = Answers(images, torch.tensor([[2.0, 0.0]] * 8), ["a", "b"], "test")
+    run = write_results(tmp_path, 0.75, seconds=4000)
+    cards = {title: words for title, *words in page.headlines(Results.read(run), answers)}
+    assert cards["test accuracy"] == ["62.50%", "3 of 8 wrong"]
+    assert cards["validation accuracy"] == ["75.00%", "of the best epoch"]
+    assert cards["training"] == ["4,000 s", "3 epochs of 80 images"]
+    assert cards["network"] == ["2.5 M", "weights, made"]
