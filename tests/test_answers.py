@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf, log
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from torch import nn
 
 from src.config.errors import UserError
 from src.config.schema import Precision
-from src.data.images import ImageSet, has_dark_background
+from src.data.images import ImageSet, Splits, has_dark_background
 from src.data.readers import read_mnist_sample
 from src.model.answers import Answers
 from src.model.build import build_network
@@ -22,8 +24,8 @@ from src.model.hardware import Hardware
 from src.model.predictor import Predictor, last_feature_maps
 from src.model.saved import Checkpoint
 from src.results.figures import canvas, curves, runs, scores, tiles
-from src.results.screen import show_confusion
-from tests.conftest import results_of
+from src.results.screen import show_confusion, show_start
+from tests.conftest import Outcome, results_of
 from tests.test_model import ABOUT, configure
 
 
@@ -217,3 +219,29 @@ class TestPictures:
             ("-", canvas.COLOURS[1]),
             ("-", canvas.COLOURS[1]),
         ]
+
+
+def test_the_screen_tells_training_from_validation_and_test(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train, valid, test = (ImageSet(torch.zeros(n, 1, 12, 12, dtype=torch.uint8), torch.zeros(n)) for n in (2000, 14, 9))
+    layers: Any = SimpleNamespace(layer_names=[], layer_types=[], out_sizes=[], param_nums=[], total_parameters=3)
+    splits = Splits(train, valid, test, ["a", "b"], "full")
+    show_start(configure([]), splits, Hardware("cpu", "32-true"), in_tmp / "run", layers, None)
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "images 2,000 to train, 14 to validate, 9 to test" in lines
+    assert "data mnist, 2 classes, 1x12x12 resized to 227x227" in lines
+    assert "writes to run" in lines
+
+
+@pytest.mark.parametrize(("asked", "taken"), [(["batch_size=100"], 100), ([], 64)])
+def test_images_are_scored_as_many_at_a_time_as_is_asked_for_or_as_in_training(
+    trained: Path, door: Callable[..., Outcome], asked: list[str], taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, answer = list[int](), Predictor.answer
+
+    def counted(self: Predictor, images: ImageSet, split: str, batch_size: int) -> Answers:
+        sizes.append(batch_size)
+        return answer(self, images[list(range(10))], split, batch_size)
+
+    monkeypatch.setattr(Predictor, "answer", counted)
+    outcome = door("eval", f"checkpoint={trained}/checkpoints/best.ckpt", *asked)
+    assert (outcome.code, sizes) == (0, [taken]), outcome.err

@@ -17,18 +17,22 @@ from torch import distributed
 from src.config.check import check
 from src.config.compose import compose, configure, declared
 from src.config.errors import Stopped, UserError
+from src.config.folder import Run as Begun
 from src.config.process import Interrupts
 from src.config.schema import Components, TrainConfig
 from src.data.images import ImageSet, Splits
 from src.model.hardware import Hardware
 from src.model.provenance import git_revision
-from src.model.saved import FORMAT, load
+from src.model.saved import FORMAT, Checkpoint, load
 from src.results.outcome import Outcome as Results
 from src.training.callbacks.log_metrics import LogMetrics
 from src.training.callbacks.recorder import RecordAnswers
 from src.training.checkpoints import Checkpoints
 from src.training.logs import RunLogs
+from src.training.position import Position
+from src.training.resume import to_resume
 from src.training.run import train
+from src.training.saving import Saved
 from src.training.trackers import hyperparameters
 from src.training.trainer import build_trainer
 from tests.conftest import SHORT, Outcome
@@ -338,3 +342,57 @@ def test_what_trackers_compare_runs_by_are_all_numbers_words_and_truth_values() 
     assert (found["batch_size"], found["optimizer.lr"], found["compile"], found["seed"]) == (7, 0.5, True, 1)
     assert found["model.name"] == "alexnet"
     assert not {"dataset.mean", "resume", "model.widths"} & found.keys()
+
+
+@pytest.mark.parametrize(("finished", "interruptions"), [(False, 3), (True, 2)])
+def test_time_and_interruptions_of_the_sessions_before_are_counted_on(
+    config: TrainConfig, in_tmp: Path, finished: bool, interruptions: int
+) -> None:
+    position = Position(2, 0, 8, 8, finished=finished)
+    saved = Saved(
+        position=position,
+        logs={},
+        best_score=0.5,
+        best_step=4,
+        best_measured={"val/acc": 0.5},
+        interruptions=2,
+        seconds=50.0,
+        should_stop=False,
+    )
+    resumed: Any = SimpleNamespace(**dict(saved), content={}, finished=lambda config: finished)
+    checkpoints = Checkpoints(in_tmp, config, RunLogs(in_tmp, Components()), Interrupts(), resumed)
+    assert (checkpoints.seconds, checkpoints.interruptions) == (50.0, interruptions)
+    assert (checkpoints.best_score, checkpoints.best_step, checkpoints.best_measured) == (0.5, 4, {"val/acc": 0.5})
+
+
+@pytest.mark.parametrize(("every", "name"), [(1, "best.ckpt"), (5, "last.ckpt")])
+def test_the_test_is_of_the_best_weights_or_of_the_last_where_nothing_was_validated(
+    config: TrainConfig, in_tmp: Path, every: int, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tested: list[Path] = []
+
+    def told(path: Path, config: TrainConfig) -> Checkpoint:
+        tested.append(path)
+        return load(path, config)
+
+    monkeypatch.setattr("src.training.session.load", told)
+    asked = config.trainer.model_copy(update={"check_val_every_n_epoch": every, "limit_train_batches": 1})
+    train(config.model_copy(update={"trainer": asked}), in_tmp / "run")
+    assert tested == [in_tmp / "run/checkpoints" / name]
+    assert Results.read(in_tmp / "run").checkpoint == f"checkpoints/{name}"
+
+
+@pytest.mark.parametrize("wanted", [3, 2])
+def test_a_run_may_end_at_the_epoch_that_it_has_behind_it_but_not_before(
+    config: TrainConfig, in_tmp: Path, wanted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (in_tmp / "checkpoints").mkdir()
+    (in_tmp / "checkpoints/last.ckpt").touch()
+    there = SimpleNamespace(position=Position(3, 0, 12, 12), path=in_tmp / "checkpoints/last.ckpt")
+    monkeypatch.setattr("src.training.resume._read", lambda path: there)
+    asked = config.model_copy(update={"trainer": config.trainer.model_copy(update={"max_epochs": wanted})})
+    if wanted == 3:
+        assert to_resume(Begun(in_tmp, asked, config)) is there
+    else:
+        with pytest.raises(UserError, match=r"trainer\.max_epochs=2: .*last\.ckpt has 3 epochs behind it\."):
+            to_resume(Begun(in_tmp, asked, config))
