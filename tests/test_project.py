@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import mutants
 from tests.conftest import NARROW, ROOT, Outcome, only_run, results_of, write_folder
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -241,3 +242,15 @@ def test_no_source_file_outgrows_a_sitting() -> None:
 def test_what_lives_on_the_internals_of_lightning_is_bound_to_them() -> None:
     """The resume sets Lightning's loop counters, which another minor version may change."""
     assert '"lightning>=2.6,<2.7"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_each_change_that_the_tests_must_see_can_still_be_made() -> None:
+    changes = mutants.read(mutants.LIST)
+    assert len(changes) > 70
+    for change in changes:
+        assert (ROOT / change.file).read_text(encoding="utf-8").count(change.old) == 1, change
+        assert change.new != change.old
+        for test in change.tests:
+            path, *names = test.split("::")
+            text = (ROOT / path).read_text(encoding="utf-8")
+            assert all(re.search(rf"(class|def) {name}\b", text) for name in names), test
