@@ -396,3 +396,14 @@ def test_a_run_may_end_at_the_epoch_that_it_has_behind_it_but_not_before(
     else:
         with pytest.raises(UserError, match=r"trainer\.max_epochs=2: .*last\.ckpt has 3 epochs behind it\."):
             to_resume(Begun(in_tmp, asked, config))
+
+
+def test_the_rate_is_that_of_the_first_group_and_each_named_one_has_its_own() -> None:
+    logged: list[tuple[int, dict[str, float]]] = []
+    logger = SimpleNamespace(log_metrics=lambda rates, step: logged.append((step, rates)))
+    groups = [{"lr": 0.1, "name": "head"}, {"lr": 0.5, "name": "others"}]
+    for step in range(4):
+        run: Any = SimpleNamespace(global_step=step, log_every_n_steps=2, loggers=[logger])
+        LogMetrics().on_before_optimizer_step(run, None, SimpleNamespace(param_groups=groups))  # type: ignore[arg-type]
+    rates = {"": 0.1, "/head": 0.1, "/others": 0.5}
+    assert logged == [(step, {f"train/learning_rate{name}": rate for name, rate in rates.items()}) for step in (1, 3)]
