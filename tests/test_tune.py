@@ -7,9 +7,13 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import optuna
+import pandas as pd
 import pytest
+import yaml
 from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import StorageInternalError
@@ -332,3 +336,17 @@ def test_each_trial_of_a_seeded_search_is_at_a_point_of_its_own_and_the_same_in_
         assert len(study.trials) == 4, "none was drawn twice and left out"
     assert searches[0] == searches[1]
     assert len(set(searches[0])) == 4
+
+
+def test_the_experiment_of_the_best_has_what_was_found_and_nothing_of_this_machine(in_tmp: Path) -> None:
+    fixed = ["experiment=quick", "optimizer=sgd", "trainer.max_epochs=3", "num_workers=2", "device=cpu", "logger=csv"]
+    search = Search(Arguments("tune", (*fixed, "search=null", "optimizer.lr=0.1,0.2", "name=s")))
+    search.folder.mkdir(parents=True)
+    best = pd.Series({"run": "trial-001", "optimizer.lr": "0.2"}, name=1)
+    table: Any = SimpleNamespace(monitor="val/acc", score={1: 0.5}, runs=range(4))
+    search._save_best(table, best)
+    text = (search.folder / "experiment/best.yaml").read_text()
+    assert "# 50.00% of the validation images in trial-001 of 4" in text
+    found = yaml.safe_load(text)
+    assert found.pop("defaults") == ["quick", {"override /optimizer": "sgd"}, {"override /logger": "csv"}]
+    assert found == {"trainer": {"max_epochs": 3}, "optimizer": {"lr": 0.2}}
