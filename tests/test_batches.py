@@ -11,9 +11,10 @@ import torch
 import torchvision.transforms.v2.functional as reference
 from torch import Generator
 
+from src.config.compose import configure
 from src.config.errors import UserError
 from src.config.schema import DatasetConfig, TrainConfig
-from src.data.batches import BatchOrder, DataModule, check_shared_memory, fits, measure, step_seed
+from src.data.batches import BatchOrder, DataModule, check_shared_memory, fits, measure, step_seed, used
 from src.data.images import ImageSet, Splits
 from src.data.preparation import batch_normalize, batch_resize
 
@@ -184,3 +185,21 @@ def test_images_lie_on_a_gpu_if_they_take_less_than_half_of_what_is_free(monkeyp
     assert [fits(nbytes, gpu) for nbytes in (499, 500)] == [True, False]
     assert fits(10**15, torch.device("cpu"))
     assert not fits(1, torch.device("mps"))
+
+
+@pytest.mark.parametrize(
+    ("processes", "limits", "counts"),
+    [
+        (1, {}, (21, 14, 9)),
+        (2, {}, (20, 14, 9)),  # the odd image waits for another epoch of training, and is scored
+        (1, {"train": 0.8, "val": 1.0, "test": 1}, (16, 14, 4)),  # of 6 batches Lightning takes 4, not 4.8
+        (2, {"train": 0.5, "test": 1}, (8, 14, 8)),
+    ],
+)
+def test_images_that_are_used_are_those_of_all_processes(
+    processes: int, limits: dict[str, float], counts: tuple[int, int, int]
+) -> None:
+    train, valid, test = (ImageSet(bytes_(count), torch.arange(count) % 4) for count in (21, 14, 9))
+    asked = [f"trainer.limit_{split}_batches={limit}" for split, limit in limits.items()]
+    found = used(Splits(train, valid, test, list("abcd"), "full"), configure(["batch_size=4", *asked]), processes)
+    assert tuple(found.values()) == counts

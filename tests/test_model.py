@@ -347,16 +347,12 @@ def test_a_plateau_is_one_of_what_is_monitored(monitor: str, mode: str) -> None:
 
 
 def test_accuracy_is_that_of_all_images_however_few_a_class_has() -> None:
-    classifier, data = build()
-    classifier.eval()
-    with torch.inference_mode():
-        found = classifier(data.prepare(data.splits.test.images)).argmax(1)
-    labels = found.clone()
-    labels[found == found.mode().values] = (found.mode().values + 1) % 3  # all wrong in the largest class
-    part = ImageSet(data.splits.test.images, labels)
-    data.splits = data._placed = Splits(part, part, part, list("abc"), "full")
-    tested = trainer(epochs=1).test(classifier, data, verbose=False)[0]
-    assert tested["test/acc"] == pytest.approx(float((found == labels).float().mean()))
+    classifier, _ = build()
+    classifier.forward = lambda images: images  # type: ignore[method-assign]
+    classifier.log = lambda *_, **__: None  # type: ignore[method-assign]
+    logits = torch.eye(3)[[0, 0, 0, 0]]
+    classifier._step((logits, torch.tensor([0, 0, 0, 1])), "test")
+    assert float(classifier._metrics("test")["acc"].compute()) == 0.75
 
 
 def test_the_gamma_of_the_focal_loss_is_that_of_its_paper() -> None:
