@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import distributed
 
-from src.config.check import check
+from src.config.check import as_yaml, check
 from src.config.compose import compose, configure, declared
 from src.config.errors import Stopped, UserError
 from src.config.folder import Run as Begun
@@ -35,7 +35,7 @@ from src.training.run import train
 from src.training.saving import Saved
 from src.training.trackers import hyperparameters
 from src.training.trainer import build_trainer
-from tests.conftest import SHORT, Outcome
+from tests.conftest import SHORT, Outcome, write_results
 
 Door = Callable[..., Outcome]
 
@@ -407,3 +407,14 @@ def test_the_rate_is_that_of_the_first_group_and_each_named_one_has_its_own() ->
         LogMetrics().on_before_optimizer_step(run, None, SimpleNamespace(param_groups=groups))  # type: ignore[arg-type]
     rates = {"": 0.1, "/head": 0.1, "/others": 0.5}
     assert logged == [(step, {f"train/learning_rate{name}": rate for name, rate in rates.items()}) for step in (1, 3)]
+
+
+@pytest.mark.parametrize(("monitor", "value"), [("val/acc", 0.75), ("val/loss", 0.125)])
+def test_a_finished_run_that_is_asked_for_again_gives_what_it_gave(
+    config: TrainConfig, in_tmp: Path, monitor: str, value: float
+) -> None:
+    mode = "max" if monitor == "val/acc" else "min"
+    asked = config.model_copy(update={"monitor": monitor, "monitor_mode": mode})
+    write_results(in_tmp / "run", value, monitor=monitor, mode=mode)
+    (in_tmp / "run/config.yaml").write_text(as_yaml(asked))
+    assert train(asked, in_tmp / "run") == value, "a search would choose by it"

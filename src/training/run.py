@@ -88,4 +88,4 @@ def _show_finished(folder: Path) -> float | None:
         after = f"after {outcome.train.epochs} epochs"
         print(f"This run is finished: {share} of {score.images:,} {split} images {after}.")
         print(f"{folder}: nothing to do. A greater trainer.max_epochs goes on.")
-    return outcome.val.accuracy
+    return outcome.monitor.value
