@@ -24,8 +24,9 @@ from src.model.hardware import Hardware
 from src.model.predictor import Predictor, last_feature_maps
 from src.model.saved import Checkpoint
 from src.results.figures import canvas, curves, runs, scores, tiles
-from src.results.screen import show_confusion, show_start
-from tests.conftest import Outcome, results_of
+from src.results.outcome import Outcome as Results
+from src.results.screen import show_confusion, show_end, show_start
+from tests.conftest import Outcome, results_of, write_results
 from tests.test_model import ABOUT, configure
 
 
@@ -246,3 +247,39 @@ def test_images_are_scored_as_many_at_a_time_as_is_asked_for_or_as_in_training(
     monkeypatch.setattr(Predictor, "answer", counted)
     outcome = door("eval", f"checkpoint={trained}/checkpoints/best.ckpt", *asked)
     assert (outcome.code, sizes) == (0, [taken]), outcome.err
+
+
+def test_what_spoke_for_an_answer_is_orange_and_the_rest_a_darker_grey() -> None:
+    images, heat = torch.full((2, 1, 1, 1), 200, dtype=torch.uint8), torch.tensor([0.0, 1.0]).view(2, 1, 1)
+    cold, hot = tiles.overlay(images, heat).flatten(1).tolist()
+    assert cold == [140] * 3
+    assert hot == [226, 153, 68]
+
+
+def test_a_value_of_a_sweep_stands_in_its_order_with_the_mean_of_its_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: list[Any] = []
+    monkeypatch.setattr(runs, "save", lambda figure, path: figures.append(figure))
+    rows = [("10", 0.75), ("9", 0.5), ("10", 0.25), ("9", 0.25), ("9", float("nan"))]
+    runs.save_values(tmp_path, pd.DataFrame(rows, columns=["batch_size", "score"]), "val/acc", ["batch_size"])
+    points, means = figures[0].axes[0].lines
+    assert list(zip(points.get_xdata(), points.get_ydata(), strict=True)) == [
+        ("9", 0.5),
+        ("9", 0.25),
+        ("10", 0.75),
+        ("10", 0.25),
+    ]
+    assert list(zip(means.get_xdata(), means.get_ydata(), strict=True)) == [("9", 0.375), ("10", 0.5)]
+
+
+@pytest.mark.parametrize(("monitor", "best"), [("val/acc", "accuracy (75.00%)"), ("val/loss", "loss (0.7500)")])
+def test_the_result_says_seconds_epochs_and_what_was_best(
+    in_tmp: Path, monitor: str, best: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_results(in_tmp / "run", 0.75, seconds=120, monitor=monitor)
+    show_end(Results.read(run), run)
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    for line in ("test accuracy 50.00%", "test loss 1.0000", "tested on 8 images of made", "training 120 s", "run run"):
+        assert line in lines
+    assert f"checkpoint best of 3 epochs by validation {best}" in lines

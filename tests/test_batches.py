@@ -203,3 +203,8 @@ def test_images_that_are_used_are_those_of_all_processes(
     asked = [f"trainer.limit_{split}_batches={limit}" for split, limit in limits.items()]
     found = used(Splits(train, valid, test, list("abcd"), "full"), configure(["batch_size=4", *asked]), processes)
     assert tuple(found.values()) == counts
+
+
+def test_processes_that_fetch_batches_stay_for_the_whole_run() -> None:
+    assert module(num_workers=2).train_dataloader().persistent_workers
+    assert not module(num_workers=0).train_dataloader().persistent_workers

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.config.check import check, direction, flat, plain
-from src.config.compose import compose, configure, declared, parse
+from src.config.compose import compose, configure, declared, grid, parse
 from src.config.errors import UserError
 from src.config.folder import is_free
 from src.config.groups import command
@@ -395,3 +395,9 @@ def test_ends_that_belong_to_a_range_are_taken() -> None:
     words = ["model.dropout=1.0", "optimizer.weight_decay=0.0", f"seed={2**32 - 1}", "trainer.limit_val_batches=1.0"]
     config = configure([*words, "trainer.max_steps=-1", "trainer.gradient_clip_val=0.0"])
     assert (config.seed, config.trainer.max_steps, config.trainer.limit_val_batches) == (2**32 - 1, -1, 1.0)
+
+
+def test_of_a_sweeps_keys_the_last_one_changes_first() -> None:
+    jobs = grid(["optimizer.lr=2,1", "seed=3,1", "batch_size=8"])
+    points = [(2, 3), (2, 1), (1, 3), (1, 1)]
+    assert jobs == [[f"optimizer.lr={rate}", f"seed={seed}", "batch_size=8"] for rate, seed in points]

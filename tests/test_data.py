@@ -848,3 +848,7 @@ class TestCut:
         ]
         assert len(set(sums)) == len(sums)
         assert checksum(split(self.made(pixels.clone(), labels.clone()), 0.2, seed=1)) == sums[0]
+
+    def test_images_of_a_limit_are_the_same_in_each_version_of_this_project(self) -> None:
+        whole = self.made(torch.zeros(40, 1, 1, 1, dtype=torch.uint8), torch.arange(40) % 3)
+        assert stratified(whole.train.labels, 6).tolist() == [4, 5, 11, 16, 21, 39]

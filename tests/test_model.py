@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
+from PIL import Image
 from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD
 from torch.utils.flop_counter import FlopCounterMode
 
 from src.config.check import check
-from src.config.compose import compose
+from src.config.compose import compose, declared
 from src.config.schema import TrainConfig
 from src.data.augmentation import batch_affine, batch_crop, batch_flip
 from src.data.batches import Batch, DataModule
 from src.data.images import ImageSet, Splits
 from src.model import schedules
 from src.model.alexnet import AlexNet, fitting_sizes
-from src.model.build import build_classifier
+from src.model.build import build_classifier, build_network
 from src.model.classifier import Classifier
 from src.model.hardware import Hardware, pick_hardware
 from src.model.losses import CrossEntropy, focal
 from src.model.metrics import LowestRecall
-from src.model.parameters import Parameters, trainable
+from src.model.parameters import Parameters, grouped, trainable
+from src.model.predictor import Predictor
 from src.model.saved import About, ImageCounts
 from src.training.callbacks.log_metrics import LogMetrics
 from tests.test_batches import module
@@ -365,3 +368,43 @@ def test_the_lowest_recall_is_of_the_classes_that_were_there() -> None:
     metric = LowestRecall(4)
     metric.update(torch.tensor([0, 3, 1, 1]), torch.tensor([0, 0, 1, 1]))  # 3 was answered, 2 and 3 were never true
     assert float(metric.compute()) == 0.5
+
+
+def test_each_step_of_each_epoch_has_a_seed_of_its_own_for_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds, (classifier, data) = list[int](), build()
+    monkeypatch.setattr("src.model.classifier.torch.manual_seed", seeds.append)
+    trainer(epochs=2, limit_val_batches=0).fit(classifier, data)
+    assert len(set(seeds)) == len(seeds) == 2 * 3
+
+
+def test_a_mixed_image_counts_as_the_class_that_it_has_most_of() -> None:
+    classifier, _ = build()
+    classifier.forward = lambda images: images  # type: ignore[method-assign]
+    outputs = classifier._step((torch.eye(3)[[0, 1]], torch.tensor([[0.6, 0.4, 0.0], [0.2, 0.3, 0.5]])), "train")
+    assert outputs["classes"].tolist() == [0, 2]
+    assert float(classifier._metrics("train")["acc"].compute()) == 0.5
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16-mixed", torch.bfloat16), ("32-true", torch.float32)])
+def test_half_precision_is_what_products_are_computed_in(precision: str, dtype: torch.dtype) -> None:
+    with Hardware("cpu", precision).autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+def test_of_two_patterns_that_match_a_weight_the_first_counts() -> None:
+    options = ["optimizer.groups=[{match: bias, lr: 0.5}, {match: classifier, lr: 0.25}]", "optimizer=sgd"]
+    network = AlexNet(1, 2, widths=[1] * 5, hidden=1)
+    first, second, others = grouped(trainable(network), configure(declared(options)).optimizer)
+    assert [group["lr"] for group in (first, second)] == [0.5, 0.25]
+    assert [len(group["params"]) for group in (first, second, others)] == [8, 3, 5]
+    assert "lr" not in others
+
+
+def test_a_checkpoint_says_height_before_width_and_a_predictor_reads_so(tmp_path: Path) -> None:
+    part = ImageSet(torch.zeros(4, 1, 12, 20, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]))
+    config = configure(["++model.widths=[1,1,1,1,1]", "++model.hidden=4"])
+    about = About.of(config, Splits(part, part, part, ["a", "b"], "full"), "32-true", "")
+    assert about.size == [12, 20]
+    predictor = Predictor(build_network(config.model, 1, 2), config, about, Hardware("cpu", "32-true"))
+    Image.new("L", (400, 240)).save(tmp_path / "wide.png")
+    assert predictor.read(tmp_path / "wide.png")[1].shape == (1, 12, 20)

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from src.data.image_folder import read_folder
 from src.data.readers import read_mnist_sample
 from src.model.predictor import Predictor
-from src.serving.image_files import Row, draw_sheet, find_images, show
+from src.serving.image_files import Row, draw_sheet, find_images, show, write
 from tests.conftest import NARROW, Outcome, only_run, write_folder
 
 
@@ -335,3 +335,11 @@ def test_the_sheet_has_images_from_all_over_as_they_were_answered(
     assert read == [(f"{number}.png", number > 63) for number in range(0, 127, 2)], "64 of them"
     assert drawn[0] == ("a", False)
     assert drawn[-1] == ("a, not b", True)
+
+
+def test_json_has_each_class_with_its_own_probability(in_tmp: Path) -> None:
+    write(in_tmp / "o.json", [row("a/1.png", "a", "b", inverted=True)])
+    (found,) = json.loads((in_tmp / "o.json").read_text())["predictions"]
+    top = [{"class": name, "probability": share} for name, share in (("a", 0.6), ("y", 0.3), ("z", 0.1))]
+    assert found.pop("top") == top
+    assert found == {"file": "a/1.png", "predicted": "a", "probability": 0.6, "true": "b", "inverted": True}

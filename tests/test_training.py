@@ -25,7 +25,7 @@ from src.model.hardware import Hardware
 from src.model.provenance import git_revision
 from src.model.saved import FORMAT, Checkpoint, load
 from src.results.outcome import Outcome as Results
-from src.training.callbacks.log_metrics import LogMetrics
+from src.training.callbacks.log_metrics import GradientNorm, LogMetrics
 from src.training.callbacks.recorder import RecordAnswers
 from src.training.checkpoints import Checkpoints
 from src.training.logs import RunLogs
@@ -33,7 +33,7 @@ from src.training.position import Position
 from src.training.resume import to_resume
 from src.training.run import train
 from src.training.saving import Saved
-from src.training.trackers import hyperparameters
+from src.training.trackers import Trackers, hyperparameters
 from src.training.trainer import build_trainer
 from tests.conftest import SHORT, Outcome, write_results
 
@@ -418,3 +418,45 @@ def test_a_finished_run_that_is_asked_for_again_gives_what_it_gave(
     write_results(in_tmp / "run", value, monitor=monitor, mode=mode)
     (in_tmp / "run/config.yaml").write_text(as_yaml(asked))
     assert train(asked, in_tmp / "run") == value, "a search would choose by it"
+
+
+def test_of_the_wishes_of_several_processes_the_greatest_is_done_and_of_their_batches_the_fewest(
+    config: TrainConfig, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(distributed, "all_reduce", lambda values, op, group, **more: asked.append(op))
+    monkeypatch.setattr("src.training.checkpoints.Position.of", lambda *_, **__: Position(0, 3, 3, 3))
+    checkpoints: Any = Counted(in_tmp, config, RunLogs(in_tmp, Components()), Interrupts())
+    checkpoints._group, checkpoints._deadline = object(), math.inf
+    checkpoints._saved_at = time.monotonic()
+    checkpoints.on_train_batch_start(Run, None, None, 1)
+    fitting = {"state": SimpleNamespace(fn="fit"), "num_val_batches": [4], "num_training_batches": 9, "max_steps": -1}
+    checkpoints.on_validation_start(type("Fitting", (Run,), fitting))
+    assert asked == [distributed.ReduceOp.MAX, distributed.ReduceOp.MIN]
+
+
+@pytest.mark.parametrize(("fused", "norm"), [(True, 5.0), (False, 40.0)])
+def test_the_gradients_norm_is_that_without_the_scale_of_half_precision(fused: bool, norm: float) -> None:
+    weight = torch.nn.Parameter(torch.zeros(2))
+    weight.grad = torch.tensor([24.0, 32.0])  # scaled by 8, which a fused optimizer has yet to take back
+    logged: list[dict[str, float]] = []
+    run: Any = SimpleNamespace(global_step=1, log_every_n_steps=1)
+    run.loggers = [SimpleNamespace(log_metrics=lambda values, step: logged.append(values))]
+    run.precision_plugin = SimpleNamespace(scaler=SimpleNamespace(get_scale=lambda: 8.0))
+    module: Any = SimpleNamespace(parameters=lambda: [weight])
+    optimizer: Any = SimpleNamespace(_step_supports_amp_scaling=fused)
+    GradientNorm().on_before_optimizer_step(run, module, optimizer)
+    assert logged == [{"train/gradient_norm": norm}]
+
+
+def test_weights_and_biases_begins_after_all_other_trackers(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+
+    def begin(self: Trackers, component: Any, known: str | None) -> Any:
+        begun.append(component.target.rpartition(".")[2])
+        return SimpleNamespace(version=None)
+
+    for way in ("_begin", "_wandb", "_mlflow"):
+        monkeypatch.setattr(Trackers, way, begin)
+    Trackers(configure(["logger=[wandb,mlflow]"]), in_tmp).open()
+    assert begun == ["MLFlowLogger", "WandbLogger"]
