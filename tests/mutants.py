@@ -1,6 +1,6 @@
 """Break one line at a time, and run the tests that should see it.
 
-    python -m tests.mutants                         # all of tests/mutants.yaml, an hour on two cores
+    python -m tests.mutants                         # all of tests/mutants.yaml
     python -m tests.mutants -j 2 --only src/data    # of one room, two at a time
 
 A list has, for each change, the `file`, the `old` text that stands once in it, the `new` text, and the `tests`. Each is

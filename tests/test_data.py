@@ -852,3 +852,31 @@ class TestCut:
     def test_images_of_a_limit_are_the_same_in_each_version_of_this_project(self) -> None:
         whole = self.made(torch.zeros(40, 1, 1, 1, dtype=torch.uint8), torch.arange(40) % 3)
         assert stratified(whole.train.labels, 6).tolist() == [4, 5, 11, 16, 21, 39]
+
+
+def test_images_of_many_shapes_become_squares_of_the_side_that_half_of_them_reach(tmp_path: Path) -> None:
+    sizes = [(100, 20), (30, 60), (50, 40), (90, 35)]
+    for number, size in enumerate(sizes):
+        folder = tmp_path / f"class{number % 2}"
+        folder.mkdir(exist_ok=True)
+        Image.new("RGB", size).save(folder / f"{number}.png")
+    assert read_folder(tmp_path, "auto").train.shape == (4, 3, 35, 35)  # the shorter ones are 20, 30, 35 and 40
+
+
+def test_what_is_transparent_becomes_white_in_training_too(tmp_path: Path) -> None:
+    for name, level in (("a", 0), ("b", 90)):
+        (tmp_path / name).mkdir()
+        pixels = np.full((4, 4, 4), level, np.uint8)
+        pixels[:2, :, 3], pixels[2:, :, 3] = 0, 255
+        Image.fromarray(pixels).save(tmp_path / name / "0.png")
+    images = read_folder(tmp_path, "auto").train.images
+    assert images[:, :, 0, 0].tolist() == [[255] * 3] * 2
+    assert images[:, :, 3, 3].tolist() == [[0] * 3, [90] * 3]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_a_wide_and_of_a_high_image_the_middle_is_taken(tmp_path: Path, turned: bool) -> None:
+    pixels = np.zeros((10, 30), np.uint8)
+    pixels[:, 10:20] = 255
+    Image.fromarray(pixels.T if turned else pixels).save(tmp_path / "0.png")
+    assert read_image(tmp_path / "0.png", 1, (10, 10)).min() == 255
