@@ -880,3 +880,15 @@ def test_of_a_wide_and_of_a_high_image_the_middle_is_taken(tmp_path: Path, turne
     pixels[:, 10:20] = 255
     Image.fromarray(pixels.T if turned else pixels).save(tmp_path / "0.png")
     assert read_image(tmp_path / "0.png", 1, (10, 10)).min() == 255
+
+
+def test_16_bits_whose_white_is_nought_are_turned_to_light(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 65535]], np.uint16)).save(tmp_path / "0.tif")
+    content = (tmp_path / "0.tif").read_bytes()
+    black_is_0, white_is_0 = (struct.pack("<HHIHH", 262, 3, 1, value, 0) for value in (1, 0))  # TIFF's tag for it
+    assert content.count(black_is_0) == 1
+    (tmp_path / "1.tif").write_bytes(content.replace(black_is_0, white_is_0))
+    assert [read_image(tmp_path / f"{number}.tif", 1, (2, 1)).tolist() for number in (0, 1)] == [
+        [[[0, 255]]],
+        [[[255, 0]]],
+    ]

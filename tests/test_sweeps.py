@@ -14,13 +14,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean, stdev
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from filelock import FileLock
+from omegaconf import OmegaConf
 
 from src.config import process as cluster
-from src.config.cli import Arguments
+from src.config.cli import Arguments, Request
+from src.config.compose import configure
 from src.config.errors import RunError, Stopped, UserError
 from src.config.folder import LOCK
 from src.model.hardware import pick_hardware
@@ -571,3 +575,21 @@ def test_a_command_that_was_stopped_hands_its_signal_on(code: int, number: int) 
     assert stopped.value.number == number
     with pytest.raises(RunError, match=r"^the disk is full$"):
         jobs.follow([sys.executable, "-c", "import sys; sys.exit('error: the disk is full')"], os.environ)
+
+
+def test_a_job_of_two_devices_is_told_nothing_of_the_processes_of_the_job_before(
+    in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = {"LOCAL_RANK": "0", "NODE_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    job, sweep = SimpleNamespace(num=0), SimpleNamespace(dir="s")
+    hydra = SimpleNamespace(job=job, sweep=sweep, launcher={"_target_": "BasicLauncher"})
+    monkeypatch.setattr(jobs.HydraConfig, "get", lambda: hydra)
+    begun: list[Any] = []
+    monkeypatch.setattr(jobs, "follow", lambda *given: begun.append(given))
+    request = Request(configure(["devices=2"]), in_tmp / "s/a", "python -m src.train devices=2", ())
+    jobs._run([jobs.Job(request, OmegaConf.create())], lambda request: None)
+    ((words, environment),) = begun
+    assert words == [sys.executable, "-m", "src.train", "devices=2", f"hydra.run.dir={in_tmp}/s/a"]
+    assert environment == {name: value for name, value in os.environ.items() if name not in left}

@@ -25,7 +25,7 @@ from src.config.compose import compose
 from src.config.errors import UserError
 from src.config.schema import TuneConfig
 from src.sweeps.search import Search
-from src.sweeps.study import ask, open_storage, open_study, read_space
+from src.sweeps.study import ask, leave_out, open_storage, open_study, read_space, real_trials
 from tests.conftest import NARROW, Outcome, results_of
 from tests.test_resume import at_call, send
 from tests.test_sweeps import start, wait_for
@@ -350,3 +350,11 @@ def test_the_experiment_of_the_best_has_what_was_found_and_nothing_of_this_machi
     found = yaml.safe_load(text)
     assert found.pop("defaults") == ["quick", {"override /optimizer": "sgd"}, {"override /logger": "csv"}]
     assert found == {"trainer": {"max_epochs": 3}, "optimizer": {"lr": 0.2}}
+
+
+def test_a_trial_that_is_left_out_or_waits_is_none_that_counts() -> None:
+    study = optuna.create_study()
+    kept, repeated = study.ask(), study.ask()
+    study.enqueue_trial({"a": 1})
+    leave_out(study, repeated)
+    assert [trial.number for trial in real_trials(study)] == [kept.number]
