@@ -62,7 +62,8 @@ def copy_project(folder: Path) -> Path:
 
 def run_tests(folder: Path, tests: list[str], marked: str, seconds: float) -> tuple[int | None, str]:
     """pytest's exit code, None if it took longer, and what it said."""
-    words = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "-m", marked, f"--basetemp={folder}.tests", *tests]
+    words = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "-m", marked]
+    words += [f"--basetemp={folder.parent}/tests-of-{folder.name}", *tests]
     options: Any = {"cwd": folder, "env": environment(folder), "start_new_session": True, "text": True}
     with subprocess.Popen([sys.executable, "-m", "pytest", *words], stdout=-1, stderr=-2, **options) as process:
         try:
