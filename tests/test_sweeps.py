@@ -588,7 +588,7 @@ def test_a_job_of_two_devices_is_told_nothing_of_the_processes_of_the_job_before
     monkeypatch.setattr(jobs.HydraConfig, "get", lambda: hydra)
     begun: list[Any] = []
     monkeypatch.setattr(jobs, "follow", lambda *given: begun.append(given))
-    request = Request(configure(["devices=2"]), in_tmp / "s/a", "python -m src.train devices=2", ())
+    request = Request(configure(["devices=2"]), in_tmp / "s/a", "the command", ("devices=2",))
     jobs._run([jobs.Job(request, OmegaConf.create())], lambda request: None)
     ((words, environment),) = begun
     assert words == [sys.executable, "-m", "src.train", "devices=2", f"hydra.run.dir={in_tmp}/s/a"]
