@@ -72,7 +72,7 @@ class Session:
         self.trainer = build_trainer(config, hardware, folder, listed, **parts)
 
     def run(self, splits: Splits, about: About) -> float | None:
-        """Train, test the best checkpoint once, and write down what it came to; gives the best validation accuracy."""
+        """Train, test the best checkpoint once, write down what it came to; gives the best of what `monitor` names."""
         config, trainer, checkpoints, resumed = self.config, self.trainer, self.checkpoints, self.resumed
         position = resumed.position if resumed else Position(0, 0, 0, 0)
         if (few := min(map(len, (splits.train, splits.valid, splits.test)))) < trainer.world_size:
