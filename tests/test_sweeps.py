@@ -475,7 +475,8 @@ def _worker(folder: str, mark: str) -> int:
             traces = (path / "environ").read_bytes().decode() + files
         except OSError:
             continue
-        if b"submitit.core._submit" in command and folder.encode() in command and mark in traces:
+        python = command.startswith(os.fsencode(sys.executable))  # not the shell script that has started it
+        if python and b"submitit.core._submit" in command and folder.encode() in command and mark in traces:
             return int(path.name)
     raise AssertionError("there is no such process")
 
