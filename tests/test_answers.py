@@ -280,6 +280,6 @@ def test_the_result_says_seconds_epochs_and_what_was_best(
     run = write_results(in_tmp / "run", 0.75, seconds=120, monitor=monitor)
     show_end(Results.read(run), run)
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    for line in ("test accuracy 50.00%", "test loss 1.0000", "tested on 8 images of made", "training 120 s", "run run"):
-        assert line in lines
-    assert f"checkpoint best of 3 epochs by validation {best}" in lines
+    expected = ["test accuracy 50.00%", "test loss 1.0000", "tested on 8 images of made", "training 3 epochs in 120 s"]
+    assert {*expected, "run run"} <= {*lines}
+    assert f"checkpoint best by validation {best}" in lines

@@ -165,6 +165,17 @@ class TestImages:
             assert sheet.width == 1080
             assert sheet.height > 1000
 
+    def test_the_folder_at_hand_has_its_name_too(
+        self, door: Callable[..., Outcome], in_tmp: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = in_tmp / "4"
+        folder.mkdir()
+        Image.new("L", (28, 28)).save(folder / "a.png")
+        monkeypatch.chdir(folder)
+        outcome = door("predict", f"checkpoint={trained / 'checkpoints/best.ckpt'}", "input=.", "output=../o.csv")
+        assert outcome.code == 0, outcome.err
+        assert [row["true"] for row in read(in_tmp / "o.csv")] == ["4"]
+
     def test_output_has_the_best_k(
         self, door: Callable[..., Outcome], in_tmp: Path, checkpoint: str, digits: list[tuple[Image.Image, str]]
     ) -> None:

@@ -203,7 +203,7 @@ class TestEval:
         three = write_folder(in_tmp / "three", classes=3, count=10)
         outcome = door("eval", path, f"data_dir={three}")
         assert outcome.code == 2
-        assert "the checkpoint's network doesn't know class2; it knows class0, class1. match=number" in outcome.err
+        assert outcome.err.endswith("the checkpoint's network doesn't know class2; it knows class0, class1.\n")
         outcome = door("eval", path, f"data_dir={three}", "match=number")
         assert (outcome.code, outcome.err) == (2, "error: match=number: these images have 3 classes, the network 2.\n")
         outcome = door("eval", path, "dataset=mnist", "dataset.source=sample")
@@ -493,6 +493,37 @@ def test_images_that_a_limit_leaves_out_are_not_counted(
     shown = re.search(rf"{name} accuracy.{{0,99}}?([\d.]+)%.{{0,99}}?\d of 3 wrong", page, re.DOTALL)
     assert shown
     assert float(shown[1]) == pytest.approx(100 * scored["accuracy"], abs=0.01)
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_limit_that_leaves_no_batch_is_refused(door: Door, in_tmp: Path, images_folder: Path, split: str) -> None:
+    limit = f"trainer.limit_{split}_batches=0.01"
+    outcome = door("train", *folder_run(images_folder, limit, "hydra.run.dir=r"))
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert outcome.err.startswith(f"error: {limit}: that is less than one of ")
+    assert not (in_tmp / "r").exists()
+
+
+def test_a_run_of_few_steps_says_what_it_has_seen(door: Door, in_tmp: Path, images_folder: Path) -> None:
+    few = ["trainer.max_steps=2", "trainer.check_val_every_n_epoch=2", "batch_size=4", "hydra.run.dir=r"]
+    outcome = door("train", *folder_run(images_folder, *few))
+    assert outcome.code == 0, outcome.err
+    assert "8 of 48 to train" in outcome.out
+    assert "last, for none was validated" in outcome.out
+    assert results_of(in_tmp / "r")["train"]["images"] == 8
+    assert "goes on" not in door("train", "resume=r").out
+    outcome = door("train", "resume=r", "trainer.max_epochs=8")
+    words = "error: trainer.max_epochs=8: trainer.max_steps=2 has ended this run. Begin another one.\n"
+    assert (outcome.code, outcome.err) == (2, words)
+    assert (in_tmp / "r/results.json").exists()
+
+
+def test_an_epoch_without_a_validation_shows_none(door: Door, in_tmp: Path, images_folder: Path) -> None:
+    words = folder_run(images_folder, "trainer.max_epochs=3", "trainer.check_val_every_n_epoch=2", "test=false")
+    lines = [line.split() for line in door("train", *words).out.splitlines()]
+    shown = {line[0]: line[3:5] for line in lines if line and line[0] in ("1/3", "2/3", "3/3")}
+    assert shown["1/3"] == shown["3/3"] == ["-", "-"]
+    assert shown["2/3"][1].endswith("%")
 
 
 @pytest.mark.parametrize("way", ["4 x4", "5 x3", "4 x2, interrupted", "4 x4, weight_averaging", "4 x4, balanced"])

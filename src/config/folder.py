@@ -15,6 +15,7 @@ from yaml import AliasEvent, YAMLError
 
 from src.config.check import check, flat, plain, targets
 from src.config.errors import UserError
+from src.config.problems import show
 from src.config.process import is_child
 from src.config.schema import PACKAGE, TrainConfig, Values
 
@@ -192,7 +193,7 @@ def refuse_another(
     for key in sorted(before.keys() | now.keys(), key=lambda key: (key not in CAUSES, key)):
         same = now.get(key) == before.get(key) or (key in MEASURED and now.get(key) in (None, "auto"))
         if is_named(key) and not same and not is_free(key, before, now):
-            was, says = (f"{key}={values[key]}" if key in values else f"no {key}" for values in (before, now))
+            was, says = (f"{key}={show(values[key])}" if key in values else f"no {key}" for values in (before, now))
             raise UserError(f"{folder} was begun with {was}, and this command says {says}. {advice}")
 
 

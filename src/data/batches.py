@@ -147,13 +147,21 @@ class DataModule(L.LightningDataModule):
 
 
 def used(splits: Splits, config: TrainConfig, replicas: int) -> dict[str, int]:
-    """How many images of each split an epoch takes in all processes: ``trainer.limit_*_batches`` may leave some out."""
-    counts = dict.fromkeys(("train", "val", "test"), 0)
+    """How many images of each split an epoch takes in all processes: ``trainer.limit_*_batches`` may leave some out.
+
+    Raises UserError if such a limit leaves nothing.
+    """
+    counts, steps = dict.fromkeys(("train", "val", "test"), 0), config.trainer.max_steps
     for split in counts:
         limit, seed = getattr(config.trainer, f"limit_{split}_batches"), config.seed if split == "train" else None
         for rank in range(replicas):
             order = BatchOrder(len(splits.named(split)), config.batch_size, seed, rank, replicas)
             batches = int(limit * len(order)) if isinstance(limit, float) else limit or len(order)
+            if not batches and (split != "test" or config.test):
+                key = f"trainer.limit_{split}_batches"
+                raise UserError(f"{key}={limit}: that is less than one of {len(order)} batches. Take a whole number.")
+            if split == "train" and steps and steps > 0:
+                batches = min(batches, steps * (config.trainer.accumulate_grad_batches or 1))
             counts[split] += min(batches * config.batch_size, len(order.share))
     return counts
 

@@ -103,7 +103,7 @@ def show_end(outcome: Outcome, folder: Path) -> None:
     """The table that a run ends with."""
     test, train, best, run = outcome.test, outcome.train, outcome.val.accuracy, near(folder)
     rate = train.images_per_second
-    validated, name = "none measured" if best is None else f"{best:.2%}", outcome.monitor.name
+    validated, name = "" if best is None else f"{best:.2%}", outcome.monitor.name
     if name != "val/acc" and outcome.monitor.value is not None:
         validated = f"{outcome.monitor.value:.4f}"
     facts: dict[str, str | Text | None] = {"test": f"left out (test=false); {PACKAGE}.eval makes up for it"}
@@ -112,8 +112,8 @@ def show_end(outcome: Outcome, folder: Path) -> None:
         facts |= {f"test {name}": digits(value) for name, value in test.metrics.items()}
         facts["tested on"] = f"{test.images:,} {describe_origin(outcome.dataset.name, outcome.dataset.source)}"
     facts |= {
-        "checkpoint": f"best of {train.epochs} epochs by {described(name)} ({validated})",
-        "training": f"{train.seconds:.0f} s" + (f", {rate:,.0f} images/s" if rate else ""),
+        "checkpoint": f"best by {described(name)} ({validated})" if validated else "last, for none was validated",
+        "training": f"{_epochs(train.epochs)} in {train.seconds:.0f} s" + (f", {rate:,.0f} images/s" if rate else ""),
         "run": str(run),
     }
     show_facts(facts, "Result")
@@ -144,6 +144,10 @@ def show_confusion(answers: Answers) -> None:
         cells[number] = Text(str(row[number]), "bold")
         table.add_row(scores.name[:14], "-" if scores.recall is None else f"{scores.recall:.1%}", *cells)
     console().print(table)
+
+
+def _epochs(count: int) -> str:
+    return "1 epoch" if count == 1 else f"{count} epochs"
 
 
 def _part(count: int, total: int) -> str:

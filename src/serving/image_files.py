@@ -115,7 +115,8 @@ def answer(predictor: Predictor, files: list[Path], config: PredictConfig) -> tu
             best = predictor(torch.stack([pixels for *_, pixels in images])).topk(min(config.top_k, len(classes)))
             for (file, inverted, _), labels, shares in zip(images, best.indices, best.values, strict=True):
                 top = [(classes[label], share) for label, share in zip(labels, shares.tolist(), strict=True)]
-                true = file.parent.name if file.parent.name in classes else None
+                folder = file.absolute().parent.name
+                true = folder if folder in classes else None
                 rows.append(Row(str(file), *top[0], true, inverted, top))
     return rows, unreadable
 

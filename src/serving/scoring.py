@@ -70,7 +70,8 @@ def _numbers(classes: list[str], known: list[str], match: str) -> list[int]:
         if strange := [name for name in classes if name not in known]:
             names, theirs = (shorten(", ".join(some), 160, placeholder=" ...") for some in (strange, known))
             wrong = f"of the classes of these images, the checkpoint's network doesn't know {names}; it knows {theirs}"
-            raise UserError(f"{wrong}. match=number takes its first class for their first, and so on.")
+            by_number = " match=number takes its first class for their first, and so on."
+            raise UserError(f"{wrong}.{by_number if len(classes) == len(known) else ''}")
         return [known.index(name) for name in classes]
     if len(classes) != len(known):
         raise UserError(f"match=number: these images have {len(classes)} classes, the network {len(known)}.")

@@ -68,6 +68,9 @@ def to_resume(run: Run) -> Resumed | None:
     epochs, wanted = resumed.position.epoch, run.config.trainer.max_epochs
     if epochs > wanted:
         raise UserError(f"trainer.max_epochs={wanted}: {resumed.path} has {epochs} epochs behind it.")
+    most = run.config.trainer.max_steps
+    if most and 0 < most <= resumed.position.steps and run.saved and wanted > run.saved.trainer.max_epochs:
+        raise UserError(f"trainer.max_epochs={wanted}: trainer.max_steps={most} has ended this run. Begin another one.")
     return resumed
 
 

@@ -42,7 +42,7 @@ def train(
     if run.config.init.weights and not run.saved:
         check_weights(run.config.init.weights)
     if run.finished:
-        return _show_finished(run.folder)
+        return _show_finished(run)
     with Interrupts() as interrupts, lock(folder):
         try:
             return _train(run, interrupts, command, callbacks)
@@ -80,12 +80,13 @@ def _train(run: Run, interrupts: Interrupts, command: str, callbacks: Sequence[C
         return session.run(splits, about)
 
 
-def _show_finished(folder: Path) -> float | None:
-    outcome = Outcome.read(folder)
+def _show_finished(run: Run) -> float | None:
+    outcome, steps = Outcome.read(run.folder), run.config.trainer.max_steps
     split, score = ("test", outcome.test) if outcome.test else ("val", outcome.val)
     if not is_child():
         share = "no validation" if score.accuracy is None else f"{score.accuracy:.2%}"
         after = f"after {outcome.train.epochs} epochs"
         print(f"This run is finished: {share} of {score.images:,} {split} images {after}.")
-        print(f"{folder}: nothing to do. A greater trainer.max_epochs goes on.")
+        more = "" if steps and steps > 0 else " A greater trainer.max_epochs goes on."
+        print(f"{run.folder}: nothing to do.{more}")
     return outcome.monitor.value

@@ -69,15 +69,19 @@ class EpochLines(L.Callback):
     """A plain table with one line an epoch, for pipes, files and job logs."""
 
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
-        self._started, self._columns = time.perf_counter(), COLUMNS
+        self._started, self._columns, self._validated = time.perf_counter(), COLUMNS, -1
         if (name := module.monitor.rpartition("/")[2]) not in ("acc", "loss"):  # in the place of accuracy
             named = {"val acc": f"val {name}"[:10]}
             self._columns = {named.get(title, title): column for title, column in COLUMNS.items()}
             self._columns[named["val acc"]] = (module.monitor, ".4f")
         _print(LINE.format("epoch", *self._columns, "seconds"), flush=True)
 
+    def on_validation_end(self, trainer: L.Trainer, *_: Any) -> None:
+        self._validated = trainer.current_epoch
+
     def on_train_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        metrics = trainer.callback_metrics
+        old = () if self._validated == trainer.current_epoch else "val/"  # of an epoch before
+        metrics = {key: value for key, value in trainer.callback_metrics.items() if not key.startswith(old)}
         cells = [format(float(metrics[key]), style) if key in metrics else "-" for key, style in self._columns.values()]
         _print(LINE.format(_epoch(trainer), *cells, f"{time.perf_counter() - self._started:.0f}"), flush=True)
 
