@@ -224,6 +224,12 @@ def in_bash(line: str) -> list[str]:
     return os.fsdecode(subprocess.run(["bash"], input=script, capture_output=True, check=True).stdout).split("\0")[:-1]
 
 
+def test_keys_of_an_option_that_is_not_named_are_refused_in_one_sentence(door: Door, in_tmp: Path) -> None:
+    outcome = door("eval", "checkpoint=best.ckpt", "dataset.folder=photos")
+    words = "error: dataset: no option of it is named. Add dataset=NAME, which --help lists.\n"
+    assert (outcome.code, outcome.err) == (2, words)
+
+
 @pytest.mark.parametrize("where", ["[64,64]", "[1,2,3,4,5,6]"])
 def test_wrong_number_of_widths_is_refused(door: Door, images_folder: Path, where: str) -> None:
     outcome = door("train", "dataset=image_folder", f"data_dir={images_folder}", f"model.widths={where}")
