@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from src.config.cli import end, read
+from src.config.cli import end, read, unusable
 from src.config.errors import Stopped, UserError
 from src.config.help import help_text
 from src.config.process import forget_launches
@@ -28,6 +28,8 @@ def main() -> None:
         raise SystemExit(0 if Search(arguments).run(train) else 1)
     except UserError as error:
         end(error, 2)
+    except OSError as error:
+        end(unusable(error), 2)
     except (Stopped, KeyboardInterrupt) as stop:
         stopped = stop if isinstance(stop, Stopped) else Stopped(2)
         words = f"{Stopped(stopped.number)} The same command goes on with the search, and with its last trial."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -114,6 +115,8 @@ def launch(
                 task(request)
     except UserError as error:
         end(error, 2)
+    except OSError as error:
+        end(unusable(error), 2)
     except RunError as error:
         # Lightning kills all processes of a run at once when one that it has started fails
         end(error, 0 if is_child() and error.everywhere else 1)
@@ -152,6 +155,13 @@ def _folder_of(folder: Path, config: TrainConfig, arguments: Arguments) -> Path:
     check_writable(folder)
     os.environ[FOLDER] = str(folder)
     return folder
+
+
+def unusable(error: OSError) -> UserError:
+    """What to say of a path that can't even be looked at; raises any other error again."""
+    if error.errno not in (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP):
+        raise error
+    return UserError(f"{str(error.filename)[:80]}: {error.strerror}. Name another file or folder.")
 
 
 def end(error: BaseException, code: int) -> NoReturn:

@@ -77,6 +77,7 @@ def compose(name: str, overrides: Sequence[str]) -> Composed:
                 _register_options()
                 whole = hydra.compose(name, list(overrides), return_hydra_config=True)
         HydraConfig.instance().set_config(whole)  # for ${hydra:...} in a value
+        str(whole.hydra.run.dir + whole.hydra.sweep.dir)  # what they name must be there
         if whole.hydra.job.chdir:
             raise UserError("hydra.job.chdir: a run works in the folder that its paths are seen from. Leave it out.")
         # what the command line must name is left to the schema, which knows what was named in its place

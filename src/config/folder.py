@@ -78,7 +78,10 @@ def lock(folder: Path, what: str = "run") -> Iterator[None]:
         yield
         return
     new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: it can't be made: {error.strerror}. Name another folder.") from error
     held = FileLock(folder / LOCK, is_singleton=True)
     try:
         held.acquire(timeout=PATIENCE)

@@ -11,10 +11,12 @@ from pathlib import Path
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
+from src.config.errors import UserError
 from src.config.schema import AnyPath, Section
 
 # besides what the schema calls one; none of them can have several values
 _OTHERS = {"hydra.run.dir", "hydra.sweep.dir", "hydra.launcher.submitit_folder", "sweep", "storage", "dataset.folder"}
+_OTHERS |= {"name"}  # of a search
 _WORDS = ("true", "false", "null", "inf", "nan")
 _MEANT = ("last", "null")  # names of something else where they stand alone
 _PLAIN = re.compile(r"(?=.*/|[a-z_])[\w./-]+", re.ASCII | re.IGNORECASE)
@@ -38,6 +40,8 @@ def _quoted(text: str, several: bool, known: Mapping[str, bool]) -> str:
     name = key.lstrip("+")
     if name not in known or not equals or (several and _FUNCTION.fullmatch(value)):
         return text
+    if not value:
+        return f"{key}={home(value)}" if name in _OTHERS else text  # the schema says what it wants
     values = _ONE_OF.findall(f"{value},") if several and name not in _OTHERS else [value]
     left = rf"{_QUOTED}|null" if known[name] else _QUOTED
     words = (path if re.fullmatch(left, path, re.DOTALL) else _quote(home(path)) for path in values)
@@ -47,11 +51,17 @@ def _quoted(text: str, several: bool, known: Mapping[str, bool]) -> str:
 def _quote(path: str) -> str:
     if _PLAIN.fullmatch(path) and path.lower() not in _WORDS:
         return path
+    path = re.sub(r"\$\{(?![^}]*\})", r"\\${", path)  # one that is not closed is no interpolation
     return QuotedString("./???" if path == "???" else path, Quote.double).with_quotes()  # else it is a missing value
 
 
 def home(path: str) -> str:
-    """The home folder for `~` and what is below it, as the shell has it; another name may begin with it."""
+    """The home folder for `~` and what is below it, as the shell has it; another name may begin with it.
+
+    Raises UserError if there is no name, as of a variable that is not set: that would be the folder at hand.
+    """
+    if not path:
+        raise UserError("the name of a folder is empty. Name one, such as . for the one at hand.")
     return os.path.expanduser(path) if re.match(r"~([/\\]|$)", path) else path  # noqa: PTH111 - a Path forgets slashes
 
 

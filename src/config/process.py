@@ -23,7 +23,8 @@ LIGHTNING = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_POR
 
 def forget_launches() -> None:
     """Take out of the environment what an earlier launch has left in a shell: nobody has launched this process."""
-    by_hand = "NODE_RANK" in os.environ  # on each machine of a run
+    os.environ.pop("MPLBACKEND", None)  # of a notebook: pictures here are files
+    by_hand = os.environ.get("NODE_RANK", "").isdecimal()  # on each machine of a run
     if world_size() is None and FOLDER not in os.environ and not by_hand:
         for name in ("RANK", *LIGHTNING, *(["SLURM_PROCID"] if _is_interactive() else [])):
             os.environ.pop(name, None)
@@ -65,7 +66,7 @@ def rank() -> int:
         return int(os.environ["RANK"])
     if _is_srun():
         return int(os.environ["SLURM_PROCID"])
-    return int(os.environ.get("LOCAL_RANK", "0")) or int(os.environ.get("NODE_RANK", "0"))
+    return int(os.environ.get("LOCAL_RANK", "0")) or int(os.environ.get("NODE_RANK") or 0)
 
 
 def is_child() -> bool:

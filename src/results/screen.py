@@ -132,17 +132,19 @@ def show_end(outcome: Outcome, folder: Path) -> None:
 
 
 def show_confusion(answers: Answers) -> None:
-    """The accuracy of each class and the confusion matrix, if the classes are few enough for a screen."""
+    """The accuracy of each class and the confusion matrix, where the classes are few enough for the screen."""
     if len(answers.classes) > 20:
         return
     width = max(len(str(int(answers.matrix.max()))), 3)  # so narrow that ten classes fit into 80 columns
-    title = "right in each true class, and the number of times that each class was answered"
-    names = ["accuracy", *(name[:width] for name in answers.classes)]
+    fits = 26 + len(answers.classes) * (width + 2) <= console().width
+    title = f"right in each true class{', and the number of times that each class was answered' if fits else ''}"
+    names = ["accuracy", *(" ".join(name.split())[:width] for name in answers.classes if fits)]
     table = data_table("true", *(Column(name, justify="right", no_wrap=True) for name in names), title=title)
     for number, (scores, row) in enumerate(zip(answers.per_class(), answers.matrix.tolist(), strict=True)):
         cells: list[str | Text] = [str(count) if count else "." for count in row]
         cells[number] = Text(str(row[number]), "bold")
-        table.add_row(scores.name[:14], "-" if scores.recall is None else f"{scores.recall:.1%}", *cells)
+        name = " ".join(scores.name.split())[:14]
+        table.add_row(name, "-" if scores.recall is None else f"{scores.recall:.1%}", *(cells if fits else []))
     console().print(table)
 
 

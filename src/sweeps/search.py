@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -79,11 +80,17 @@ class Search:
 
     def run(self, train: Callable[..., float | None]) -> bool:
         """Run trials until there are n_trials in all; whether any was finished. Raises UserError if it can't begin."""
+        new = not self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
         # Optuna has no lock around asking for a point and claiming its trial: two processes would be given the same
         self._lock = FileLock(self.folder / ".study.lock")
         with self._lock:
-            self._study = open_study(self.folder, self.config, self._base.monitor_mode)
+            try:
+                self._study = open_study(self.folder, self.config, self._base.monitor_mode)
+            except UserError:
+                if new:
+                    shutil.rmtree(self.folder)
+                raise
             asked = flat(plain(self._base) | {"search": self._texts})
             if begun := self._study.user_attrs.get("asked"):
                 refuse_another(self.folder, begun, asked, "Choose another name=.")
