@@ -892,3 +892,17 @@ def test_16_bits_whose_white_is_nought_are_turned_to_light(tmp_path: Path) -> No
         [[[0, 255]]],
         [[[255, 0]]],
     ]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "CMYK", "I;16", "I"])
+def test_uncompressed_tiffs_are_turned_whatever_their_mode(tmp_path: Path, mode: str) -> None:
+    levels = np.kron([[255, 170], [85, 0]], np.ones((12, 20))).astype(np.uint8)  # 24 high, 40 wide
+    levels = np.where(levels > 99, 255, 0).astype(np.uint8) if mode == "1" else levels
+    deep = {"I;16": np.uint16, "I": np.int32}.get(mode)
+    picture = Image.fromarray(levels * deep(257)) if deep else Image.fromarray(levels).convert(mode)
+    turn = Image.Transpose
+    for orientation, back in enumerate((turn.TRANSPOSE, turn.ROTATE_90, turn.TRANSVERSE, turn.ROTATE_270), start=5):
+        path = tmp_path / f"{orientation}.tif"
+        picture.transpose(back).save(path, tiffinfo={ExifTags.Base.Orientation: orientation})
+        found = read_image(path, 1, (40, 24))[0].astype(int)
+        assert np.abs(found - levels).max() <= 1, orientation

@@ -125,7 +125,7 @@ def _with_8_bits(image: Image.Image, name: str) -> Image.Image:
 def _opened(path: Path) -> Iterator[Image.Image]:
     """An image whose pixels are not yet read. Raises UserError for whatever is wrong with it, then or in the block."""
     try:
-        with Image.open(path) as image:
+        with path.open("rb") as file, Image.open(file) as image:  # of a path, Pillow maps a turned TIFF awry
             yield image
     except UserError:
         raise
