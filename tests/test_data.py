@@ -509,12 +509,22 @@ class TestFolder:
     def test_any_usual_spelling_of_the_splits_is_read(self, tmp_path: Path, names: tuple[str, str, str]) -> None:
         for count, name in enumerate(names, start=2):
             write_folder(tmp_path / name, classes=2, count=count)
-        (tmp_path / "logs").mkdir()
+        write_folder(tmp_path / "logs" / "a run's pictures", classes=1, count=1)
+        (tmp_path / "notes/of").mkdir(parents=True)
+        (tmp_path / "notes/of/1.xml").touch()
         (tmp_path / "README.md").touch()
         source = read_folder(tmp_path, "auto")
         parts = (source.train, source.valid, source.test)
         assert [part and len(part) for part in parts] == [4, 6, 8]
         assert source.classes == ["class0", "class1"]
+
+    @pytest.mark.parametrize("name", ["cat/0.png", "eval/Class0/0.png", "test2017/0", "more/eval/class0/0.png"])
+    def test_images_beside_the_splits_are_never_left_out_unsaid(self, tmp_path: Path, name: str) -> None:
+        made = write_folder(tmp_path / "train", classes=2, count=1)
+        (tmp_path / name).parent.mkdir(parents=True)
+        shutil.copy(made / "class0/000.png", tmp_path / name)
+        with pytest.raises(UserError, match=f"{name.split('/')[0]} holds images, and is neither train, val nor test"):
+            read_folder(tmp_path, "auto")
 
     @pytest.mark.parametrize("classes", [("train", "plane", "bus"), ("test", "control"), ("Training", "other")])
     @pytest.mark.parametrize("below", ["", "train"])
@@ -533,6 +543,7 @@ class TestFolder:
             (["train/", "Train/"], r"f/Train and .*f/train both hold train images"),
             (["train/", "holdout/"], r"f/holdout holds images, and is neither train.*Rename it to one of these"),
             (["train/", "class1"], r"f/class1 holds images, and is neither train.*Rename it to one of these"),
+            (["bus", "train/red"], r"f/bus holds images, .* if train is a class as well, move its images up\."),
             (
                 ["entrenamiento/", "test/"],
                 r"f/entrenamiento/class0 is a folder in the class entrenamiento.*rename that to",

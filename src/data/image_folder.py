@@ -187,12 +187,19 @@ def _splits(root: Path) -> dict[str, Path]:
         if split in splits:
             raise UserError(f"{splits[split]} and {folder} both hold {split} images. Merge them, or move one away.")
         splits[split] = folder
-    classes = {folder.name for folder in _folders(splits["train"])}
     for folder in folders:
-        if folder not in splits.values() and classes & {folder.name, *(inner.name for inner in _folders(folder))}:
+        if folder not in splits.values() and folder.name != "logs" and _holds_images(folder):  # logs: of runs from here
             reason = f"{folder} holds images, and is neither train, val nor test"
-            raise UserError(f"{reason}. Rename it to one of these, or move it away.")
+            advice = f"if {splits['train'].name} is a class as well, move its images up"
+            raise UserError(f"{reason}. Rename it to one of these, or move it away; {advice}.")
     return splits
+
+
+def _holds_images(folder: Path, depth: int = 2) -> bool:
+    """Itself, or a folder up to `depth` below it."""
+    items = _visible(folder)
+    inner = [item for item in items if item.is_dir()] if depth else []
+    return any(map(_is_image, items)) or any(_holds_images(item, depth - 1) for item in inner)
 
 
 def _files(place: Path, classes: list[str], others: list[Path]) -> list[tuple[Path, int]]:
