@@ -13,6 +13,7 @@ import socket
 import struct
 import threading
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -910,10 +911,36 @@ def test_uncompressed_tiffs_are_turned_whatever_their_mode(tmp_path: Path, mode:
     levels = np.kron([[255, 170], [85, 0]], np.ones((12, 20))).astype(np.uint8)  # 24 high, 40 wide
     levels = np.where(levels > 99, 255, 0).astype(np.uint8) if mode == "1" else levels
     deep = {"I;16": np.uint16, "I": np.int32}.get(mode)
-    picture = Image.fromarray(levels * deep(257)) if deep else Image.fromarray(levels).convert(mode)
+    picture = Image.fromarray(np.multiply(levels, 257, dtype=deep)) if deep else Image.fromarray(levels).convert(mode)
     turn = Image.Transpose
     for orientation, back in enumerate((turn.TRANSPOSE, turn.ROTATE_90, turn.TRANSVERSE, turn.ROTATE_270), start=5):
         path = tmp_path / f"{orientation}.tif"
         picture.transpose(back).save(path, tiffinfo={ExifTags.Base.Orientation: orientation})
         found = read_image(path, 1, (40, 24))[0].astype(int)
         assert np.abs(found - levels).max() <= 1, orientation
+
+
+@pytest.mark.parametrize(
+    ("bits", "colour", "content", "clear", "expected"),
+    [
+        (2, 0, bytes([0b00011011]), [1], [0, 255, 170, 255]),
+        (4, 0, bytes([0x05, 0xAF]), [5], [0, 255, 170, 255]),
+        (8, 0, bytes([0, 5, 10, 255]), [5], [0, 255, 10, 255]),
+        (16, 0, struct.pack(">4H", 0, 5000, 10000, 65535), [5000], [0, 255, 39, 255]),
+        (8, 2, bytes([0, 0, 0, 5, 6, 7, 9, 9, 9, 8, 8, 8]), [5, 6, 7], [0, 255, 9, 8]),
+        (16, 2, struct.pack(">12H", *[0] * 3, 5000, 600, 0, *[999] * 6), [5000, 600, 0], [0, 255, 3, 3]),
+    ],
+)
+def test_the_transparent_level_of_a_png_becomes_white_whatever_its_bits(
+    tmp_path: Path, bits: int, colour: int, content: bytes, clear: list[int], expected: list[int]
+) -> None:
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", 4, 1, bits, colour, 0, 0, 0)),
+        (b"tRNS", struct.pack(f">{len(clear)}H", *clear)),
+        (b"IDAT", zlib.compress(b"\0" + content)),
+        (b"IEND", b""),
+    )
+    parts = (struct.pack(">I", len(it)) + name + it + struct.pack(">I", zlib.crc32(name + it)) for name, it in chunks)
+    (tmp_path / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    for channels in (1, 3):
+        assert read_image(tmp_path / "0.png", channels, (4, 1)).tolist() == [[expected]] * channels

@@ -75,7 +75,7 @@ def as_pixels(image: Image.Image, channels: int, size: tuple[int, int], name: st
         raise UserError(f"{name}: files are read as 1 channel (grey) or 3 (colour), and this network takes {channels}.")
     if image.mode == "F":
         raise UserError(f"{name}: its pixels are decimal numbers, whose range nobody knows. Save it with 8 or 16 bits.")
-    image.load()  # before it is asked for its orientation: a TIFF is turned by it, a PNG may have its EXIF at the end
+    _load_pixels(image)  # before its orientation: a TIFF is turned by it, a PNG may have its EXIF at the end
     turn = _TURNS.get(_orientation(image))
     if image.mode.startswith("I"):
         image = _with_8_bits(image, name)
@@ -105,12 +105,24 @@ def passed_over(others: list[Path]) -> str:
     return f"{len(others):,} passed over, as no image that can be read: {named}" if others else ""
 
 
+def _load_pixels(image: Image.Image) -> None:
+    """Pillow brings a PNG's pixels to 8 bits, and not the level or the colour that stands for transparent."""
+    tile = getattr(image, "tile", None)
+    bits = str(tile[0].args) if tile else ""
+    image.load()
+    scale, clear = {"L;2": 85, "L;4": 17, "RGB;16B": 1 / 256}.get(bits), image.info.get("transparency")
+    if scale and clear is not None:
+        scaled = [int(level * scale) for level in np.atleast_1d(clear)]
+        image.info["transparency"] = tuple(scaled) if len(scaled) > 1 else scaled[0]
+
+
 def _with_8_bits(image: Image.Image, name: str) -> Image.Image:
     """Of whole numbers with more bits, which Pillow would cut off at 255.
 
     Of 32 bits nobody knows the range: they are taken for 8 where all of them fit, for 16 where those do.
     """
     levels, tags = np.asarray(image).astype(np.int32), getattr(image, "tag_v2", {})
+    opaque = levels != image.info.get("transparency", -1)
     if levels.min() < 0 or levels.max() > 65535:
         reason = "its pixels are whole numbers beyond 0 to 65,535, whose range nobody knows"
         raise UserError(f"{name}: {reason}. Save it with 8 or 16 bits.")
@@ -118,7 +130,7 @@ def _with_8_bits(image: Image.Image, name: str) -> Image.Image:
         levels >>= 4 if tags.get(BITSPERSAMPLE) == (12,) else 8
     if tags.get(PHOTOMETRIC_INTERPRETATION) == 0:  # white is 0, which Pillow heeds up to 8 bits only
         levels = 255 - levels
-    return Image.fromarray(levels.astype(np.uint8))
+    return Image.fromarray(np.stack([levels, 255 * opaque], -1).astype(np.uint8))  # LA
 
 
 @contextmanager
