@@ -30,6 +30,7 @@ _TURNS = {  # by EXIF's orientation; from 5 on they swap width and height
     8: Image.Transpose.ROTATE_90,
 }
 _SPLIT = re.compile(r"(train|test|val|dev)(ing|id|idate|idation)?[\W_]*(set|data|image|folder|split)?s?", re.IGNORECASE)
+_LIKE_SPLIT = re.compile(rf"(?<![a-z]){_SPLIT.pattern}(?![a-z])", re.IGNORECASE)  # seg_train, test2017
 _ORIENTED_PNG = re.compile(rb"eXIf|Raw profile type exif|XML:com\.adobe\.xmp")
 
 
@@ -191,9 +192,15 @@ def _splits(root: Path) -> dict[str, Path]:
     named.sort(key=lambda item: item[0] != "train")  # whose classes are looked at first
     # a folder train without folders in it is a class that is called so
     if not any(split == "train" and _folders(folder) for split, folder in named):
-        if named and len(named) == len(folders):
+        alike = [(match[1].lower(), folder) for folder in folders if (match := _LIKE_SPLIT.search(folder.name))]
+        if alike and len(alike) == len(folders) and (len(dict(alike)) > 1 or len(named) == len(folders)):
             found = ", ".join(folder.name for folder in folders)
-            raise UserError(f"{root} holds {found}, and no train/CLASS/IMAGE. Sort the images into such folders.")
+            advice = "Rename them to train, val or test, and sort the images in each into one sub-folder a class"
+            raise UserError(f"{root} holds {found}, and no train/CLASS/IMAGE. {advice}.")
+        if any(_folders(folder) for _, folder in alike) or (folders and all(map(_folders, folders))):
+            advice = "Rename those of training, validation and test to train, val and test, or move the images up"
+            reason = f"{root} holds folders of folders"
+            raise UserError(f"{reason}. {advice}, or set data_dir to the folder of these or of the classes.")
         return {"train": root}
     for split, folder in named:
         if split in splits:
@@ -226,8 +233,8 @@ def _files(place: Path, classes: list[str], others: list[Path]) -> list[tuple[Pa
         folder = place / name
         inner, images, more = list_folder(folder) if folder.is_dir() else ([], [], [])
         if inner:
-            reason = f"{inner[0]} is a folder in the class {name}. Move its images up; if it is a class itself"
-            raise UserError(f"{reason}, set data_dir to {folder}, or rename that to train, val or test.")
+            reason = f"{inner[0]} is a folder in the class {name}"
+            raise UserError(f"{reason}. Move its images up, or itself if it is a class.")
         if not images:
             raise UserError(f"{folder} holds no images. Add some, or remove the class.")
         found += [(path, label) for path in images]
