@@ -453,7 +453,8 @@ class TestFolder:
             ("missing", "there is no such folder"),
             ("empty", "holds no sub-folder"),
             ("one class", "holds only the class class0"),
-            ("empty class", "class1 holds no images"),
+            ("empty class", r"class1 holds no images\. Add some, or remove that folder"),
+            ("unread class", r"class1 holds no images \(2 passed over, as no image .*heic, .*dng\)"),
             ("text", "no image that can be read"),
             ("gone", "can't be opened: No such file"),
             ("truncated", "broken image"),
@@ -466,9 +467,12 @@ class TestFolder:
             root.mkdir()
         elif damage != "missing":
             write_folder(root, classes=1 if damage == "one class" else 2, count=2, size=64)
-        if damage == "empty class":
+        if damage in ("empty class", "unread class"):
             for path in (root / "class1").iterdir():
                 path.unlink()
+            if damage == "unread class":
+                (root / "class1/a.heic").write_bytes(b"\0\0\0\x18ftypheic")
+                (root / "class1/b.dng").write_text("raw")
         elif damage == "text":
             (root / "class1" / "notes.png").write_text("not an image")
         elif damage == "gone":
@@ -576,6 +580,17 @@ class TestFolder:
         (tmp_path / "f/a/again.png").symlink_to("000.png")
         source = read_folder(tmp_path / "f", "auto")
         assert (source.classes, len(source.train)) == (["a", "b"], 5)
+
+    def test_a_split_may_lack_a_class_but_not_all_of_them(self, tmp_path: Path) -> None:
+        write_folder(tmp_path / "train", classes=3, count=2)
+        write_folder(tmp_path / "val", classes=2, count=2)
+        shutil.move(tmp_path / "val/class0", tmp_path / "val/class2")
+        valid = read_folder(tmp_path, "auto").valid
+        assert valid is not None
+        assert valid.labels.tolist() == [1, 1, 2, 2]
+        (tmp_path / "test").mkdir()
+        with pytest.raises(UserError, match=r"test holds no images\. Add some, or remove that folder"):
+            read_folder(tmp_path, "auto")
 
     def test_test_class_without_training_images_is_named(self, tmp_path: Path) -> None:
         write_folder(tmp_path / "f" / "train", classes=2, count=2)

@@ -231,14 +231,19 @@ def _files(place: Path, classes: list[str], others: list[Path]) -> list[tuple[Pa
             raise UserError(f"{item}: this class has no training images. The classes are {', '.join(classes)}.")
     for label, name in enumerate(classes):
         folder = place / name
-        inner, images, more = list_folder(folder) if folder.is_dir() else ([], [], [])
+        if not folder.is_dir():  # validation and test may lack a class
+            continue
+        inner, images, more = list_folder(folder)
         if inner:
             reason = f"{inner[0]} is a folder in the class {name}"
             raise UserError(f"{reason}. Move its images up, or itself if it is a class.")
         if not images:
-            raise UserError(f"{folder} holds no images. Add some, or remove the class.")
+            passed = f" ({passed_over(more)})" if more else ""
+            raise UserError(f"{folder} holds no images{passed}. Add some, or remove that folder.")
         found += [(path, label) for path in images]
         others += more
+    if classes and not found:
+        raise UserError(f"{place} holds no images. Add some, or remove that folder.")
     return found
 
 
