@@ -283,9 +283,13 @@ def test_links_that_lead_back_end_no_search(in_tmp: Path) -> None:
 
 
 def test_find_images_takes_what_pillow_can_read(in_tmp: Path) -> None:
-    for name in ("b/2.png", "b/a/1.JPG", "b/.hidden.png", "b/.thumbs/1.png", "b/notes.txt", "b/scan.pdf"):
+    others = ("b/.hidden.png", "b/.thumbs/1.png", "b/notes.txt", "b/scan.pdf", "b/run.fit")
+    for name in ("b/2.png", "b/a/1.JPG", *others):
         (in_tmp / name).parent.mkdir(parents=True, exist_ok=True)
         (in_tmp / name).touch()
+    (in_tmp / "b/features.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99))
+    (in_tmp / "b/clip").write_bytes(b"\0\0\1\xb3\x10\x01\x00" + bytes(99))  # MPEG
+    (in_tmp / "b/cloud.pcd").write_text("# .PCD v0.7")
     assert [str(path) for path in find_images("b")] == ["b/2.png", "b/a/1.JPG"]
     assert [str(path) for path in find_images("b/**/*.JPG")] == ["b/a/1.JPG"]
     assert [str(path) for path in find_images("b/notes.txt")] == ["b/notes.txt"]

@@ -31,6 +31,7 @@ _TURNS = {  # by EXIF's orientation; from 5 on they swap width and height
 }
 _SPLIT = re.compile(r"(train|test|val|dev)(ing|id|idate|idation)?[\W_]*(set|data|image|folder|split)?s?", re.IGNORECASE)
 _LIKE_SPLIT = re.compile(rf"(?<![a-z]){_SPLIT.pattern}(?![a-z])", re.IGNORECASE)  # seg_train, test2017
+_STUBS = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}  # which Pillow knows and can't decode
 _ORIENTED_PNG = re.compile(rb"eXIf|Raw profile type exif|XML:com\.adobe\.xmp")
 
 
@@ -175,13 +176,14 @@ def _is_image(file: Path) -> bool:
     """Whether it is named as an image, or begins as one; what is broken is named when it is read."""
     if not file.is_file():
         return not file.exists()
-    if Image.registered_extensions().get(file.suffix.lower()) in Image.OPEN:  # not only written
+    format = Image.registered_extensions().get(file.suffix.lower(), "")
+    if format in Image.OPEN and Image.MIME.get(format, "").startswith("image/"):  # other names mean other files too
         return True
     try:
-        Image.open(file).close()
+        with Image.open(file) as image:
+            return image.format not in _STUBS
     except Exception as error:
         return not isinstance(error, UnidentifiedImageError)
-    return True
 
 
 def _splits(root: Path) -> dict[str, Path]:
