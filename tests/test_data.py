@@ -961,3 +961,9 @@ def test_the_transparent_level_of_a_png_becomes_white_whatever_its_bits(
     (tmp_path / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
     for channels in (1, 3):
         assert read_image(tmp_path / "0.png", channels, (4, 1)).tolist() == [[expected]] * channels
+
+
+def test_a_picture_of_cielab_is_read_as_colour_and_as_grey(tmp_path: Path) -> None:
+    Image.new("LAB", (2, 1), (255, 128, 128)).save(tmp_path / "0.tif")  # white
+    for channels in (1, 3):
+        assert read_image(tmp_path / "0.tif", channels, (2, 1)).min() > 240

@@ -84,6 +84,7 @@ def as_pixels(image: Image.Image, channels: int, size: tuple[int, int], name: st
     if image.has_transparency_data:  # what lies below transparent pixels is often black
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    image = image.convert("RGB") if image.mode == "LAB" else image  # the one mode that Pillow can't make grey
     image = image.convert(MODES[channels])
     image = image if turn is None else image.transpose(turn)
     if image.size != size:  # ImageOps.fit would begin between two pixels
