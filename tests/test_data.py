@@ -399,8 +399,9 @@ class TestFolder:
             (32, [0, 256], [0, 1]),
             (32, [0, 65536], None),
             (32, [-1, 255], None),
-            (-16, [0, 7, 255], [0, 7, 255]),  # signed
-            (-16, [-1, 255], None),
+            (-16, [0, 7, 255], None),  # signed
+            (-16, [-1, 32767], None),
+            (-8, [0, 7, 127], None),
             (16, [0, 7, 255], [0, 0, 0]),
             (12, [0, 112, 4095], [0, 7, 255]),
         ],
@@ -411,14 +412,14 @@ class TestFolder:
         root = write_folder(tmp_path / "f", classes=2, count=1)
         rows = np.resize(np.array(levels), (12, 12))
         packed = "".join(f"{level:012b}" for level in rows.flatten()) if bits == 12 else ""
-        kind = {32: np.int32, -16: np.int16, 16: np.uint16, 12: np.uint16}[bits]
+        kind = {32: np.int32, -16: np.int16, -8: np.int8, 16: np.uint16, 12: np.uint16}[bits]
         tags = TiffImagePlugin.ImageFileDirectory_v2()
         tags.update({256: 12, 257: 12, 258: abs(bits), 262: 1, 273: 0, 277: 1, 279: 12 * 12 * abs(bits) // 8})
         tags[339] = 1 if bits in (12, 16) else 2  # unsigned, signed
         pixels = int(packed, 2).to_bytes(216, "big") if packed else rows.astype(kind).tobytes()
         (root / "class0/deep.tif").write_bytes(b"II*\0\x08\0\0\0" + tags.tobytes(8) + pixels)
         if expected is None:
-            with pytest.raises(UserError, match=r"deep.tif: its pixels are whole numbers.*Save it with 8 or 16 bits"):
+            with pytest.raises(UserError, match=r"deep.tif: its pixels are (whole|.*signed) numbers.*Save it with 8 or 16 bits"):
                 read_folder(root, "auto")
         else:
             assert read_folder(root, "auto").train.images[1, 0].tolist() == np.resize(expected, (12, 12)).tolist()
@@ -967,3 +968,15 @@ def test_a_picture_of_cielab_is_read_as_colour_and_as_grey(tmp_path: Path) -> No
     Image.new("LAB", (2, 1), (255, 128, 128)).save(tmp_path / "0.tif")  # white
     for channels in (1, 3):
         assert read_image(tmp_path / "0.tif", channels, (2, 1)).min() > 240
+
+
+@pytest.mark.parametrize("bits", [8, 16, 32, -32])
+def test_fits_is_read_with_8_bits_and_refused_with_more(tmp_path: Path, bits: int) -> None:
+    header = ("SIMPLE  = T", f"BITPIX  = {bits}", "NAXIS   = 2", "NAXIS1  = 4", "NAXIS2  = 1", "END")
+    content = "".join(f"{line:80}" for line in header).ljust(2880).encode() + bytes([9] * 2880)
+    (tmp_path / "0.fits").write_bytes(content)
+    if bits == 8:
+        assert read_image(tmp_path / "0.fits", 1, (4, 1)).tolist() == [[[9] * 4]]
+    else:
+        with pytest.raises(UserError, match=r"0.fits: its pixels are .*signed numbers.* Save it with 8 or 16 bits"):
+            read_image(tmp_path / "0.fits", 1, (4, 1))

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
-from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, SAMPLEFORMAT
 
 from src.config.errors import UserError
 from src.config.schema import PathBelow
@@ -75,8 +75,11 @@ def as_pixels(image: Image.Image, channels: int, size: tuple[int, int], name: st
     """The same of an image in memory; `name` is what an error calls it."""
     if channels not in MODES:
         raise UserError(f"{name}: files are read as 1 channel (grey) or 3 (colour), and this network takes {channels}.")
-    if image.mode == "F":
-        raise UserError(f"{name}: its pixels are decimal numbers, whose range nobody knows. Save it with 8 or 16 bits.")
+    tags = getattr(image, "tag_v2", {})
+    signed = tags.get(SAMPLEFORMAT) == (2,) and tags.get(BITSPERSAMPLE) != (32,)  # of 32 bits, Pillow writes all so
+    if image.mode == "F" or signed or (image.format == "FITS" and image.mode != "L"):
+        reason = "its pixels are decimal or signed numbers, whose range nobody knows"
+        raise UserError(f"{name}: {reason}. Save it with 8 or 16 bits, unsigned.")
     _load_pixels(image)  # before its orientation: a TIFF is turned by it, a PNG may have its EXIF at the end
     turn = _TURNS.get(_orientation(image))
     if image.mode.startswith("I"):
