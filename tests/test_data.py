@@ -488,6 +488,10 @@ class TestFolder:
 
     def test_files_that_desktops_leave_are_passed_over(self, tmp_path: Path) -> None:
         root = write_folder(tmp_path / "f", classes=2, count=2)
+        for name in ("__pycache__", "lost+found", "$RECYCLE.BIN", ".trash"):
+            (root / name).mkdir()
+        for name in ("000.png~", "000.png.bak", "._000.png"):
+            shutil.copy(root / "class0/000.png", root / "class0" / name)
         for name in (".DS_Store", "Thumbs.db"):
             (root / name).write_text("x")
             (root / "class0" / name).write_text("x")

@@ -31,6 +31,10 @@ _TURNS = {  # by EXIF's orientation; from 5 on they swap width and height
 }
 _SPLIT = re.compile(r"(train|test|val|dev)(ing|id|idate|idation)?[\W_]*(set|data|image|folder|split)?s?", re.IGNORECASE)
 _LIKE_SPLIT = re.compile(rf"(?<![a-z]){_SPLIT.pattern}(?![a-z])", re.IGNORECASE)  # seg_train, test2017
+_LEFT_BEHIND = re.compile(
+    r"\..*|.*(~|\.bak)|(eh)?thumbs\.db|desktop\.ini|__macosx|@eadir|__pycache__|lost\+found|\$recycle\.bin",
+    re.IGNORECASE | re.DOTALL,
+)
 _STUBS = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}  # which Pillow knows and can't decode
 _ORIENTED_PNG = re.compile(rb"eXIf|Raw profile type exif|XML:com\.adobe\.xmp")
 
@@ -164,10 +168,9 @@ def _orientation(image: Image.Image) -> Any:
 
 
 def _visible(folder: Path) -> list[Path]:
-    """What lies in a folder, by name, without the files that desktops leave behind."""
-    hidden = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}
+    """What lies in a folder, by name, without what desktops, editors and file systems leave behind."""
     try:
-        return sorted(item for item in folder.iterdir() if item.name[0] != "." and item.name.lower() not in hidden)
+        return sorted(item for item in folder.iterdir() if not _LEFT_BEHIND.fullmatch(item.name))
     except OSError as error:
         raise UserError(f"{folder} can't be read: {error.strerror}.") from error
 
