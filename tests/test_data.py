@@ -419,7 +419,7 @@ class TestFolder:
         pixels = int(packed, 2).to_bytes(216, "big") if packed else rows.astype(kind).tobytes()
         (root / "class0/deep.tif").write_bytes(b"II*\0\x08\0\0\0" + tags.tobytes(8) + pixels)
         if expected is None:
-            with pytest.raises(UserError, match=r"deep.tif: its pixels are (whole|.*signed) numbers.*Save it with 8 or 16 bits"):
+            with pytest.raises(UserError, match=r"deep.tif: its pixels are .*numbers.*Save it with 8 or 16 bits"):
                 read_folder(root, "auto")
         else:
             assert read_folder(root, "auto").train.images[1, 0].tolist() == np.resize(expected, (12, 12)).tolist()
@@ -554,13 +554,16 @@ class TestFolder:
             (["train/", "holdout/"], r"f/holdout holds images, and is neither train.*Rename it to one of these"),
             (["train/", "class1"], r"f/class1 holds images, and is neither train.*Rename it to one of these"),
             (["bus", "train/red"], r"f/bus holds images, .* if train is a class as well, move its images up\."),
-            (["entrenamiento/", "test/"], r"f holds folders of folders\. Rename those of training.* to train"),
-            (["images/train/", "images/test/"], r"f holds folders of folders\. .* set data_dir to the folder of these"),
-            (["archive/"], r"f holds folders of folders\. .* set data_dir to the folder of these or of the classes"),
-            (["train2017/", "val2017/"], r"f holds train2017, val2017, and no train/CLASS/IMAGE\. Rename them"),
-            (["seg_test", "seg_train"], r"f holds seg_test, seg_train, and no train/CLASS/IMAGE\. Rename them"),
-            (["train_v2/", "test_v2"], r"f holds test_v2, train_v2, and no train/CLASS/IMAGE\. Rename them"),
-            (["1_train/", "pred"], r"f holds folders of folders\. Rename those"),
+            (
+                ["entrenamiento/", "test/"],
+                r"f holds entrenamiento, test, and no train/CLASS/IMAGE\. Rename those of training.* to train",
+            ),
+            (["images/train/", "images/test/"], r"f holds images, and no train/.* set data_dir to the folder of these"),
+            (["archive/"], r"f holds archive, and no train/.* set data_dir to the folder of these or of the classes"),
+            (["train2017/", "val2017/"], r"f holds train2017, val2017, and no train/CLASS/IMAGE\. Rename those"),
+            (["seg_test", "seg_train"], r"f holds seg_test, seg_train, and no train/CLASS/IMAGE\. Rename those"),
+            (["train_v2/", "test_v2"], r"f holds test_v2, train_v2, and no train/CLASS/IMAGE\. Rename those"),
+            (["1_train/", "pred"], r"f holds 1_train, pred, and no train/CLASS/IMAGE\. Rename those"),
             (["train/train/", "test/"], r"f/train/train/class0 is a folder in the class train"),
             (["val/", "test/"], r"f holds test, val, and no train/CLASS/IMAGE"),
             (["train", "test"], r"f holds test, train, and no train/CLASS/IMAGE"),

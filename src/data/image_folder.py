@@ -1,34 +1,24 @@
-"""Any folder of images with one sub-folder a class, and one file as pixels, the same in training and prediction."""
+"""Any folder of images with one sub-folder a class, and one file of it, the same in training and prediction."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
-from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, SAMPLEFORMAT
 
 from src.config.errors import UserError
 from src.config.schema import PathBelow
 from src.data.images import ImageSet, Source
+from src.data.pixels import as_pixels, orientation
 
-MODES = {1: "L", 3: "RGB"}  # by channels
 LARGEST_SIDE = 256  # pixels; the network sees 227, and all images are held in memory
-_TURNS = {  # by EXIF's orientation; from 5 on they swap width and height
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _SPLIT = re.compile(r"(train|test|val|dev)(ing|id|idate|idation)?[\W_]*(set|data|image|folder|split)?s?", re.IGNORECASE)
 _LIKE_SPLIT = re.compile(rf"(?<![a-z]){_SPLIT.pattern}(?![a-z])", re.IGNORECASE)  # seg_train, test2017
 _LEFT_BEHIND = re.compile(
@@ -67,39 +57,9 @@ def read_folder(data_dir: Path, source: str, folder: PathBelow = ".", channels: 
 
 
 def read_image(path: Path, channels: int, size: tuple[int, int]) -> np.ndarray:
-    """An image as uint8 (C, H, W) of the `size` (width, height): its largest middle part of that shape, resized.
-
-    It is turned as its camera says; what is transparent becomes white. Raises UserError if it is no image, or broken.
-    """
+    """A file's `as_pixels`. Raises UserError if it is no image, or broken."""
     with _opened(path) as image:
         return as_pixels(image, channels, size, str(path))
-
-
-def as_pixels(image: Image.Image, channels: int, size: tuple[int, int], name: str = "the image") -> np.ndarray:
-    """The same of an image in memory; `name` is what an error calls it."""
-    if channels not in MODES:
-        raise UserError(f"{name}: files are read as 1 channel (grey) or 3 (colour), and this network takes {channels}.")
-    tags = getattr(image, "tag_v2", {})
-    signed = tags.get(SAMPLEFORMAT) == (2,) and tags.get(BITSPERSAMPLE) != (32,)  # of 32 bits, Pillow writes all so
-    if image.mode == "F" or signed or (image.format == "FITS" and image.mode != "L"):
-        reason = "its pixels are decimal or signed numbers, whose range nobody knows"
-        raise UserError(f"{name}: {reason}. Save it with 8 or 16 bits, unsigned.")
-    _load_pixels(image)  # before its orientation: a TIFF is turned by it, a PNG may have its EXIF at the end
-    turn = _TURNS.get(_orientation(image))
-    if image.mode.startswith("I"):
-        image = _with_8_bits(image, name)
-    if image.has_transparency_data:  # what lies below transparent pixels is often black
-        layer = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    image = image.convert("RGB") if image.mode == "LAB" else image  # the one mode that Pillow can't make grey
-    image = image.convert(MODES[channels])
-    image = image if turn is None else image.transpose(turn)
-    if image.size != size:  # ImageOps.fit would begin between two pixels
-        width = min(image.width, image.height * size[0] / size[1])
-        height = min(image.height, image.width * size[1] / size[0])
-        left, top = (image.width - width) // 2, (image.height - height) // 2
-        image = image.resize(size, Image.Resampling.BILINEAR, (left, top, left + width, top + height))
-    return np.asarray(image).reshape(size[1], size[0], channels).transpose(2, 0, 1)
 
 
 def list_folder(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
@@ -113,34 +73,6 @@ def passed_over(others: list[Path]) -> str:
     """What to say of files that are no images."""
     named = ", ".join([*map(str, others[:3]), *["..."][: len(others) - 3]])
     return f"{len(others):,} passed over, as no image that can be read: {named}" if others else ""
-
-
-def _load_pixels(image: Image.Image) -> None:
-    """Pillow brings a PNG's pixels to 8 bits, and not the level or the colour that stands for transparent."""
-    tile = getattr(image, "tile", None)
-    bits = str(tile[0].args) if tile else ""
-    image.load()
-    scale, clear = {"L;2": 85, "L;4": 17, "RGB;16B": 1 / 256}.get(bits), image.info.get("transparency")
-    if scale and clear is not None:
-        scaled = [int(level * scale) for level in np.atleast_1d(clear)]
-        image.info["transparency"] = tuple(scaled) if len(scaled) > 1 else scaled[0]
-
-
-def _with_8_bits(image: Image.Image, name: str) -> Image.Image:
-    """Of whole numbers with more bits, which Pillow would cut off at 255.
-
-    Of 32 bits nobody knows the range: they are taken for 8 where all of them fit, for 16 where those do.
-    """
-    levels, tags = np.asarray(image).astype(np.int32), getattr(image, "tag_v2", {})
-    opaque = levels != image.info.get("transparency", -1)
-    if levels.min() < 0 or levels.max() > 65535:
-        reason = "its pixels are whole numbers beyond 0 to 65,535, whose range nobody knows"
-        raise UserError(f"{name}: {reason}. Save it with 8 or 16 bits.")
-    if image.mode != "I" or image.format == "PPM" or levels.max() > 255:
-        levels >>= 4 if tags.get(BITSPERSAMPLE) == (12,) else 8
-    if tags.get(PHOTOMETRIC_INTERPRETATION) == 0:  # white is 0, which Pillow heeds up to 8 bits only
-        levels = 255 - levels
-    return Image.fromarray(np.stack([levels, 255 * opaque], -1).astype(np.uint8))  # LA
 
 
 @contextmanager
@@ -158,13 +90,6 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         elif isinstance(error, OSError) and error.filename:
             reason = f" can't be opened: {error.strerror}"
         raise UserError(f"{path}{reason}. Replace or remove it.") from error
-
-
-def _orientation(image: Image.Image) -> Any:
-    """1 to 8, as EXIF or XMP has it, or whatever else stands there."""
-    with suppress(Exception):  # the picture is whole though its EXIF is not
-        return image.getexif().get(ExifTags.Base.Orientation)
-    return None
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -202,13 +127,11 @@ def _splits(root: Path) -> dict[str, Path]:
     # a folder train without folders in it is a class that is called so
     if not any(split == "train" and _folders(folder) for split, folder in named):
         alike = [(match[1].lower(), folder) for folder in folders if (match := _LIKE_SPLIT.search(folder.name))]
-        if alike and len(alike) == len(folders) and (len(dict(alike)) > 1 or len(named) == len(folders)):
-            found = ", ".join(folder.name for folder in folders)
-            advice = "Rename them to train, val or test, and sort the images in each into one sub-folder a class"
-            raise UserError(f"{root} holds {found}, and no train/CLASS/IMAGE. {advice}.")
-        if any(_folders(folder) for _, folder in alike) or (folders and all(map(_folders, folders))):
-            advice = "Rename those of training, validation and test to train, val and test, or move the images up"
-            reason = f"{root} holds folders of folders"
+        unsorted = len(alike) == len(folders) and (len(dict(alike)) > 1 or len(named) == len(folders))
+        if folders and (unsorted or any(_folders(folder) for _, folder in alike) or all(map(_folders, folders))):
+            found = ", ".join([*(folder.name for folder in folders[:5]), *["..."][: len(folders) - 5]])
+            advice = "Rename those of training, validation and test to train, val and test, with a sub-folder a class"
+            reason = f"{root} holds {found}, and no train/CLASS/IMAGE"
             raise UserError(f"{reason}. {advice}, or set data_dir to the folder of these or of the classes.")
         return {"train": root}
     for split, folder in named:
@@ -216,7 +139,7 @@ def _splits(root: Path) -> dict[str, Path]:
             raise UserError(f"{splits[split]} and {folder} both hold {split} images. Merge them, or move one away.")
         splits[split] = folder
     for folder in folders:
-        if folder not in splits.values() and folder.name != "logs" and _holds_images(folder):  # logs: of runs from here
+        if folder not in splits.values() and folder.name != "logs" and _holds_images(folder):  # logs: of runs
             reason = f"{folder} holds images, and is neither train, val nor test"
             advice = f"if {splits['train'].name} is a class as well, move its images up"
             raise UserError(f"{reason}. Rename it to one of these, or move it away; {advice}.")
@@ -262,7 +185,7 @@ def _size(path: Path) -> tuple[int, int]:
         # Pillow decodes a PNG to look for EXIF behind its pixels, and gives a TIFF's size as it is turned by its tag
         plain = image.format == "PNG" and not _ORIENTED_PNG.search(path.read_bytes())
         turned = ExifTags.Base.Orientation in getattr(image, "tag_v2", {})
-        return image.size if plain or turned or _orientation(image) not in (5, 6, 7, 8) else image.size[::-1]
+        return image.size if plain or turned or orientation(image) not in (5, 6, 7, 8) else image.size[::-1]
 
 
 def _load(files: list[tuple[Path, int]], channels: int, size: tuple[int, int]) -> ImageSet:

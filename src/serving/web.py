@@ -19,8 +19,8 @@ from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from src.config.errors import UserError
 from src.config.schema import DemoConfig
-from src.data.image_folder import as_pixels
 from src.data.images import split
+from src.data.pixels import as_pixels
 from src.model.build import read_images
 from src.model.predictor import Predictor
 from src.results.figures.canvas import BLUE, shorten
