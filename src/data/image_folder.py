@@ -132,7 +132,8 @@ def _splits(root: Path) -> dict[str, Path]:
             found = ", ".join([*(folder.name for folder in folders[:5]), *["..."][: len(folders) - 5]])
             advice = "Rename those of training, validation and test to train, val and test, with a sub-folder a class"
             reason = f"{root} holds {found}, and no train/CLASS/IMAGE"
-            raise UserError(f"{reason}. {advice}, or set data_dir to the folder of these or of the classes.")
+            advice += ", or set data_dir to the folder of these or of the classes, which hold their images directly"
+            raise UserError(f"{reason}. {advice}.")
         return {"train": root}
     for split, folder in named:
         if split in splits:
