@@ -169,6 +169,16 @@ def test_the_screen_has_the_recall_of_each_true_class_beside_its_row(
     assert rows[-3:] == [["a", "50.0%", "1", "1", "."], ["b", "100.0%", ".", "1", "."], ["c", "0.0%", "1", ".", "0"]]
 
 
+def test_a_screen_too_narrow_for_the_matrix_has_the_names_of_the_classes(
+    four: Answers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many = [f"one\n{number}" for number in range(20)]
+    show_confusion(Answers(four.images, torch.eye(20)[:4], many, "test"))
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [row[:2] for row in rows[-20:]] == [["one", str(number)] for number in range(20)]
+    assert all(len(row) == 3 for row in rows[-20:])
+
+
 class TestPictures:
     def test_confusion_has_rows_of_true_classes_and_their_shares(self, four: Answers) -> None:
         figure = canvas.blank(5, 5)

@@ -57,6 +57,7 @@ class TestSlurm:
             "SLURM_JOB_ID=77 SLURM_NTASKS=1 SLURM_JOB_NAME=sys/dashboard",
             "SLURM_JOB_ID=77 SLURM_NTASKS=4 SLURM_JOB_NAME=code SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0",
             "RANK=1 WORLD_SIZE=2 LOCAL_RANK=1 MASTER_ADDR=nowhere MASTER_PORT=1 OMPI_COMM_WORLD_SIZE=4 PMI_RANK=3",
+            "NODE_RANK= MPLBACKEND=module://nobodys",
         ],
     )
     def test_what_a_shell_has_left_of_another_launch_changes_nothing(
