@@ -76,10 +76,18 @@ def read(door: str, words: Sequence[str], *schemas: type[Section]) -> Arguments:
     parser.add_argument("--cfg", "-c", choices=["job"])
     parser.add_argument("--config-dir", "-cd", action="append", default=[], type=home)
     parser.add_argument("--config-path", "-cp")
+    parser.add_argument("--config-name", "-cn")
     parser.add_argument("overrides", nargs="*")
-    found = parser.parse_intermixed_args(list(words))
+    found, flags = parser.parse_known_intermixed_args(list(words))
+    if flags:
+        example = "trainer.max_epochs=5" if TrainConfig in schemas else "checkpoint=FILE"
+        raise UserError(f"{flags[0]}: options are KEY=VALUE, such as {example}. --help shows them.")
     if found.config_path:
         raise UserError("--config-path would hide the project's configs; --config-dir adds a folder to them.")
+    if found.config_name:
+        raise UserError(
+            "--config-name would replace the project's config; KEY=VALUE changes it, --config-dir adds files."
+        )
     if any(text.lstrip("+").startswith(("hydra.mode=", "hydra.sweeper")) for text in found.overrides):
         raise UserError("hydra.mode and hydra.sweeper are not for users here: -m runs a sweep over KEY=A,B.")
     if (sweeps := [text for text in found.overrides if text.lstrip("+").startswith("sweep=")]) and not found.multirun:

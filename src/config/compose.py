@@ -20,7 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, Quote, QuotedString
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
@@ -49,6 +49,13 @@ LAUNCHERS: dict[str, Values] = {
         "max_num_timeout": 1000,  # a run that has used its time goes on in another job
         "additional_parameters": {"requeue": True},
     },
+}
+_WORDS = {  # Hydra's, and what is said in their place
+    r"Could not override '(.*)'\.": r"\1: there is no such key.",
+    r"Could not delete from config\. '(.*?)'": r"\1: there is no such key.",
+    r"Could not append to config\. .* at '(.*?)'": r"\1: it is there already. Leave out the +.",
+    r"Multiple values for (.*?)\. ": r"\1: it is there already. Leave out the +.",
+    r"(?:force-add|Error merging).*?(hydra[^']*)'?\.$": r"\1: expected keys, such as hydra.run.dir=FOLDER.",
 }
 
 
@@ -128,8 +135,8 @@ def _register_launchers() -> None:
 def parse(overrides: Sequence[str]) -> list[Override]:
     try:
         return OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        raise UserError(f"{_first_line(error)} Options are written KEY=VALUE.") from error
+    except OverrideParseException as error:
+        raise UserError(f"{error.override}: it can't be read. Options are written KEY=VALUE.") from error
 
 
 def declared(overrides: Sequence[str]) -> list[str]:
@@ -137,6 +144,11 @@ def declared(overrides: Sequence[str]) -> list[str]:
     rewritten = []
     for text, override in zip(overrides, parse(overrides), strict=True):
         key = override.key_or_group
+        if not key:
+            raise UserError(f"{text}: the key is missing. Options are written KEY=VALUE.")
+        named = override.is_sweep_override() or isinstance(override.value(), str | QuotedString | list)
+        if is_group(key) and not named and override.type is not OverrideType.DEL:
+            raise UserError(f"{text}: expected {key}=NAME, which --help lists.")
         change = override.type is OverrideType.CHANGE and not key.startswith("hydra.") and not is_group(key)
         rewritten.append(f"++{text}" if change else text)
     return rewritten
@@ -176,7 +188,9 @@ def _no_such_option(error: MissingConfigException) -> str:
 
 def _first_line(error: Exception) -> str:
     line = str(error).strip().splitlines()[0].rstrip(".") + "."
-    return re.sub(r"^Could not override '(.*)'\..*", r"\1: there is no such key.", line)
+    for theirs, ours in _WORDS.items():
+        line = re.sub(f"^{theirs}.*", ours, line)
+    return line
 
 
 def _started() -> str:  # all processes of a launch find one folder by its name, now and later

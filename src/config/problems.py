@@ -5,12 +5,15 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-_ENDS = (("Gt", "Ge"), ("Lt", "Le"))
+from src.config.groups import options
+
+_ENDS = {"Gt": "above", "Ge": "of at least", "Lt": "below", "Le": "at most"}
 _WORDS = {
     "Value error, ": "",
     "Input should be ": "",
@@ -23,7 +26,7 @@ _WORDS = {
 
 
 def problems(error: ValidationError, schema: type[BaseModel]) -> list[str]:
-    """One line for each key that was refused: what, the value, what to do."""
+    """One line for each key that was refused: what, the value, what to do. What may be a typo comes first."""
     expected: dict[str, list[str]] = {}
     lines = {}
     for item in error.errors():
@@ -41,7 +44,9 @@ def problems(error: ValidationError, schema: type[BaseModel]) -> list[str]:
         if lines[f"{section}._target_"].endswith("a value is needed."):  # the rest follows from that
             lines = {key: line for key, line in lines.items() if not key.startswith(f"{section}.")}
             lines[section] = f"{section}: no option of it is named. Add {section}=NAME, which --help lists."
-    return list(lines.values())
+    meant = " ".join(lines.values())
+    lines = {key: line for key, line in lines.items() if f" Did you mean {key}?" not in meant}
+    return sorted(lines.values(), key=lambda line: "there is no such key" not in line)
 
 
 def show(value: Any) -> str:
@@ -51,7 +56,9 @@ def show(value: Any) -> str:
 
 def _expectation(key: str, item: ErrorDetails, schema: type[BaseModel]) -> str:
     if item["type"] in ("model_type", "dict_type"):
-        return f"its keys one by one, or a whole option as {key.replace('.', '/')}=NAME"
+        group = key.replace(".", "/")
+        whole = f"or a whole option as {group}=NAME" if options(group) else f"as {key}.KEY=VALUE"
+        return f"its keys one by one, {whole}"
     if item["type"] == "string_too_short":
         return "a value"
     if item["type"] == "string_pattern_mismatch" and key.endswith("max_time"):
@@ -71,8 +78,10 @@ def _range(key: str, schema: type[BaseModel]) -> str | None:
         if field is None:
             return None
         section, ends = field.annotation, {type(end).__name__: end for end in field.metadata}
-    low, high = (next((getattr(ends[kind], kind.lower()) for kind in kinds if kind in ends), None) for kinds in _ENDS)
-    return None if low is None or high is None else f"a number between {low:.10g} and {high:.10g}"
+    words = [f"{word} {getattr(ends[kind], kind.lower()):.10g}" for kind, word in _ENDS.items() if kind in ends]
+    if len(words) == 2 and ends.keys() >= {"Ge", "Le"}:
+        return f"a number between {ends['Ge'].ge:.10g} and {ends['Le'].le:.10g}"
+    return f"a number {' and '.join(words)}" if len(words) == 2 else None
 
 
 def keys(schema: type[BaseModel], prefix: str = "") -> dict[str, str]:
@@ -101,13 +110,17 @@ def nearest(word: str, words: Iterable[str]) -> str:
     described = dict(words) if isinstance(words, dict) else dict.fromkeys(words if word else (), "")
     section, _, leaf = word.rpartition(".")
     beside = {key: text for key, text in described.items() if key.rpartition(".")[0] == section}
-    tries: list[tuple[str, dict[str, str], float]] = [
-        (leaf, {key.rpartition(".")[2]: key for key in beside}, 0.65),
-        (leaf, {text.replace(" ", "_"): key for key, text in beside.items()}, 0.75),  # learning_rat is lr
-        (word, {key: key for key in described}, 0.85 if section else 0.6),
-        (leaf, {key.rpartition(".")[2]: key for key in reversed(described)}, 0.7),  # in another section
+    leaves = [(key.rpartition(".")[2], key) for key in described]
+    leaves += [(name.partition("_")[2], key) for name, key in leaves]  # epochs is max_epochs
+    tries: list[tuple[str, list[tuple[str, str]], float]] = [
+        (leaf, [(key.rpartition(".")[2], key) for key in beside], 0.65 if section else 0.7),
+        (leaf, [(text.replace(" ", "_"), key) for key, text in beside.items()], 0.75),  # learning_rat is lr
+        (word, [(key, key) for key in described], 0.85),
+        (leaf, leaves, 1 if section in described else 0.8),  # in another section
     ]
     for asked, names, cutoff in tries:
-        if close := difflib.get_close_matches(asked, names, 1, cutoff):
-            return f" Did you mean {names[close[0]]}?"
+        scores = [(difflib.SequenceMatcher(None, name, asked).ratio(), key) for name, key in names]
+        score, key = max(scores, key=itemgetter(0), default=(0.0, ""))  # of equal ones the first
+        if score >= cutoff:
+            return f" Did you mean {key}?"
     return ""
