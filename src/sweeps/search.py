@@ -28,7 +28,7 @@ from src.config.schema import TrainConfig, TuneConfig, Values
 from src.results.table import Table, experiment_command, in_words
 from src.sweeps.grid import Definition
 from src.sweeps.jobs import claim_slot, printing_to_file, tell
-from src.sweeps.study import ask, leave_out, open_study, read_space, real_trials, save_pictures
+from src.sweeps.study import ask, leave_out, open_study, read_space, real_trials, save_pictures, without_password
 
 # of the machine or of the search, not of what was found
 _LEFT_OUT = (FREE - {"trainer.max_epochs", "data_dir"}) | {"test", "report"}
@@ -41,6 +41,10 @@ class Search:
         own, fixed, varied = [], ["++test=false", "++report=false"], {}  # it must not choose by the test set
         for text, override in zip(arguments.overrides, parse(arguments.overrides), strict=True):
             key, section = override.key_or_group, override.key_or_group.partition(".")[0]
+            if section in TuneConfig.model_fields and override.is_sweep_override():
+                inside = key.startswith("search.")
+                advice = f"Write {text.lstrip('+').removeprefix('search.')}" if inside else "Name one value"
+                raise UserError(f"{text}: what varies is a key of train. {advice}.")
             if section in TuneConfig.model_fields:
                 own.append(f"~{key}" if override.value() is None and key in ("search", "pruner") else text)
             elif not is_group(key) and section not in (*TrainConfig.model_fields, "hydra"):
@@ -103,7 +107,8 @@ class Search:
                 pass
         except StorageInternalError as error:
             reason = f"{error.__cause__}".partition("\n")[0]
-            raise UserError(f"storage={self.config.storage}: {reason}. The same command goes on.") from error
+            storage = without_password(str(self.config.storage))
+            raise UserError(f"storage={storage}: {reason}. The same command goes on.") from error
         table = self._record()
         if table.best is not None:
             self._save_best(table, table.best)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +36,7 @@ def read_space(texts: Mapping[str, str]) -> dict[str, Distribution]:
         try:
             space[key] = _distribution(text)
         except (UserError, ValueError, IndexError) as error:
-            raise UserError(f"search.{key}={text}: {error}") from error
+            raise UserError(f"{key}={text}: {error}") from error
     return space
 
 
@@ -45,12 +47,17 @@ def _distribution(text: str) -> Distribution:
         return CategoricalDistribution([str(choice) for choice in override.sweep_string_iterator()])
     options: dict[str, Any]
     if isinstance(value, RangeSweep):
-        points = list(value.range())
+        if not value.step or not (points := list(value.range())):
+            raise UserError("there is no number in that range.")
         low, high, options = points[0], points[-1], {"step": value.step}
     elif isinstance(value, IntervalSweep):
         low, high, options = value.start, value.end, {"log": "log" in value.tags}
     else:
         raise UserError("expected choice(...), range(...) or interval(...).")
+    if not -math.inf < low <= high < math.inf:
+        raise UserError("expected two finite numbers, the lower one first.")
+    if options.get("log") and low <= 0:
+        raise UserError("expected numbers above 0, for they are drawn by their logarithm.")
     whole = all(isinstance(number, int) for number in (low, high, *options.values()))
     return IntDistribution(low, high, **options) if whole else FloatDistribution(low, high, **options)
 
@@ -70,12 +77,20 @@ def open_storage(folder: Path, address: str | None) -> BaseStorage:
     if address is None:
         path = folder / "study.journal"
         return JournalStorage(JournalFileBackend(str(path), lock_obj=_CuttingLock(path)))
+    shown = without_password(address)
+    if "://" not in address:
+        raise UserError(f"storage={shown}: expected an address, such as sqlite:///{shown}.")
     # a database that another process or a slow disk has locked is waited for; SQLite itself would wait for 5 seconds
     options: Any = {"connect_args": {"timeout": 120}} if address.startswith("sqlite") else {}
     try:
         return RDBStorage(address, engine_kwargs=options)
     except Exception as error:  # SQLAlchemy's, its drivers' and Alembic's, of which none is known here
-        raise UserError(f"storage={address}: {' '.join(str(error).split())[:300]}") from error
+        raise UserError(f"storage={shown}: {without_password(' '.join(str(error).split()))[:300]}") from error
+
+
+def without_password(text: str) -> str:
+    """The same with stars for the passwords in its addresses."""
+    return re.sub(r":(?!//)\S*@|(?<=password=)[^&\s]+", lambda found: ":***@" if found[0][0] == ":" else "***", text)
 
 
 class _CuttingLock(JournalFileOpenLock):
