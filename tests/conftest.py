@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -263,3 +264,11 @@ def write_results(run: Path, value: float, seconds: float = 60.0, monitor: str =
     run.mkdir(parents=True, exist_ok=True)
     (run / "results.json").write_text(json.dumps(content))
     return run
+
+
+def wait_for(condition: Callable[[], object], process: subprocess.Popen[str], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.05)

@@ -69,6 +69,7 @@ WRONG = [
     ("hydra.run.dir=${nope}", "Interpolation key 'nope' not found."),
     (f"hydra.run.dir={'x' * 300}", "File name too long. Name another file or folder."),
     (f"resume={'x' * 300}", "File name too long. Name another file or folder."),
+    ("learning_rate=1", "learning_rate: there is no such key. Did you mean optimizer.lr?"),
     ("model._target_=", "model._target_=: expected a dotted path, such as package.module.Name."),
     ("loss._target_=..a", "loss._target_=..a: expected a dotted path, such as package.module.Name."),
     ("model._target_=nopackage.Net", "the package nopackage is not there. Install it, or put its folder's parent on"),

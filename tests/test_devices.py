@@ -17,10 +17,10 @@ import torch
 
 from src.model.saved import load
 from tests.browser import free_port
-from tests.conftest import ROOT, SHORT, Outcome, only_run, results_of, write_folder
+from tests.conftest import ROOT, SHORT, Outcome, only_run, results_of, wait_for, write_folder
 from tests.crash import compare
 from tests.test_runs import TWELVE, folder_run
-from tests.test_sweeps import start, wait_for
+from tests.test_sweeps import start
 
 Door = Callable[..., Outcome]
 

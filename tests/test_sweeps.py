@@ -10,7 +10,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean, stdev
@@ -30,7 +29,7 @@ from src.config.folder import LOCK
 from src.model.hardware import pick_hardware
 from src.results.table import Table, _time
 from src.sweeps import grid, jobs
-from tests.conftest import ROOT, SHORT, Outcome, results_of, write_folder, write_results
+from tests.conftest import ROOT, SHORT, Outcome, results_of, wait_for, write_folder, write_results
 from tests.crash import compare
 from tests.test_resume import at_call, send
 
@@ -58,14 +57,6 @@ def start(in_tmp: Path, *arguments: str, module: str = "src.train") -> subproces
         text=True,
         start_new_session=True,
     )
-
-
-def wait_for(condition: Callable[[], object], process: subprocess.Popen[str], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 class TestGrid:

@@ -26,9 +26,9 @@ from src.config.errors import UserError
 from src.config.schema import TuneConfig
 from src.sweeps.search import Search
 from src.sweeps.study import ask, leave_out, open_storage, open_study, read_space, real_trials
-from tests.conftest import NARROW, Outcome, results_of
+from tests.conftest import NARROW, Outcome, results_of, wait_for
 from tests.test_resume import at_call, send
-from tests.test_sweeps import start, wait_for
+from tests.test_sweeps import start
 
 Door = Callable[..., Outcome]
 SEARCH = Path("logs/tune/s")

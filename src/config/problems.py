@@ -112,6 +112,7 @@ def nearest(word: str, words: Iterable[str]) -> str:
     beside = {key: text for key, text in described.items() if key.rpartition(".")[0] == section}
     leaves = [(key.rpartition(".")[2], key) for key in described]
     leaves += [(name.partition("_")[2], key) for name, key in leaves]  # epochs is max_epochs
+    leaves += [(text.replace(" ", "_"), key) for key, text in described.items()]
     tries: list[tuple[str, list[tuple[str, str]], float]] = [
         (leaf, [(key.rpartition(".")[2], key) for key in beside], 0.65 if section else 0.7),
         (leaf, [(text.replace(" ", "_"), key) for key, text in beside.items()], 0.75),  # learning_rat is lr
