@@ -208,3 +208,4 @@ def test_images_that_are_used_are_those_of_all_processes(
 def test_processes_that_fetch_batches_stay_for_the_whole_run() -> None:
     assert module(num_workers=2).train_dataloader().persistent_workers
     assert not module(num_workers=0).train_dataloader().persistent_workers
+    assert 0 < module(num_workers=2).train_dataloader().timeout < 60, "one that hangs is told within a minute"

@@ -25,6 +25,7 @@ import pytest
 import torch
 from torchvision.datasets import MNIST
 
+from src.config.compose import configure
 from src.model.classifier import Classifier
 from src.training.failures import explain
 from tests.conftest import ROOT, SHORT, Outcome, md5_of, results_of, write_folder, write_idx
@@ -236,6 +237,11 @@ class TestMachine:
         config: Any = None
         words = str(explain(RuntimeError("DataLoader timed out after 50 seconds"), config, in_tmp))
         assert words.endswith("hangs: DataLoader timed out after 50 seconds. num_workers=0 needs none.")
+
+    def test_a_bug_in_a_process_that_fetches_stays_one(self, in_tmp: Path) -> None:
+        config = configure([])
+        bug = TypeError("Caught TypeError in DataLoader worker process 0.\nOriginal Traceback: ...")
+        assert explain(bug, config, in_tmp) is None
 
     def test_loader_worker_dies(
         self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch

@@ -215,14 +215,19 @@ class TestBest:
         assert checkpoints.best_step == 2
 
 
+def moved(monkeypatch: pytest.MonkeyPatch, clock: str, start: float) -> list[float]:
+    """The time of that clock, which the test moves on."""
+    now = [start]
+    monkeypatch.setattr(clock, lambda: now[0])
+    return now
+
+
 class TestRate:
     """Images a second, by a clock that the test moves on."""
 
     @pytest.fixture
     def clock(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-        now = [0.0]
-        monkeypatch.setattr("src.training.callbacks.log_metrics.time.perf_counter", lambda: now[0])
-        return now
+        return moved(monkeypatch, "src.training.callbacks.log_metrics.time.perf_counter", 0.0)
 
     def batches(self, metrics: LogMetrics, clock: list[float], seconds: list[float], processes: int = 1) -> None:
         run: Any = type("Run", (), {"is_last_batch": False, "world_size": processes})
@@ -257,9 +262,7 @@ class TestTime:
 
     @pytest.fixture
     def clock(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-        now = [1000.0]
-        monkeypatch.setattr("src.training.checkpoints.time.monotonic", lambda: now[0])
-        return now
+        return moved(monkeypatch, "src.training.checkpoints.time.monotonic", 1000.0)
 
     def begun(self, config: TrainConfig, in_tmp: Path, **trainer: Any) -> Any:
         asked = config.model_copy(update={"trainer": config.trainer.model_copy(update=trainer)})

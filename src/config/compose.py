@@ -198,17 +198,17 @@ def _started() -> str:  # all processes of a launch find one folder by its name,
 
 
 def _unique(overrides: str) -> str:  # runs of one second, and those of one launch by what they were asked
-    return hashlib.md5(overrides.encode(errors="surrogateescape")).hexdigest()[:6] if launch_name() else uuid4().hex[:6]
+    return _digest(overrides)[:6] if launch_name() else uuid4().hex[:6]
 
 
 def as_folder(text: str) -> str:
     """A sweep's overrides as the name of a folder, on every file system and in Hydra's own grammar."""
     name = re.sub(r"[^\w.-]+", "_", text.replace("+", "").replace("=", "-")).strip("_") or "job"
-    return (
-        name
-        if len(name) <= 200
-        else f"{name[:190]}_{hashlib.md5(text.encode(errors='surrogateescape')).hexdigest()[:8]}"
-    )
+    return name if len(name) <= 200 else f"{name[:190]}_{_digest(text)[:8]}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.md5(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def _devices_here() -> int:

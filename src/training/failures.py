@@ -60,7 +60,8 @@ def explain(error: Exception, config: TrainConfig, folder: Path) -> str | None:
             f"Take batch_size={half}, and trainer.accumulate_grad_batches={times} for the same gradients."
         )
     hung_up = isinstance(error, ConnectionError | EOFError) and config.num_workers  # before its loader has noticed
-    if hung_up or any("DataLoader " in str(link) for link in chain):  # likewise a RuntimeError
+    # likewise a RuntimeError; an error that a process "caught" is a bug of what it runs
+    if hung_up or any(re.search(r"DataLoader (worker \(pid|timed out)", str(link)) for link in chain):
         fate = "hangs" if "timed out" in text else "died"
         return f"a process that fetches batches {fate}: {_first_sentence(text)} num_workers=0 needs none."
     for link in chain:
