@@ -84,7 +84,6 @@ class Search:
 
     def run(self, train: Callable[..., float | None]) -> bool:
         """Run trials until there are n_trials in all; whether any was finished. Raises UserError if it can't begin."""
-        new = not self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
         # Optuna has no lock around asking for a point and claiming its trial: two processes would be given the same
         self._lock = FileLock(self.folder / ".study.lock")
@@ -92,7 +91,7 @@ class Search:
             try:
                 self._study = open_study(self.folder, self.config, self._base.monitor_mode)
             except UserError:
-                if new:
+                if [path.name for path in self.folder.iterdir()] == [".study.lock"]:  # nobody else's
                     shutil.rmtree(self.folder)
                 raise
             asked = flat(plain(self._base) | {"search": self._texts})
