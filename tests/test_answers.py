@@ -25,6 +25,7 @@ from src.model.predictor import Predictor, last_feature_maps
 from src.model.saved import Checkpoint
 from src.results.figures import canvas, curves, runs, scores, tiles
 from src.results.outcome import Outcome as Results
+from src.results.outcome import Score
 from src.results.screen import show_confusion, show_end, show_start
 from tests.conftest import Outcome, results_of, write_results
 from tests.test_model import ABOUT, configure
@@ -293,3 +294,18 @@ def test_the_result_says_seconds_epochs_and_what_was_best(
     expected = ["test accuracy 50.00%", "test loss 1.0000", "tested on 8 images of made", "training 3 epochs in 120 s"]
     assert {*expected, "run run"} <= {*lines}
     assert f"checkpoint best by validation {best}" in lines
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "images", "guessing"),
+    [(0.10, 500, True), (0.124, 500, True), (0.13, 500, False), (0.11, 10_000, False), (0.02, 500, True)],
+)
+def test_no_better_than_guessing_is_within_the_interval_of_chance(accuracy: float, images: int, guessing: bool) -> None:
+    score = Score(accuracy=accuracy, loss=None, images=images, chance=0.1)
+    assert score.is_guessing == guessing
+
+
+def test_chance_is_the_share_of_the_most_frequent_class() -> None:
+    images = ImageSet(torch.zeros(5, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 2, 2, 1, 2]))
+    assert images.chance == pytest.approx(0.6)
+    assert not Score(accuracy=0.9, loss=None, images=500).is_guessing  # a record of before says no chance

@@ -37,6 +37,11 @@ class ImageSet:
         return torch.Size([len(self), *self.store.shape[1:]])
 
     @property
+    def chance(self) -> float:
+        """The accuracy of the one answer that is right most often."""
+        return float(self.labels.bincount().max() / len(self))
+
+    @property
     def images(self) -> Tensor:
         """uint8 (N, C, H, W), a copy if the store holds others too: for the few, not for a data set."""
         return self.store if self.indices is None else self.store[self.indices]

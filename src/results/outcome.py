@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -46,18 +47,30 @@ class Monitor(Section, extra="ignore"):
 
 
 class Validation(Section, extra="ignore"):
-    """Of the best checkpoint; `metrics` are those that the config asks for besides."""
+    """Of the best checkpoint; `metrics` are those that the config asks for besides, and `chance` is the accuracy of
+    the one answer that is right most often."""
 
     accuracy: float | None  # null where nothing was validated
     images: int
     metrics: dict[str, float | None] = Field({})
+    chance: float | None = None  # null in records of before
+
+    @property
+    def is_guessing(self) -> bool:
+        """Not above the 95 % interval of what guessing comes to on so many images."""
+        if self.accuracy is None or self.chance is None:
+            return False
+        return self.accuracy <= self.chance + 1.96 * math.sqrt(self.chance * (1 - self.chance) / self.images)
 
 
-class Score(Section, extra="ignore"):
+class Score(Validation):
     accuracy: float
     loss: float | None  # null where it was no number
-    images: int
-    metrics: dict[str, float | None] = Field({})
+
+
+def percent(share: float, digits: int = 2) -> str:
+    """The one form of a share in 0..1 on screens, pages and in tables: 97.80 %."""
+    return f"{100 * share:.{digits}f} %"
 
 
 def described(monitor: str) -> str:

@@ -102,7 +102,7 @@ class Session:
             trainer.test(classifier, datamodule, verbose=False)
             answers = self.recorder.answers
         if trainer.is_global_zero:
-            outcome = self._outcome(classifier, answers, best)
+            outcome = self._outcome(classifier, splits, answers, best)
             self._end(outcome, answers)
             if config.report:
                 from src.results.page import try_to_save  # matplotlib, for which the first step need not wait
@@ -130,7 +130,7 @@ class Session:
         if self.logs.tensorboard and not resumed:
             self.logs.tensorboard.experiment.add_text("config", indent(as_yaml(self.config), "    "))
 
-    def _outcome(self, classifier: Classifier, answers: Answers | None, best: Path) -> Outcome:
+    def _outcome(self, classifier: Classifier, splits: Splits, answers: Answers | None, best: Path) -> Outcome:
         """What the run came to; `answers` are the test's."""
         rate, about, checkpoints = self.metrics.rate, classifier.about, self.checkpoints
         train = Training(
@@ -156,8 +156,16 @@ class Session:
                 accuracy=best_of.get("val/acc"),
                 images=self.used["val"],
                 metrics={name: best_of.get(f"val/{name}") for name in named},
+                chance=splits.valid.chance,
             ),
-            test=Score(accuracy=answers.accuracy, loss=loss, images=len(answers), metrics=tested) if answers else None,
+            test=answers
+            and Score(
+                accuracy=answers.accuracy,
+                loss=loss,
+                images=len(answers),
+                metrics=tested,
+                chance=answers.images.chance,
+            ),
             checkpoint=best.relative_to(self.folder).as_posix(),
         )
 
