@@ -18,6 +18,7 @@ from torchvision import datasets
 from torchvision.transforms import Compose, Normalize, RandomHorizontalFlip, Resize, ToTensor
 
 from src.model.alexnet import AlexNet
+from src.results.outcome import percent
 
 EPOCHS = {"mnist": 5, "cifar10": 20}
 SIZE = Resize((227, 227))
@@ -145,7 +146,7 @@ def main() -> None:
     record |= {"seconds": seconds, "interruptions": 0, "precision": precision}
     record |= records.here(project.provenance(), device.type)
     project.write_json(options.out, record)
-    print(f"{score:.2%} of {len(test):,} test images after {seconds:,.0f} s")
+    print(f"{percent(score)} of {len(test):,} test images after {seconds:,.0f} s")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from benchmarks.cases import CASES
 from benchmarks.records import Record
 from benchmarks.rows import BY_NAME, ROWS, Row
 from benchmarks.turns import ROOT
+from src.results.outcome import percent
 
 RESULTS = records.RECORDS.parent
 RECIPES = ROOT / "configs" / "experiment"
@@ -69,7 +70,7 @@ def is_current(record: Record) -> bool:
 
 def mean(values: pd.Series, unit: str = "") -> str:
     """With the standard deviation where there are several."""
-    return f"{values.mean():.2f}{unit}" + (f" ± {values.std():.2f}" if len(values) > 1 else "")
+    return f"{values.mean():.2f}" + (f" ± {values.std():.2f}" if len(values) > 1 else "") + unit
 
 
 def revision(git: dict[str, Any]) -> str:
@@ -87,7 +88,7 @@ def cells(row: Row, runs: pd.DataFrame) -> dict[str, Any]:
         LEARNED: f"{DATA[first['data']]}{' sample' * sample}, {first.images:,} × {first.epochs}",
         "scored on": scored.format(first.scored_images),
         "seeds": ", ".join(map(str, runs.seed)),
-        "accuracy": mean(100 * runs.accuracy, "%"),
+        "accuracy": mean(100 * runs.accuracy, " %"),
         EACH: ", ".join(f"{100 * score:.1f}" for score in runs.accuracy),
         "to the last digit": f"{first.accuracy:.6f}",
         "validation": f"{first.val_accuracy:.6f}",
@@ -164,7 +165,7 @@ def pace() -> str:
     for record in records.load(RESULTS / "pace", "*.json"):
         for side, way in record["ways"].items():
             to = ["not reached" if seconds is None else f"{seconds:,.0f} s" for seconds in way["reached"].values()]
-            reached = [*to, f"{max(accuracy for _, accuracy in way['curve']):.2%}", f"{way['seconds']:,.0f}"]
+            reached = [*to, percent(max(accuracy for _, accuracy in way["curve"])), f"{way['seconds']:,.0f}"]
             facts = [str(record["seed"]), record["machine"], record["date"], revision(record["git"])]
             lines.append([side, f"`{way['command']}`", *reached, *facts])
     columns = ["", "command", "to 98 %", "to 99 %", "best", "in seconds of training", "seed", "machine", "date"]
@@ -216,11 +217,11 @@ def machine_table(result: dict[str, Any]) -> str:
             continue
         measured = result["cases"][case.name]
         for way, phases in measured["ways"].items():
-            shares = [word for phase in phases.values() for word in (rate(phase), f"{phase['share_of_limit']:.0%}")]
+            shares = [word for phase in phases.values() for word in (rate(phase), percent(phase["share_of_limit"], 0))]
             lines.append([label, WAYS[way], *shares, f"{phases['training']['peak_gib']:.2f} GiB"])
             label = ""
         bound = [
-            word for value in measured["limit"]["images_per_second"].values() for word in (f"{value:,.0f}", "100%")
+            word for value in measured["limit"]["images_per_second"].values() for word in (f"{value:,.0f}", "100 %")
         ]
         lines.append(["", "limit", *bound, ""])
         tutorial, plain = (measured["ways"]["ours"]["training"][key] for key in ("times_tutorial", "times_plain"))

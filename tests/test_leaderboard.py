@@ -275,7 +275,7 @@ class TestTables:
         text = tables.details(found)
         for (name, _), runs in found.groupby(["row", "machine"]):
             lines = [line for line in text.splitlines() if f"`{BY_NAME[name].shown(1)}`" in line]
-            scores = tables.mean(100 * runs.accuracy, "%"), f"{runs.accuracy.iloc[0]:.6f}"
+            scores = tables.mean(100 * runs.accuracy, " %"), f"{runs.accuracy.iloc[0]:.6f}"
             assert any(score in line for line in lines for score in scores), name
         for record in records.load(tables.RESULTS / "pace", "*.json"):
             assert all(f"{way['seconds']:,.0f} |" in text for way in record["ways"].values())
@@ -292,9 +292,9 @@ class TestTables:
         found += [record_of("mnist_tutorial", 1, 0.5, machine="Abacus, 4 cores")]
         lines = tables.standings(pd.DataFrame(found), [BY_NAME["mnist_tutorial"]])
         two, four = (line for _, line in lines.iterrows())
-        assert (two.accuracy, two.seconds, two.seeds) == ("92.00% ± 2.00", "102", "1, 2, 3")
+        assert (two.accuracy, two.seconds, two.seeds) == ("92.00 ± 2.00 %", "102", "1, 2, 3")
         assert (two.date, two.revision) == ("2026-11-21 to 2026-11-23", "0123456, 0123456*")
-        assert (four.accuracy, four.seeds, four.machine) == ("50.00%", "1", "Abacus, 4 cores")
+        assert (four.accuracy, four.seeds, four.machine) == ("50.00 %", "1", "Abacus, 4 cores")
 
     def test_price_is_paired_by_seed_and_machine(self) -> None:
         found = [record_of("mnist_tutorial", seed, 0.9 + seed / 100) for seed in (1, 2, 3)]
@@ -303,15 +303,15 @@ class TestTables:
         line, elsewhere = (
             line for line in tables.prices(pd.DataFrame(found)).splitlines() if "step on every fourth" in line
         )
-        assert "| 71.50% ± 0.71 | 20.00 ± 0.00 | 1, 2 |" in line
-        assert "| 10.00% |  | 3 |" in elsewhere
+        assert "| 71.50 ± 0.71 % | 20.00 ± 0.00 | 1, 2 |" in line
+        assert "| 10.00 % |  | 3 |" in elsewhere
 
     def test_readme_has_minutes_on_two_cores_and_on_a_gpu(self) -> None:
         gpu = [record_of("mnist", 2, 0.99, machine="Abacus GPU"), record_of("fashion_mnist", 1, 0.8, "Abacus GPU")]
         found = pd.DataFrame([record_of("mnist"), record_of("quick", machine="Abacus, 4 cores"), *gpu])
         digits, clothes, _, sample = [line for line in tables.overview(found).splitlines() if "experiment=" in line]
-        assert digits == "| MNIST, `experiment=mnist` | 90.00% | 1.7 | 1.7 |"
-        assert clothes.endswith("| 80.00% | not measured | 1.7 |")
+        assert digits == "| MNIST, `experiment=mnist` | 90.00 % | 1.7 | 1.7 |"
+        assert clothes.endswith("| 80.00 % | not measured | 1.7 |")
         assert sample.endswith("| not measured | not measured | not measured |")
 
     def test_every_recipe_is_a_row(self) -> None:
@@ -379,7 +379,7 @@ class TestLeaderboard:
         found = [record_of("mnist_tutorial", seed, 0.9 + seed / 100) for seed in (1, 2)]
         head, _, rest = tables.recipe(path, pd.DataFrame(found)).partition("defaults:\n")
         assert rest == content.partition("defaults:\n")[2]
-        assert "# 91.50% ± 0.71 of MNIST test, 10,000; 102 s; seed 1, 2; 2026-11-21 to 2026-11-22; Abacus, 2" in head
+        assert "# 91.50 ± 0.71 % of MNIST test, 10,000; 102 s; seed 1, 2; 2026-11-21 to 2026-11-22; Abacus, 2" in head
 
     @pytest.mark.parametrize(
         ("arguments", "words"),
