@@ -78,8 +78,8 @@ class TestMake:
 
 
 def blocks() -> dict[str, str]:
-    """File name -> content of each example in the README's section on making it yours."""
-    section = README.partition("## Make it yours")[2].partition("\n## ")[0]
+    """File name -> content of each example in the README's section on your own data and network."""
+    section = README.partition("## Your own data and network")[2].partition("\n## ")[0]
     return dict(re.findall(r"`((?:configs|src)/\S+)`:\n\n```\w+\n(.*?)```", section, re.DOTALL))
 
 
@@ -148,7 +148,7 @@ def test_files_and_names_in_the_readme_are_there() -> None:
         assert (ROOT / path).exists(), path
         for word in filter(None, name.split(".")):
             assert re.search(rf"(class|def) {word}\b", (ROOT / path).read_text()), (path, name)
-    assert len(README.splitlines()) <= 180
+    assert len(README.splitlines()) <= 190
 
 
 def test_commands_of_the_pages_are_accepted(door: Callable[..., Outcome]) -> None:
