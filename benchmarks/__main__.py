@@ -128,7 +128,7 @@ def spread(values: list[float], digits: int) -> dict[str, float]:
 
 
 def against(found: dict[str, Any], case: Case, rate: float) -> dict[str, Any]:
-    """The limit, and each way's share of it: the best matrix rate seen, in FLOP/s, over the counted products."""
+    """The peak speed, and each way's share of it: the best rate of matrix products seen, in FLOP/s, over those counted."""
     import torch
 
     from benchmarks.limit import flops_per_image

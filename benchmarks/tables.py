@@ -223,13 +223,13 @@ def machine_table(result: dict[str, Any]) -> str:
         bound = [
             word for value in measured["limit"]["images_per_second"].values() for word in (f"{value:,.0f}", "100 %")
         ]
-        lines.append(["", "limit", *bound, ""])
+        lines.append(["", "peak speed", *bound, ""])
         tutorial, plain = (measured["ways"]["ours"]["training"][key] for key in ("times_tutorial", "times_plain"))
         ratios.append(
             f"- `{case.model}`, batch {case.batch_size}: {tutorial['median']:.2f} times the tutorial and "
             f"{plain['median']:.3f} times the plain loop ({plain['low']:.2f} to {plain['high']:.2f}).\n"
         )
-    columns = ["training, images/s", "of the limit", "inference, images/s", "of the limit", "peak memory"]
+    columns = ["training, images/s", "of peak speed", "inference, images/s", "of peak speed", "peak memory"]
     text = markdown(["network, batch", "", *columns], lines) + "\n" + "".join(ratios)
     if first := result["first_step_seconds"]:
         named = [f"{WAYS.get(name, name).strip('*')} {value['median']:.1f} s" for name, value in first.items()]
