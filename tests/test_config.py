@@ -410,7 +410,7 @@ def test_ctrl_c_before_a_run_began_leaves_as_a_shell_expects_it(door: Door, monk
 
     monkeypatch.setattr("src.train.train", interrupted)
     outcome = door("train", "hydra.run.dir=r")
-    assert (outcome.code, outcome.err) == (130, "stopped by SIGINT.\n")
+    assert (outcome.code, outcome.err) == (130, "Stopped.\n")
 
 
 @pytest.mark.parametrize(

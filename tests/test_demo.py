@@ -72,7 +72,7 @@ def address(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield f"http://127.0.0.1:{port}/"
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
-        assert (folder / "err").read_text() == "stopped by SIGINT.\n"
+        assert (folder / "err").read_text() == "Stopped.\n"
         assert set((folder / "watched").read_text().split("\n")) <= HOME
     finally:
         process.kill()

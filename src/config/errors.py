@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from signal import Signals
+from signal import SIGINT, Signals
 
 TIME_IS_UP = 124  # the exit code of timeout(1)
 
@@ -24,7 +24,8 @@ class Stopped(BaseException):
     """A run was asked to stop, by signal `number` or by `trainer.max_time`; no Exception, for libraries catch those."""
 
     def __init__(self, number: int | None, message: str = "") -> None:
-        super().__init__(message or f"stopped by {'trainer.max_time' if number is None else Signals(number).name}.")
+        by = "" if number == SIGINT else f" by {'trainer.max_time' if number is None else Signals(number).name}"
+        super().__init__(message or f"Stopped{by}.")
         self.number = number
         self.code = TIME_IS_UP if number is None else 128 + number
 

@@ -50,11 +50,11 @@ def train(
             interrupts.hand_on(stop.number)
             if not is_child():
                 requeue(stop.number)
-            again = "the same command; nothing was saved yet"
+            again = " the same command; nothing was saved yet"
             if (folder / "checkpoints" / "last.ckpt").exists():
                 near = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-                again = groups.command("train", option("resume", near))
-            raise Stopped(stop.number, f"{stop} It goes on with: {again}") from stop
+                again = f"\n{groups.command('train', option('resume', near))}"
+            raise Stopped(stop.number, f"{stop} To continue:{again}") from stop
 
 
 def _train(run: Run, interrupts: Interrupts, command: str, callbacks: Sequence[Callback]) -> float | None:
@@ -84,9 +84,8 @@ def _show_finished(run: Run) -> float | None:
     outcome, steps = Outcome.read(run.folder), run.config.trainer.max_steps
     split, score = ("test", outcome.test) if outcome.test else ("val", outcome.val)
     if not is_child():
-        share = "no validation" if score.accuracy is None else f"{score.accuracy:.2%}"
-        after = f"after {outcome.train.epochs} epochs"
-        print(f"This run is finished: {share} of {score.images:,} {split} images {after}.")
+        of = f"{score.images:,} {split} images after {outcome.train.epochs} epochs"
+        print(f"This run is finished: accuracy of {of}: {score.verdict}.")
         more = "" if steps and steps > 0 else " A greater trainer.max_epochs goes on."
         print(f"{run.folder}: nothing to do.{more}")
     return outcome.monitor.value
