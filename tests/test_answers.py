@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from math import inf, log
 from pathlib import Path
@@ -22,11 +23,11 @@ from src.model.answers import Answers
 from src.model.build import build_network
 from src.model.hardware import Hardware
 from src.model.predictor import Predictor, last_feature_maps
-from src.model.saved import Checkpoint
+from src.model.saved import About, Checkpoint
 from src.results.figures import canvas, curves, runs, scores, tiles
 from src.results.outcome import Outcome as Results
-from src.results.outcome import Score
-from src.results.screen import show_confusion, show_end, show_start
+from src.results.outcome import Score, Validation
+from src.results.screen import measured, show_confusion, show_end, show_start
 from tests.conftest import Outcome, results_of, write_results
 from tests.test_model import ABOUT, configure
 
@@ -167,7 +168,11 @@ def test_the_screen_has_the_recall_of_each_true_class_beside_its_row(
 ) -> None:
     show_confusion(four)
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert rows[-3:] == [["a", "50.0%", "1", "1", "."], ["b", "100.0%", ".", "1", "."], ["c", "0.0%", "1", ".", "0"]]
+    assert rows[-3:] == [
+        ["a", "50.00", "%", "1", "1", "."],
+        ["b", "100.00", "%", ".", "1", "."],
+        ["c", "0.00", "%", "1", ".", "0"],
+    ]
 
 
 def test_a_screen_too_narrow_for_the_matrix_has_the_names_of_the_classes(
@@ -177,7 +182,7 @@ def test_a_screen_too_narrow_for_the_matrix_has_the_names_of_the_classes(
     show_confusion(Answers(four.images, torch.eye(20)[:4], many, "test"))
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [row[:2] for row in rows[-20:]] == [["one", str(number)] for number in range(20)]
-    assert all(len(row) == 3 for row in rows[-20:])
+    assert all(len(row) == 4 - ("-" in row) for row in rows[-20:])
 
 
 class TestPictures:
@@ -206,7 +211,7 @@ class TestPictures:
         monkeypatch.setattr(tiles, "draw_tiles", lambda figure, images, captions, columns: drawn.extend(captions))
         tiles.draw_answers(canvas.blank(5, 5), four, torch.tensor([0, 1]), sure=True)
         tiles.draw_answers(canvas.blank(5, 5), four, torch.tensor([3]))
-        assert drawn == [("a 90%", False), ("b 70%\nnot a 20%", True), ("a, not c", True)]
+        assert drawn == [("a 90 %", False), ("b 70 %\nnot a 20 %", True), ("a, not c", True)]
 
     def test_curves_stand_at_the_steps_and_epochs_that_were_done(self, tmp_path: Path) -> None:
         path = tmp_path / "metrics.csv"
@@ -284,15 +289,15 @@ def test_a_value_of_a_sweep_stands_in_its_order_with_the_mean_of_its_runs(
     assert list(zip(means.get_xdata(), means.get_ydata(), strict=True)) == [("9", 0.375), ("10", 0.5)]
 
 
-@pytest.mark.parametrize(("monitor", "best"), [("val/acc", "accuracy (75.00%)"), ("val/loss", "loss (0.7500)")])
+@pytest.mark.parametrize(("monitor", "best"), [("val/acc", "accuracy (75.00 %)"), ("val/loss", "loss (0.7500)")])
 def test_the_result_says_seconds_epochs_and_what_was_best(
     in_tmp: Path, monitor: str, best: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = write_results(in_tmp / "run", 0.75, seconds=120, monitor=monitor)
-    show_end(Results.read(run), run)
+    show_end(Results.read(run), run, configure([]))
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    expected = ["test accuracy 50.00%", "test loss 1.0000", "tested on 8 images of made", "training 3 epochs in 120 s"]
-    assert {*expected, "run run"} <= {*lines}
+    expected = ["test accuracy 50.00 %", "test loss 1.0000", "tested on 8 images of made", "training 3 epochs in 120 s"]
+    assert {*expected, "run: run"} <= {*lines}
     assert f"checkpoint best by validation {best}" in lines
 
 
@@ -303,6 +308,63 @@ def test_the_result_says_seconds_epochs_and_what_was_best(
 def test_no_better_than_guessing_is_within_the_interval_of_chance(accuracy: float, images: int, guessing: bool) -> None:
     score = Score(accuracy=accuracy, loss=None, images=images, chance=0.1)
     assert score.is_guessing == guessing
+
+
+@pytest.mark.parametrize(("tested", "said"), [(True, "test accuracy"), (False, "validation")])
+def test_a_run_at_chance_says_so_and_what_to_try(
+    in_tmp: Path, tested: bool, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcome, score = Results.read(write_results(in_tmp / "run", 0.5)), {"accuracy": 0.1, "images": 500, "chance": 0.1}
+    test = Score(loss=2.3, **score) if tested else None  # type: ignore[arg-type]
+    outcome = outcome.model_copy(update={"test": test, "val": Validation(**score)})  # type: ignore[arg-type]
+    show_end(outcome, in_tmp / "run", configure(["optimizer.lr=1e-2", "trainer.max_epochs=2"]))
+    words = " ".join(capsys.readouterr().out.split())
+    assert f"{said} 10.00 %, no better than guessing (10.00 %)" in words
+    tries = "optimizer.lr=0.001 (a lower rate), scheduler=one_cycle (a warm-up), or trainer.max_epochs=4 (more epochs)."
+    assert f"Train again with {tries}" in words
+    for option in re.findall(r"[\w.]+=[\w.]+", tries):
+        configure([option])
+
+
+def test_commands_at_the_end_fit_80_columns_and_only_characters_are_drawn(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("2026-11-26_17-14-37_mnist_alexnet_adamw_7fb8e9", "mine"):
+        run = write_results(in_tmp / "logs" / name, 0.75)
+        (run / "report.html").touch()
+        show_end(Results.read(run), run, configure([]), handwritten=name == "mine")
+    last, mine = capsys.readouterr().out.split("Result")[1:]
+    assert max(len(line) for line in (last + mine).splitlines()) <= 80
+    assert "try it:     python -m src.demo run=last\n" in last
+    assert "(last is this run until a newer one has ended)" in last
+    assert "draw on it: python -m src.demo run=logs/mine\n" in mine
+    assert "last is" not in mine
+
+
+@pytest.mark.parametrize(
+    ("dark", "classes", "drawn"), [(True, "01", True), (False, "01", False), (True, ["bag", "boot"], False)]
+)
+def test_what_is_drawn_are_single_characters_light_on_dark(dark: bool, classes: list[str], drawn: bool) -> None:
+    about: Any = About
+    assert about.model_construct(dark_background=dark, classes=list(classes)).handwritten == drawn
+
+
+def test_a_recipe_says_what_it_reached_and_took_where_that_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command, where = "# python -m src.train experiment=x", "seed 1; 2026-11-23; Abacus, 2 cores, bf16-mixed"
+    lines = [command, f"# 99.65% of MNIST test, 10,000; 1,233 s; {where}"]
+    lines += [f"{command} dataset.limit=40", f"# 98.54% ± 0.19 of MNIST test, 10,000; 130 s; {where}", "defaults:"]
+    monkeypatch.setattr("src.results.screen.FOLDERS", [tmp_path])
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "x.yaml").write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "experiment" / "y.yaml").write_text("# python -m src.train experiment=y\n# not measured\ndefaults:")
+    asked = "python -m src.train experiment=x seed=2"
+    assert measured(asked) == "experiment=x reached 99.65 % of MNIST test, 10,000, in 21 min on Abacus, 2 cores"
+    fewer = "experiment=x dataset.limit=40 reached 98.54 % ± 0.19 of MNIST test, 10,000, in 2 min on Abacus, 2 cores"
+    assert measured(f"{asked} dataset.limit=40") == fewer
+    assert measured("python -m src.train experiment=y") is None, "not measured"
+    assert measured("python -m src.train 'model.widths=[4,4]'") is measured("") is None
 
 
 def test_chance_is_the_share_of_the_most_frequent_class() -> None:

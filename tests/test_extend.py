@@ -86,12 +86,12 @@ def test_a_part_of_ones_own_trains_resumes_exactly_and_is_scored(
         stop_at(patch, "training_step", 4)
         stopped = door("train", *words, "hydra.run.dir=killed")
         assert stopped.code == 143
-    going_on = door("train", *said(stopped.err, "It goes on with: "))
+    going_on = door("train", *said(stopped.err.replace(":\n", ": "), "To continue: "))
     assert going_on.code == 0, going_on.err
     compare(mine / "whole", mine / "killed")
-    scored = door("eval", *said(going_on.out, "score it again: "))
+    scored = door("eval", *said(going_on.out, "evaluate: "))
     assert scored.code == 0, scored.err
-    assert f"accuracy   {results_of(mine / 'whole')['test']['accuracy']}" in scored.out
+    assert f"accuracy {results_of(mine / 'whole')['test']['accuracy']}, " in scored.out
     again = door("report", "--config-dir", "mine/configs", "killed")
     assert (again.code, again.out.strip()) == (0, "killed/report.html"), again.err
     words = ["--config-dir", "mine/configs", "checkpoint=killed/checkpoints/best.ckpt", "input=images"]

@@ -17,9 +17,12 @@ from PIL import Image
 from src.data.images import ImageSet
 from src.data.readers import read_mnist_sample
 from src.model.answers import Answers
+from src.model.predictor import Predictor
+from src.model.saved import load
 from src.results import page
 from src.results.figures import canvas, scores
 from src.results.outcome import Outcome as Results
+from src.results.outcome import percent
 from tests.browser import opened
 from tests.conftest import NARROW, Outcome, only_run, results_of, write_folder, write_results
 
@@ -70,12 +73,30 @@ class TestPage:
 
     def test_says_the_numbers_and_how_they_came_about(self, trained: Path) -> None:
         page, results = Page(trained / "report.html"), results_of(trained)
-        assert f"{results['test']['accuracy']:.2%}" in page.text
+        assert percent(results["test"]["accuracy"]) in page.text
         assert f"{results['test']['loss']:.4f}" in page.text
         for words in (results["command"], results["versions"]["torch"], "this is no MNIST score", "optimizer:"):
             assert words in page.text
         assert "500 packaged mnist digits, not the official test set" in page.text
         assert page.text.count("50\n") + len(re.findall(r">50<", (trained / "report.html").read_text())) >= 10
+
+    def test_a_network_at_chance_is_no_success_on_it(self, run: Path, door: Callable[..., Outcome]) -> None:
+        assert "guessing" not in Page(run / "report.html").text
+        results = results_of(run)
+        results["test"] |= {"accuracy": 0.11, "chance": 0.1}
+        (run / "results.json").write_text(json.dumps(results))
+        assert door("report", str(run)).code == 0
+        assert (
+            "Accuracy is 11.00 %, no better than guessing (10.00 %). Train again with" in Page(run / "report.html").text
+        )
+
+    def test_says_what_is_on_in_training_only_and_that_filters_look_like_noise(self, trained: Path) -> None:
+        predictor = Predictor.of(load(trained / "checkpoints" / "best.ckpt"))
+        used = "Training loss is the epoch's mean, with label smoothing, dropout, augmentation:\n"
+        assert page.why_above(predictor).startswith(used)
+        predictor.network = torch.nn.Linear(2, 2)
+        assert "dropout" not in page.why_above(predictor)
+        assert "still look like noise" in Page(trained / "report.html").text
 
     def test_says_each_picture_in_words(self, trained: Path) -> None:
         assert all(len(alt) > 20 for alt in Page(trained / "report.html").alts)
@@ -112,7 +133,7 @@ class TestPage:
         assert door("train", *options).code == 0
         page, results = Page(only_run(in_tmp) / "report.html"), results_of(only_run(in_tmp))
         assert "Scored on the validation split" in page.text
-        assert f"{results['val']['accuracy']:.2%}" in page.text
+        assert percent(results["val"]["accuracy"]) in page.text
         assert "test accuracy" not in page.text
 
     def test_a_page_that_fails_loses_no_run(
@@ -271,7 +292,9 @@ def test_headlines_count_what_was_wrong_and_say_units(tmp_path: Path) -> None:
     answers = Answers(images, torch.tensor([[2.0, 0.0]] * 8), ["a", "b"], "test")
     run = write_results(tmp_path, 0.75, seconds=4000)
     cards = {title: words for title, *words in page.headlines(Results.read(run), answers)}
-    assert cards["test accuracy"] == ["62.50%", "3 of 8 wrong"]
-    assert cards["validation accuracy"] == ["75.00%", "of the best epoch"]
+    assert cards["test accuracy"] == ["62.50 %", "3 of 8 wrong"]
+    assert cards["validation accuracy"] == ["75.00 %", "of the best epoch"]
     assert cards["training"] == ["4,000 s", "3 epochs of 80 images"]
-    assert cards["network"] == ["2.5 M", "weights, made"]
+    assert cards["network"] == ["2.5 M", "parameters, made"]
+    small = Results.read(run).model_copy(update={"parameters": 12868})
+    assert ("network", "12,868", "parameters, made") in page.headlines(small, answers)

@@ -100,7 +100,7 @@ class TestGoingOn:
         assert not (run / "results.json").exists()
         outcome = door("train", f"resume={run}")
         assert outcome.code == 0, outcome.err
-        assert "goes on at  step 8, epoch 2, batch 3" in outcome.out
+        assert "goes on at  epoch 2 of 2, batch 3 of 6" in outcome.out
         assert_same(run, whole)
         assert results_of(run)["train"]["interruptions"] == 1
         assert results_of(run)["command"].endswith("callbacks.checkpoint_steps=2")
@@ -191,7 +191,7 @@ class TestGoingOn:
     ) -> None:
         broken(door, monkeypatch, 10, *options, "hydra.run.dir=r")
         outcome = door("train", "resume=r/checkpoints/last.previous.ckpt")
-        assert "goes on at  step 6" in outcome.out
+        assert "goes on at  epoch 1 of 2, the validation after batch 6 of 6" in outcome.out
         assert_same(in_tmp / "r", whole)
 
     def test_killed_again_after_going_on_from_an_older_checkpoint(
@@ -200,7 +200,7 @@ class TestGoingOn:
         broken(door, monkeypatch, 12, *options, "hydra.run.dir=r")
         broken(door, monkeypatch, 1, "resume=r/checkpoints/last.previous.ckpt")
         outcome = door("train", "resume=r")
-        assert "goes on at  step 8" in outcome.out, "not from one that is newer than the logs"
+        assert "goes on at  epoch 2 of 2, batch 3 of 6" in outcome.out, "not from one that is newer than the logs"
         assert_same(in_tmp / "r", whole)
 
     @pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
@@ -224,7 +224,7 @@ class TestGoingOn:
         assert f"warning: checkpoint={last}: it {what}." in outcome.err
         assert f"Going on from {saving.previous(last)}, the one before it." in outcome.err
         assert outcome.code == 0, outcome.err
-        assert "goes on at  step 6" in outcome.out
+        assert "goes on at  epoch 1 of 2, the validation after batch 6 of 6" in outcome.out
         assert_same(in_tmp / "r", whole)
 
     def test_a_table_that_has_lost_rows_is_said_and_goes_on(
@@ -373,7 +373,8 @@ class TestSignals:
         name = signal.Signals(number).name
         assert stopped.code == code, stopped.err
         assert f"{name}: saving after this step" in stopped.err
-        assert f"stopped by {name}. It goes on with: python -m src.train resume=r" in stopped.err
+        ended = "Stopped." if number == signal.SIGINT else f"Stopped by {name}."
+        assert f"{ended} To continue:\npython -m src.train resume=r\n" in stopped.err
         done = {"training_step": call, "validation_step": 6}[method]
         assert content(in_tmp / "r")["position"]["steps"] == done
         assert not (in_tmp / "r/results.json").exists()
@@ -405,7 +406,7 @@ class TestSignals:
         at_call(monkeypatch, "answer", 1, send(signal.SIGINT), owner=Predictor)
         outcome = door("eval", "checkpoint=whole/checkpoints/best.ckpt")
         assert outcome.code == 130
-        assert outcome.err.strip().splitlines()[-1] == "stopped by SIGINT."
+        assert outcome.err.strip().splitlines()[-1] == "Stopped."
 
     def test_before_training_there_is_nothing_to_save(
         self, door: Door, options: list[str], monkeypatch: pytest.MonkeyPatch
@@ -428,7 +429,7 @@ class TestSignals:
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=60)
         assert process.returncode == 130, error
-        assert "stopped by SIGINT." in error
+        assert "Stopped." in error
         assert "Traceback" not in error
 
     def test_gradients_that_wait_for_more_are_taken_along(
@@ -447,7 +448,7 @@ class TestSignals:
         command = [*options, "trainer.max_epochs=1000", "hydra.run.dir=r", "trainer.max_time=00:00:00:01"]
         outcome = door("train", *command)
         assert outcome.code == 124
-        assert "stopped by trainer.max_time. It goes on with" in outcome.err
+        assert "Stopped by trainer.max_time. To continue:\n" in outcome.err
         first = content(in_tmp / "r")["position"]["steps"]
         assert door("train", *command).code == 124, "each start has its time"
         assert content(in_tmp / "r")["position"]["steps"] > first > 0
@@ -501,7 +502,7 @@ class TestSlurm:
         monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
         outcome = door("train", *options)
         assert outcome.code == 0, outcome.err
-        assert "goes on at  step 9" in outcome.out
+        assert "goes on at  epoch 2 of 2, batch 4 of 6" in outcome.out
         assert_same(run, whole)
         assert len(list((in_tmp / "logs").iterdir())) == 2
 

@@ -72,7 +72,7 @@ class Answers:
 
     @cached_property
     def loss(self) -> float:
-        """Mean cross-entropy, in nats an image."""
+        """Mean cross-entropy."""
         return float(cross_entropy(self.logits.double(), self.labels))
 
     @cached_property

@@ -74,6 +74,11 @@ class About(Section, extra="ignore"):
             git=git_revision(),
         )
 
+    @property
+    def handwritten(self) -> bool:
+        """Whether it learned single characters, light on dark: what a mouse can draw."""
+        return self.dark_background and all(len(name) == 1 for name in self.classes)
+
 
 class Checkpoint(NamedTuple):
     """`state_dict` is the network's."""

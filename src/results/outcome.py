@@ -62,6 +62,12 @@ class Validation(Section, extra="ignore"):
             return False
         return self.accuracy <= self.chance + 1.96 * math.sqrt(self.chance * (1 - self.chance) / self.images)
 
+    @property
+    def verdict(self) -> str:
+        """The accuracy, and what it is worth."""
+        guessing = f", no better than guessing ({percent(self.chance or 0)})" if self.is_guessing else ""
+        return "none" if self.accuracy is None else percent(self.accuracy) + guessing
+
 
 class Score(Validation):
     accuracy: float

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from jinja2 import Environment, FileSystemLoader
-from torch import Tensor
+from torch import Tensor, nn
 
 from src.config.check import as_yaml
 from src.config.errors import UserError
@@ -23,35 +23,38 @@ from src.model.build import images_of
 from src.model.predictor import Predictor, first_filters
 from src.model.saved import load
 from src.results.figures import canvas, curves, scores, tiles
-from src.results.outcome import Outcome
-from src.results.screen import describe_origin, digits, show_note
+from src.results.outcome import Outcome, percent
+from src.results.screen import advice, describe_origin, digits, epochs, show_note
 
 NAME = "report.html"
 MISTAKES, LOOKED_INTO = 20, 6  # wrong answers; right answers, and as many wrong ones, with Grad-CAM
-SEEN = "Images beside the same with the regions that spoke for the answer (Grad-CAM) lit up."
+SEEN = "Each image beside the same with the regions that counted most for the answer in orange."
+NOISE = "After minutes of training they still look like noise."
 PICTURES = {  # in the order of the page: title, and what is to be seen, in words
     "curves": ("Learning curves", "Accuracy and loss in training and validation, over the steps of the run."),
     "confusion": ("Confusion matrix", "How many images of each true class were given which answer."),
     "calibration": ("Calibration", "How often answers of each probability are right, and how many there are."),
     "mistakes": ("The most confident mistakes", "Wrong answers with their probabilities, the most confident first."),
-    "seen_right": ("What spoke for its answer when it was right", SEEN),
-    "seen_wrong": ("What spoke for its answer when it was wrong", SEEN),
-    "filters": ("What the first layer looks for", "The kernels of the first convolution."),
+    "seen_right": ("Grad-CAM: where the network looked when it was right", SEEN),
+    "seen_wrong": ("Grad-CAM: where the network looked when it was wrong", SEEN),
+    "filters": ("What the first layer looks for", f"The kernels of the first convolution. {NOISE}"),
 }
 
 
 def save(folder: Path, predictor: Predictor, answers: Answers, outcome: Outcome) -> None:
     """Write `summary.png`, `report.html` and `report/*.png` of a run that answered its test so, or its validation."""
-    metrics, kernels = curves.read_curves(folder / "metrics.csv"), first_filters(predictor.network)
-    save_summary(folder, metrics, kernels, answers, outcome)
+    learned = curves.read_curves(folder / "metrics.csv"), why_above(predictor)
+    kernels = first_filters(predictor.network)
+    save_summary(folder, learned, kernels, answers, outcome)
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
-    environment.filters["percent"] = lambda share: "-" if share is None else f"{share:.1%}"
+    environment.filters["percent"] = lambda share: "-" if share is None else percent(share)
     page = environment.get_template("page.html").render(
         title=f"{outcome.model} on {outcome.dataset.test_set}",
         outcome=outcome,
         scored=f"{len(answers):,} {describe_origin(outcome.dataset.name, outcome.dataset.source)}",
+        advice=advice(outcome, predictor.config),
         headlines=headlines(outcome, answers),
-        pictures=save_pictures(folder / "report", metrics, kernels, predictor, answers),
+        pictures=save_pictures(folder / "report", learned, kernels, predictor, answers),
         classes=answers.per_class(),
         split=answers.split,
         config=as_yaml(predictor.config),
@@ -61,7 +64,7 @@ def save(folder: Path, predictor: Predictor, answers: Answers, outcome: Outcome)
 
 
 def save_pictures(
-    folder: Path, metrics: curves.Curves, kernels: Tensor, predictor: Predictor, answers: Answers
+    folder: Path, learned: tuple[curves.Curves, str], kernels: Tensor, predictor: Predictor, answers: Answers
 ) -> list[tuple[str, str, str]]:
     """Write `*.png`, and give title, words and base64 of each; what this network or run lacks is left out."""
     if folder.is_symlink():  # a stranger's, to who knows where
@@ -71,7 +74,7 @@ def save_pictures(
         old.unlink()
     wrong, looked_into = answers.mistakes(MISTAKES), LOOKED_INTO * bool(len(kernels))
     drawn: dict[str, tuple[float, Callable[..., None], tuple[Any, ...]]] = {  # inches of height, where it is 5 wide
-        "curves": (4.6 * bool(metrics), curves.draw_learning, (metrics,)),
+        "curves": (4.6 * bool(learned[0]), curves.draw_learning, learned),
         "confusion": (5, scores.draw_confusion, (answers,)),
         "calibration": (4.6, scores.draw_calibration, (answers,)),
         "mistakes": (1.3 * -(-len(wrong) // 5), tiles.draw_answers, (answers, wrong, 5, True)),
@@ -90,20 +93,34 @@ def save_pictures(
     return shown
 
 
-def save_summary(folder: Path, metrics: curves.Curves, kernels: Tensor, answers: Answers, outcome: Outcome) -> None:
+def why_above(predictor: Predictor) -> str:
+    """Why training loss may lie above validation loss, with what this run uses in training alone."""
+    config, layers = predictor.config, predictor.network.modules()
+    uses = {
+        "label smoothing": config.loss.arguments().get("label_smoothing"),
+        "dropout": any(isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p for layer in layers),
+        "augmentation": config.dataset.augmentation.components(),
+    }
+    names = ", ".join(name for name, used in uses.items() if used)
+    return f"Training loss is the epoch's mean{names and ', with '}{names}:\nit may lie above validation loss."
+
+
+def save_summary(
+    folder: Path, learned: tuple[curves.Curves, str], kernels: Tensor, answers: Answers, outcome: Outcome
+) -> None:
     """Write `summary.png`: the curves, images with what was answered, the first layer's filters."""
     figure = canvas.blank(11, 6.2)
     score, title = outcome.test or outcome.val, f"{outcome.model} on {outcome.dataset.test_set}"
     if score.accuracy is not None:
-        title += f": {score.accuracy:.2%} of {score.images:,} {answers.split} images right"
+        title += f", {score.images:,} {answers.split} images: accuracy {score.verdict}"
     figure.suptitle(title, fontsize=13, parse_math=False)
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.25))  # type: ignore[misc]
-    curves.draw_learning(left, metrics)
+    curves.draw_learning(left, *learned)
     top, bottom = right.subfigures(2, 1, height_ratios=(1.6, 1))
     top.suptitle(f"{answers.split} images and answers", fontsize=10)
     tiles.draw_answers(top, answers, torch.linspace(0, len(answers) - 1, 24).round().long().unique())
     if len(kernels):
-        bottom.suptitle("filters of the first convolution", fontsize=10)
+        bottom.suptitle(f"filters of the first convolution\n{NOISE}", fontsize=10)
         tiles.draw_filters(bottom, kernels)
     canvas.save(figure, folder / "summary.png")
 
@@ -144,15 +161,15 @@ def _answer(predictor: Predictor, splits: Splits, outcome: Outcome) -> Answers:
 def headlines(outcome: Outcome, answers: Answers) -> list[tuple[str, str, str]]:
     """What is measured, its value, and a word on it."""
     train, val, test = outcome.train, outcome.val, outcome.test
-    wrong, rate = int((~answers.right).sum()), train.images_per_second
+    wrong, rate, count = int((~answers.right).sum()), train.images_per_second, outcome.parameters
     cards = [
-        (f"{answers.split} accuracy", f"{answers.accuracy:.2%}", f"{wrong:,} of {len(answers):,} wrong"),
-        ("test loss", digits(test.loss), "cross-entropy, nats an image") if test else None,
-        None if val.accuracy is None else ("validation accuracy", f"{val.accuracy:.2%}", "of the best epoch"),
+        (f"{answers.split} accuracy", percent(answers.accuracy), f"{wrong:,} of {len(answers):,} wrong"),
+        ("test loss", digits(test.loss), "cross-entropy") if test else None,
+        None if val.accuracy is None else ("validation accuracy", percent(val.accuracy), "of the best epoch"),
         *((f"{answers.split} {name}", digits(value), "") for name, value in (test or val).metrics.items()),
-        ("calibration error", f"{answers.calibration().error:.1%}", "distance of sure and right"),
-        ("training", f"{train.seconds:,.0f} s", f"{train.epochs} epochs of {train.images:,} images"),
+        ("calibration error", percent(answers.calibration().error), "confidence against accuracy"),
+        ("training", f"{train.seconds:,.0f} s", f"{epochs(train.epochs)} of {train.images:,} images"),
         ("speed", f"{rate:,.0f}", f"images/s, {outcome.device}") if rate else None,
-        ("network", f"{outcome.parameters / 1e6:.1f} M", f"weights, {outcome.precision}"),
+        ("network", f"{count:,}" if count < 1e6 else f"{count / 1e6:.1f} M", f"parameters, {outcome.precision}"),
     ]
     return [card for card in cards if card]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
 from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
@@ -14,14 +17,18 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from src.config.groups import command
+from src.config.folder import RUNS
+from src.config.groups import FOLDERS, command
 from src.config.paths import for_shell, option
 from src.config.schema import PACKAGE, TrainConfig
 from src.data.images import Splits
 from src.model.answers import Answers
 from src.model.hardware import Hardware
 from src.model.init import Loaded
-from src.results.outcome import Outcome, described
+from src.results.outcome import Outcome, described, percent
+
+# two comments of a recipe: its command, and "# SCORE; SECONDS; SEEDS; DATE; MACHINE, PRECISION"
+MEASURED = re.compile(r"^# python -m \S+ (.+)\n# (.+?); ([\d,]+) s; .+; (.+), .+$", re.MULTILINE)
 
 
 def console() -> Console:
@@ -57,6 +64,7 @@ def show_start(
     folder: Path,
     summary: ModelSummary,
     goes_on_at: str | None,
+    asked: str = "",
 ) -> None:
     """Data, how many images of each split are used, device, precision, where it writes, and the network's layers."""
     name, size, (count, channels, height, width) = config.dataset.name, config.dataset.image_size, splits.train.shape
@@ -74,6 +82,7 @@ def show_start(
             "images": ", ".join(counts),
             "device": f"{hardware.accelerator}, {hardware.precision}",
             "writes to": str(near(folder)),
+            "recipe": measured(asked),
             "goes on at": goes_on_at,
             "not trained": ", ".join(config.init.freeze),
         }
@@ -99,36 +108,66 @@ def show_loaded(loaded: Loaded | None) -> None:
         console().print(table)
 
 
-def show_end(outcome: Outcome, folder: Path) -> None:
-    """The table that a run ends with."""
-    test, train, best, run = outcome.test, outcome.train, outcome.val.accuracy, near(folder)
-    rate = train.images_per_second
-    validated, name = "" if best is None else f"{best:.2%}", outcome.monitor.name
-    if name != "val/acc" and outcome.monitor.value is not None:
-        validated = f"{outcome.monitor.value:.4f}"
-    facts: dict[str, str | Text | None] = {"test": f"left out (test=false); {PACKAGE}.eval makes up for it"}
+def measured(command: str) -> str | None:
+    """What the recipe of a command has reached and taken, as the comments at the head of its file say."""
+    words, found = set(shlex.split(command)), None
+    names = [word.partition("=")[2] for word in words if word.startswith("experiment=")]
+    files = [folder / "experiment" / f"{name}.yaml" for folder in FOLDERS for name in names]
+    for text in (file.read_text(encoding="utf-8") for file in files if file.is_file()):
+        for asked, score, seconds, machine in MEASURED.findall(text):
+            if words.issuperset(asked.split()):
+                took = duration(float(seconds.replace(",", "")))
+                found = f"{asked} reached {score.replace('%', ' %')}, in {took} on {machine}"
+    return found
+
+
+def advice(outcome: Outcome, config: TrainConfig) -> str | None:
+    """What to try after a run that is no better than guessing."""
+    score = outcome.test or outcome.val
+    if not score.is_guessing:
+        return None
+    warm_up = "" if config.scheduler.name == "one_cycle" else "scheduler=one_cycle (a warm-up), "
+    tries = f"optimizer.lr={config.optimizer.lr / 10:g} (a lower rate), {warm_up}"
+    more = f"trainer.max_epochs={2 * config.trainer.max_epochs} (more epochs)"
+    return f"Accuracy is {score.verdict}. Train again with {tries}or {more}."
+
+
+def show_end(outcome: Outcome, folder: Path, config: TrainConfig, handwritten: bool = False) -> None:
+    """The table that a run ends with, and what to do next."""
+    test, train, run = outcome.test, outcome.train, near(folder)
+    rate, name, best = train.images_per_second, outcome.monitor.name, outcome.monitor.value
+    validated = best is not None and (percent if name == "val/acc" else digits)(best)
+    facts: dict[str, str | Text | None] = {
+        "validation": outcome.val.verdict,
+        "test": f"left out (test=false); {PACKAGE}.eval makes up for it",
+    }
     if test:
-        facts = {"test accuracy": Text(f"{test.accuracy:.2%}", "bold"), "test loss": digits(test.loss)}
+        facts = {"test accuracy": Text(test.verdict, "bold"), "test loss": digits(test.loss)}
         facts |= {f"test {name}": digits(value) for name, value in test.metrics.items()}
         facts["tested on"] = f"{test.images:,} {describe_origin(outcome.dataset.name, outcome.dataset.source)}"
     facts |= {
         "checkpoint": f"best by {described(name)} ({validated})" if validated else "last, for none was validated",
-        "training": f"{_epochs(train.epochs)} in {train.seconds:.0f} s" + (f", {rate:,.0f} images/s" if rate else ""),
-        "run": str(run),
+        "training": f"{epochs(train.epochs)} in {train.seconds:.0f} s" + (f", {rate:,.0f} images/s" if rate else ""),
     }
     show_facts(facts, "Result")
-    checkpoint = option("checkpoint", run / outcome.checkpoint)
+    if said := advice(outcome, config):
+        show_note(fill(said, 73).replace("\n", "\n       "))
     there = {path.name for path in folder.iterdir()}
+    runs, which = RUNS if RUNS in run.parents else run, option("run", run)
+    if runs == RUNS and len(command("demo", which)) > 66:
+        which = "run=last"
     lines = {
-        "look at it": "report.html" in there and f"{run / 'report.html'}",
-        "curves": "tensorboard" in there and f"tensorboard --logdir {for_shell(str(run))}",
+        "run": str(run),
+        "report": "report.html" in there and f"{run / 'report.html'}",
+        "curves": "tensorboard" in there and f"tensorboard --logdir {for_shell(str(runs))}",
         "profile": "profile" in there and f"{run}/profile, *.json opens in https://ui.perfetto.dev",
-        "score it again": command("eval", checkpoint),
-        "draw on it": command("demo", checkpoint),
+        "evaluate": command("eval", which),
+        "draw on it" if handwritten else "try it": command("demo", which),
+        "": which == "run=last" and "(last is this run until a newer one has ended)",
     }
     for name, line in lines.items():
         if line:  # whole, to be copied
-            console().print(f"  {name + ':':<15} {line}", soft_wrap=True)
+            console().print(f"  {name + ':' * bool(name):<11} {line}", soft_wrap=True)
 
 
 def show_confusion(answers: Answers) -> None:
@@ -137,19 +176,25 @@ def show_confusion(answers: Answers) -> None:
         return
     width = max(len(str(int(answers.matrix.max()))), 3)  # so narrow that ten classes fit into 80 columns
     fits = 26 + len(answers.classes) * (width + 2) <= console().width
-    title = f"right in each true class{', and the number of times that each class was answered' if fits else ''}"
+    title = f"accuracy in each true class{', and how often each class was answered' if fits else ''}"
     names = ["accuracy", *(" ".join(name.split())[:width] for name in answers.classes if fits)]
     table = data_table("true", *(Column(name, justify="right", no_wrap=True) for name in names), title=title)
     for number, (scores, row) in enumerate(zip(answers.per_class(), answers.matrix.tolist(), strict=True)):
         cells: list[str | Text] = [str(count) if count else "." for count in row]
         cells[number] = Text(str(row[number]), "bold")
         name = " ".join(scores.name.split())[:14]
-        table.add_row(name, "-" if scores.recall is None else f"{scores.recall:.1%}", *(cells if fits else []))
+        table.add_row(name, "-" if scores.recall is None else percent(scores.recall), *(cells if fits else []))
     console().print(table)
 
 
-def _epochs(count: int) -> str:
-    return "1 epoch" if count == 1 else f"{count} epochs"
+def epochs(count: float) -> str:
+    return "1 epoch" if count == 1 else f"{round(count, 1):g} epochs"
+
+
+def duration(seconds: float) -> str:
+    """In the unit of which there are two or more."""
+    unit, size = ("h", 3600) if seconds >= 7200 else ("min", 60) if seconds >= 120 else ("s", 1)
+    return f"{seconds / size:.0f} {unit}"
 
 
 def _part(count: int, total: int) -> str:

@@ -15,7 +15,8 @@ from src.model.build import build_metrics, read_images
 from src.model.hardware import keep_freed_memory
 from src.model.predictor import Predictor
 from src.model.saved import load
-from src.results.screen import describe_origin, show_confusion, show_facts, show_note
+from src.results.outcome import Validation
+from src.results.screen import describe_origin, digits, show_confusion, show_facts, show_note
 
 CHANGED = (
     "These are other images than those of the training. If they are the same\n"
@@ -49,15 +50,17 @@ def score(config: EvalConfig) -> None:
     images = replace(images, labels=numbers[images.labels])
     answers = predictor.answer(images, config.split, config.batch_size or run.batch_size)
     metrics = build_metrics(run, len(about.classes))
+    scored = Validation(accuracy=answers.accuracy, images=len(answers), chance=images.chance)
     show_note(splits.note)
     show_note(hardware.note)
     show_note(CHANGED if changed else None)
     show_facts(
         {
             "scored on": f"{config.split} split, {len(answers):,} {describe_origin(dataset.name, splits.origin)}",
-            "accuracy": Text(str(answers.accuracy), "bold"),
-            "loss": str(answers.loss),
+            "accuracy": Text(scored.verdict, "bold"),
+            "loss": digits(answers.loss),
             **{name: str(float(metric(answers.logits, answers.labels))) for name, metric in metrics.items()},
+            "to all digits": f"accuracy {answers.accuracy}, loss {answers.loss}",
             "device": f"{hardware.accelerator}, {hardware.precision}",
         }
     )

@@ -36,9 +36,10 @@ class Position:
         batch = 0 if finished else batches.current.ready - ahead
         return cls(epochs.processed, batch, batches.total.ready - ahead, trainer.global_step, validate, finished)
 
-    def __str__(self) -> str:
-        where = "its end" if self.finished else f"epoch {self.epoch + 1}, batch {self.batch + 1}"
-        return f"step {self.steps:,}, {where}"
+    def of_all(self, epochs: int, batches: int) -> str:
+        """In words, in a run of so many epochs of so many batches."""
+        next_is = f"the validation after batch {self.batch}" if self.validate else f"batch {self.batch + 1}"
+        return "its end" if self.finished else f"epoch {self.epoch + 1} of {epochs}, {next_is} of {batches}"
 
     def loops(self) -> dict[str, Any]:
         """The state of Lightning's loops that makes `trainer.fit` go on from here."""

@@ -88,8 +88,9 @@ class Session:
         if config.compile:
             compile_network(classifier, self.hardware)
         if trainer.is_global_zero:
-            goes_on_at = str(position) if resumed else None
-            show_start(config, splits, self.used, self.hardware, self.folder, summary, goes_on_at)
+            batches = -(-self.used["train"] // (config.batch_size * trainer.world_size))
+            goes_on_at = position.of_all(config.trainer.max_epochs, batches) if resumed else None
+            show_start(config, splits, self.used, self.hardware, self.folder, summary, goes_on_at, about.command)
             show_loaded(loaded)
             self._begin()
         trainer.fit(classifier, datamodule, ckpt_path=resumed.path if resumed else None, weights_only=True)
@@ -109,7 +110,7 @@ class Session:
 
                 predictor = Predictor(classifier.network, config, about, self.hardware)
                 try_to_save(self.folder, predictor, answers, splits, outcome)
-            show_end(outcome, self.folder)
+            show_end(outcome, self.folder, config, about.handwritten)
         return checkpoints.best_score
 
     def _begin(self) -> None:

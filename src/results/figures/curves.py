@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from src.results.figures.canvas import BLUE, ORANGE, Drawing
+from src.results.figures.canvas import BLUE, GREY, ORANGE, Drawing
 
 Curves = dict[str, tuple[list[float], list[float]]]
-PHASES = (("train", BLUE, "o", "training, augmented"), ("val", ORANGE, "s", "validation"))
-METRICS = (("acc", "accuracy", "part of images right"), ("loss", "cross-entropy", "nats an image"))
+PHASES = (("train", BLUE, "o", "training"), ("val", ORANGE, "s", "validation"))
+METRICS = (("acc", "accuracy"), ("loss", "loss"))
 
 
 def read_curves(path: Path, over: str = "step") -> Curves:
@@ -25,16 +25,16 @@ def read_curves(path: Path, over: str = "step") -> Curves:
     return {name: ((values.index + 1).tolist(), values.tolist()) for name, values in metrics.items() if len(values)}
 
 
-def draw_learning(figure: Drawing, curves: Curves) -> None:
-    """Accuracy above loss, in training and validation, over the steps."""
+def draw_learning(figure: Drawing, curves: Curves, note: str = "") -> None:
+    """Accuracy above loss, in training and validation, over the steps, and a note below."""
     both = figure.subplots(2, 1, sharex=True)
-    for axes, (metric, title, unit) in zip(both, METRICS, strict=True):
+    for axes, (metric, title) in zip(both, METRICS, strict=True):
         for phase, colour, marker, label in PHASES:
             if f"{phase}/{metric}" in curves:
                 axes.plot(*curves[f"{phase}/{metric}"], color=colour, marker=marker, markersize=4, label=label)
-        axes.set_title(title, fontsize=10)
-        axes.set_ylabel(unit, fontsize=9)
+        axes.set_ylabel(title, fontsize=10)
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize=8)
     both[-1].set_xlabel("step")
+    figure.supxlabel(note, fontsize=8, color=GREY)

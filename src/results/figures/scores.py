@@ -8,12 +8,13 @@ import numpy as np
 
 from src.model.answers import Answers
 from src.results.figures.canvas import BLUE, GREY, ORANGE, Drawing, shorten
+from src.results.outcome import percent
 
 NUMBERED = 20  # classes; in a wider matrix no number can be read
 
 
 def draw_confusion(figure: Drawing, answers: Answers) -> None:
-    """Of each true class, the part that got each answer; the number of images in each cell."""
+    """Of each true class, the share that got each answer; the number of images in each cell."""
     counts, names = answers.matrix.numpy(), [shorten(name, 12) for name in answers.classes]
     shares = counts / counts.sum(1, keepdims=True).clip(min=1)
     axes = figure.subplots()
@@ -22,7 +23,7 @@ def draw_confusion(figure: Drawing, answers: Answers) -> None:
     axes.set(xlabel="answered", ylabel="true")
     if len(names) > NUMBERED:
         axes.locator_params(integer=True)
-        figure.colorbar(picture, label="part of the true class", shrink=0.7)
+        figure.colorbar(picture, label="share of the true class", shrink=0.7)
         return
     size = 8 if len(names) <= 12 else 6
     words: Any = {"fontsize": size + 1, "parse_math": False}  # a name may have dollars in it
@@ -37,10 +38,10 @@ def draw_calibration(figure: Drawing, answers: Answers) -> None:
     """How often answers of each confidence are right, above how many there are of each."""
     found = answers.calibration()
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="as sure as right")
+    upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfectly calibrated")
     upper.plot(found.confidence, found.accuracy, color=BLUE, marker="o", markersize=5, label="this network")
-    upper.set_title(f"is it right as often as it is sure? calibration error {found.error:.1%}", fontsize=10)
-    upper.set(ylabel="part of answers right", xlim=(0, 1), ylim=(0, 1.02))
+    upper.set_title(f"calibration error {percent(found.error)}", fontsize=10)
+    upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
     upper.grid(alpha=0.3)
     upper.legend(fontsize=8, loc="best")
     bins = len(found.counts)

@@ -13,8 +13,9 @@ from torchvision.utils import make_grid
 from src.model.answers import Answers
 from src.model.predictor import Predictor
 from src.results.figures.canvas import GREY, ORANGE, Drawing, shorten
+from src.results.outcome import percent
 
-LIGHT = torch.tensor([0xFF, 0x9E, 0x2C])[:, None, None] / 255  # orange, of what spoke for an answer
+LIGHT = torch.tensor([0xFF, 0x9E, 0x2C])[:, None, None] / 255  # orange, of where a network looked
 Caption = tuple[str, bool]  # and whether it tells of a mistake
 
 
@@ -62,12 +63,12 @@ def draw_answers(figure: Drawing, answers: Answers, indices: Tensor, columns: in
     rows, captions = answers.images[indices], []
     for shares, *labels in zip(answers.probabilities[indices], answers.predicted[indices], rows.labels, strict=True):
         answered, true = (answers.classes[label] for label in labels)
-        captions.append(caption(answered, true, [f" {shares[label]:.0%}" if sure else "" for label in labels]))
+        captions.append(caption(answered, true, [f" {percent(float(shares[label]), 0)}" * sure for label in labels]))
     draw_tiles(figure, rows.images, captions, columns)
 
 
 def draw_saliency(figure: Drawing, predictor: Predictor, answers: Answers, indices: Tensor, columns: int = 2) -> None:
-    """Pairs of an image and the same with the regions (Grad-CAM) that spoke for the class answered."""
+    """Pairs of an image and the same with Grad-CAM: where the network looked for the class answered."""
     rows, predicted = answers.images[indices], answers.predicted[indices]
     maps = predictor.saliency(rows.images, predicted)
     assert maps is not None
