@@ -273,9 +273,8 @@ def test_bar_draws_no_more_than_five_times_a_second(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(L.pytorch.callbacks.RichProgressBar, "on_train_batch_end", lambda *_: drawn.append(1))
     clock = iter(x / 100 for x in range(100, 300))
     monkeypatch.setattr("src.training.callbacks.progress.time.perf_counter", lambda: next(clock))
-    run = type("Run", (), {"is_last_batch": False, "accumulate_grad_batches": 1})()
-    outputs = {"logits": torch.zeros(2, 3), "loss": torch.tensor(1.0), "classes": torch.zeros(2)}
-    batch = None, torch.zeros(2)
+    run = type("Run", (), {"is_last_batch": False})()
+    module = type("Module", (), {"means": lambda self: torch.zeros(2)})()
     for step in range(200):
-        bar.on_train_batch_end(run, None, outputs, batch, step)
+        bar.on_train_batch_end(run, module, None, None, step)
     assert len(drawn) == 10

@@ -26,6 +26,7 @@ from src.model.provenance import git_revision
 from src.model.saved import FORMAT, Checkpoint, load
 from src.results.outcome import Outcome as Results
 from src.training.callbacks.log_metrics import GradientNorm, LogMetrics
+from src.training.callbacks.progress import EpochLines, estimate
 from src.training.callbacks.recorder import RecordAnswers
 from src.training.checkpoints import Checkpoints
 from src.training.logs import RunLogs
@@ -257,6 +258,52 @@ class TestRate:
         assert metrics.rate == 16 / 6
 
 
+@pytest.mark.parametrize(
+    ("seconds", "epochs", "device", "said"),
+    [
+        (240, 4, "cpu", "about 4 min for 4 epochs on this machine"),
+        (90, 1, "cpu", "about 90 s for 1 epoch on this machine"),
+        (7 * 3600, 30, "cpu", "about 7 h for 30 epochs; for a laptop: trainer.max_epochs=2 (28 min)"),
+        (7 * 3600, 30, "cuda", "about 7 h for 30 epochs on this machine"),
+        (7 * 3600, 12.5, "cpu", "about 7 h for 12.5 epochs on this machine"),  # of a run that goes on
+    ],
+)
+def test_the_steps_tell_how_long_a_run_takes_and_what_a_laptop_can_do(
+    seconds: float, epochs: float, device: str, said: str
+) -> None:
+    run: Any = SimpleNamespace(max_epochs=int(epochs), strategy=SimpleNamespace(root_device=torch.device(device)))
+    assert estimate(seconds, epochs, run) == said
+
+
+def test_how_long_a_run_takes_is_told_once_after_a_few_seconds_of_counted_steps(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock, lines = moved(monkeypatch, "src.training.callbacks.progress.time.perf_counter", 0.0), EpochLines()
+    loop = SimpleNamespace(batch_progress=SimpleNamespace(total=SimpleNamespace(ready=20)))
+    parts = {"fit_loop": SimpleNamespace(epoch_loop=loop), "strategy": SimpleNamespace(root_device=torch.device("cpu"))}
+    counts = {"estimated_stepping_batches": 60, "accumulate_grad_batches": 2, "num_training_batches": 40}
+    run: Any = SimpleNamespace(max_epochs=3, **parts, **counts)
+    lines.on_train_start(run, SimpleNamespace(monitor="val/acc"))
+    for seconds in (60, 60, 2, 2, 2, 9):  # the first two are not counted
+        clock[0] += seconds
+        lines.on_train_batch_end(run)
+    head, *told = capsys.readouterr().out.splitlines()
+    assert "train loss" in head
+    assert told == ["about 3 min for 2.5 epochs on this machine"], "100 batches of 2 s are left"
+
+
+@pytest.mark.parametrize(
+    ("position", "said"),
+    [
+        (Position(1, 0, 24, 24), "epoch 2 of 4, batch 1 of 24"),
+        (Position(0, 24, 24, 24, validate=True), "epoch 1 of 4, the validation after batch 24 of 24"),
+        (Position(4, 0, 96, 96, finished=True), "its end"),
+    ],
+)
+def test_where_a_run_goes_on_is_said_with_what_there_is_in_all(position: Position, said: str) -> None:
+    assert position.of_all(4, 24) == said
+
+
 class TestTime:
     """When a run is saved or stopped, by a clock that the test moves on."""
 
@@ -279,7 +326,7 @@ class TestTime:
         clock[0] = checkpoints._saved_at = 1000 + given
         checkpoints.on_train_batch_start(Run, None, None, 3)
         clock[0] += 1
-        with pytest.raises(Stopped, match=r"stopped by trainer\.max_time") as stopped:
+        with pytest.raises(Stopped, match=r"Stopped by trainer\.max_time") as stopped:
             checkpoints.on_train_batch_start(Run, None, None, 4)
         assert stopped.value.code == 124
 

@@ -104,6 +104,12 @@ class Classifier(L.LightningModule):
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         return self._step(batch, "test")
 
+    def means(self) -> Tensor:
+        """float (2,): loss and accuracy of the epoch so far, of this process; `compute` would exchange them."""
+        loss: Any = self.train_loss
+        accuracy: Any = self.train_acc
+        return torch.stack([loss.mean_value / loss.weight, (accuracy.tp / (accuracy.tp + accuracy.fn)).squeeze()])
+
     def log_epoch(self) -> None:
         """Log and reset the epoch's training metrics; not in each step, for a run resumed at its end takes none."""
         for name, metric in self._metrics("train").items():

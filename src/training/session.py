@@ -56,7 +56,7 @@ class Session:
         self.logs = RunLogs(folder, config.logger, resumed)
         self.checkpoints = Checkpoints(folder / "checkpoints", config, self.logs, interrupts, resumed)
         self.metrics, self.recorder = LogMetrics(), RecordAnswers()
-        progress = ProgressBar(self.metrics) if sys.stdout.isatty() else EpochLines()
+        progress = [EpochLines(), *([ProgressBar(self.metrics)] if sys.stdout.isatty() else [])]
         listed = [  # in the order in which each hook calls them
             # before what logs when a batch starts: it would be in the logs of the checkpoint, and be logged again;
             # before weight averaging, which takes the averages away when a validation ends: they are the best weights
@@ -65,7 +65,7 @@ class Session:
             *(build_callback(name, component, config) for name, component in config.callbacks.components().items()),
             self.metrics,  # after those that draw, whose time its rate leaves out; before what shows that
             self.checkpoints.finite,
-            *([progress] if config.trainer.enable_progress_bar is not False else []),
+            *(progress if config.trainer.enable_progress_bar is not False else []),
             *callbacks,
         ]
         parts = {"logger": self.logs.loggers, "plugins": [self.checkpoints.writer]}
