@@ -296,5 +296,7 @@ def test_headlines_count_what_was_wrong_and_say_units(tmp_path: Path) -> None:
     assert cards["validation accuracy"] == ["75.00 %", "of the best epoch"]
     assert cards["training"] == ["4,000 s", "3 epochs of 80 images"]
     assert cards["network"] == ["2.5 M", "parameters, made"]
+    untested = Results.read(run).model_copy(update={"test": None})
+    assert "validation accuracy" not in [title for title, *_ in page.headlines(untested, answers)], "the first has it"
     small = Results.read(run).model_copy(update={"parameters": 12868})
     assert ("network", "12,868", "parameters, made") in page.headlines(small, answers)

@@ -165,7 +165,9 @@ def headlines(outcome: Outcome, answers: Answers) -> list[tuple[str, str, str]]:
     cards = [
         (f"{answers.split} accuracy", percent(answers.accuracy), f"{wrong:,} of {len(answers):,} wrong"),
         ("test loss", digits(test.loss), "cross-entropy") if test else None,
-        None if val.accuracy is None else ("validation accuracy", percent(val.accuracy), "of the best epoch"),
+        None
+        if val.accuracy is None or not test
+        else ("validation accuracy", percent(val.accuracy), "of the best epoch"),
         *((f"{answers.split} {name}", digits(value), "") for name, value in (test or val).metrics.items()),
         ("calibration error", percent(answers.calibration().error), "confidence against accuracy"),
         ("training", f"{train.seconds:,.0f} s", f"{epochs(train.epochs)} of {train.images:,} images"),

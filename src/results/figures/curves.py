@@ -10,7 +10,6 @@ from src.results.figures.canvas import BLUE, GREY, ORANGE, Drawing
 
 Curves = dict[str, tuple[list[float], list[float]]]
 PHASES = (("train", BLUE, "o", "training"), ("val", ORANGE, "s", "validation"))
-METRICS = (("acc", "accuracy"), ("loss", "loss"))
 
 
 def read_curves(path: Path, over: str = "step") -> Curves:
@@ -28,7 +27,7 @@ def read_curves(path: Path, over: str = "step") -> Curves:
 def draw_learning(figure: Drawing, curves: Curves, note: str = "") -> None:
     """Accuracy above loss, in training and validation, over the steps, and a note below."""
     both = figure.subplots(2, 1, sharex=True)
-    for axes, (metric, title) in zip(both, METRICS, strict=True):
+    for axes, (metric, title) in zip(both, (("acc", "accuracy"), ("loss", "loss")), strict=True):
         for phase, colour, marker, label in PHASES:
             if f"{phase}/{metric}" in curves:
                 axes.plot(*curves[f"{phase}/{metric}"], color=colour, marker=marker, markersize=4, label=label)
