@@ -279,10 +279,9 @@ def test_how_long_a_run_takes_is_told_once_after_a_few_seconds_of_counted_steps(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock, lines = moved(monkeypatch, "src.training.callbacks.progress.time.perf_counter", 0.0), EpochLines()
-    loop = SimpleNamespace(batch_progress=SimpleNamespace(total=SimpleNamespace(ready=20)))
-    parts = {"fit_loop": SimpleNamespace(epoch_loop=loop), "strategy": SimpleNamespace(root_device=torch.device("cpu"))}
-    counts = {"estimated_stepping_batches": 60, "accumulate_grad_batches": 2, "num_training_batches": 40}
-    run: Any = SimpleNamespace(max_epochs=3, **parts, **counts)
+    counts = {"estimated_stepping_batches": 60, "global_step": 10, "accumulate_grad_batches": 2}
+    device = SimpleNamespace(root_device=torch.device("cpu"))
+    run: Any = SimpleNamespace(max_epochs=3, num_training_batches=40, strategy=device, **counts)
     lines.on_train_start(run, SimpleNamespace(monitor="val/acc"))
     for seconds in (60, 60, 2, 2, 2, 9):  # the first two are not counted
         clock[0] += seconds
@@ -301,7 +300,7 @@ def test_how_long_a_run_takes_is_told_once_after_a_few_seconds_of_counted_steps(
     ],
 )
 def test_where_a_run_goes_on_is_said_with_what_there_is_in_all(position: Position, said: str) -> None:
-    assert position.of_all(4, 24) == said
+    assert position.of_all(configure(["trainer.max_epochs=4", "batch_size=100"]), 2301) == said
 
 
 class TestTime:

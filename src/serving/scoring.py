@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from textwrap import shorten
 
 import torch
 from rich.text import Text
+from torchmetrics import Metric
 
 from src.config.errors import UserError
 from src.config.schema import EvalConfig
 from src.data.images import checksum, split
+from src.model.answers import Answers
 from src.model.build import build_metrics, read_images
 from src.model.hardware import keep_freed_memory
 from src.model.predictor import Predictor
@@ -49,22 +52,26 @@ def score(config: EvalConfig) -> None:
     images = splits.named(config.split)
     images = replace(images, labels=numbers[images.labels])
     answers = predictor.answer(images, config.split, config.batch_size or run.batch_size)
-    metrics = build_metrics(run, len(about.classes))
-    scored = Validation(accuracy=answers.accuracy, images=len(answers), chance=images.chance)
-    show_note(splits.note)
-    show_note(hardware.note)
-    show_note(CHANGED if changed else None)
+    for note in (splits.note, hardware.note, CHANGED if changed else None):
+        show_note(note)
     show_facts(
         {
             "scored on": f"{config.split} split, {len(answers):,} {describe_origin(dataset.name, splits.origin)}",
-            "accuracy": Text(scored.verdict, "bold"),
-            "loss": digits(answers.loss),
-            **{name: str(float(metric(answers.logits, answers.labels))) for name, metric in metrics.items()},
-            "to all digits": f"accuracy {answers.accuracy}, loss {answers.loss}",
+            **_measured(answers, build_metrics(run, len(about.classes))),
             "device": f"{hardware.accelerator}, {hardware.precision}",
         }
     )
     show_confusion(answers)
+
+
+def _measured(answers: Answers, metrics: Mapping[str, Metric]) -> dict[str, str | Text]:
+    scored = Validation(accuracy=answers.accuracy, images=len(answers), chance=answers.images.chance)
+    return {
+        "accuracy": Text(scored.verdict, "bold"),
+        "loss": digits(answers.loss),
+        **{name: str(float(metric(answers.logits, answers.labels))) for name, metric in metrics.items()},
+        "to all digits": f"accuracy {answers.accuracy}, loss {answers.loss}",
+    }
 
 
 def _numbers(classes: list[str], known: list[str], match: str) -> list[int]:

@@ -6,10 +6,13 @@ or an epoch too many. Here a run stops at two points only: before a batch, or be
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
+
+from src.config.schema import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,9 @@ class Position:
         batch = 0 if finished else batches.current.ready - ahead
         return cls(epochs.processed, batch, batches.total.ready - ahead, trainer.global_step, validate, finished)
 
-    def of_all(self, epochs: int, batches: int) -> str:
-        """In words, in a run of so many epochs of so many batches."""
+    def of_all(self, config: TrainConfig, images: float) -> str:
+        """In words, in a run of which an epoch has so many images for each process."""
+        epochs, batches = config.trainer.max_epochs, math.ceil(images / config.batch_size)
         next_is = f"the validation after batch {self.batch}" if self.validate else f"batch {self.batch + 1}"
         return "its end" if self.finished else f"epoch {self.epoch + 1} of {epochs}, {next_is} of {batches}"
 

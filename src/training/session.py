@@ -88,8 +88,7 @@ class Session:
         if config.compile:
             compile_network(classifier, self.hardware)
         if trainer.is_global_zero:
-            batches = -(-self.used["train"] // (config.batch_size * trainer.world_size))
-            goes_on_at = position.of_all(config.trainer.max_epochs, batches) if resumed else None
+            goes_on_at = position.of_all(config, self.used["train"] / trainer.world_size) if resumed else None
             show_start(config, splits, self.used, self.hardware, self.folder, summary, goes_on_at, about.command)
             show_loaded(loaded)
             self._begin()

@@ -76,8 +76,8 @@ class EpochLines(L.Callback):
             named = {"val acc": f"val {name}"[:10]}
             self._columns = {named.get(title, title): column for title, column in COLUMNS.items()}
             self._columns[named["val acc"]] = (module.monitor, digits)
-        batches, total = trainer.fit_loop.epoch_loop.batch_progress.total, int(trainer.estimated_stepping_batches)
-        self._left, self._done, self._told = total * trainer.accumulate_grad_batches - batches.ready, 0, False
+        steps = int(trainer.estimated_stepping_batches) - trainer.global_step
+        self._left, self._done, self._told = steps * trainer.accumulate_grad_batches, 0, False  # batches
         _print(LINE.format("epoch", *self._columns, "seconds"), flush=True)
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
