@@ -306,8 +306,9 @@ def compare(whole: Path, killed: Path) -> None:
             _forget(content)
         if difference := _difference(one, other, name):
             raise SystemExit(f"{killed} is not as the run that nobody killed: {difference}")
-    if (whole / "metrics.csv").read_bytes() != (killed / "metrics.csv").read_bytes():
-        raise SystemExit(f"{killed}: metrics.csv differs")
+    for name in ("metrics.csv", "steps.csv"):
+        if (whole / name).read_bytes() != (killed / name).read_bytes():
+            raise SystemExit(f"{killed}: {name} differs")
     one, other = (json.loads((run / "results.json").read_text()) for run in (whole, killed))
     for part in ("val", "test"):
         if one[part] != other[part]:

@@ -436,3 +436,33 @@ def test_of_a_sweeps_keys_the_last_one_changes_first() -> None:
     jobs = grid(["optimizer.lr=2,1", "seed=3,1", "batch_size=8"])
     points = [(2, 3), (2, 1), (1, 3), (1, 1)]
     assert jobs == [[f"optimizer.lr={rate}", f"seed={seed}", "batch_size=8"] for rate, seed in points]
+
+
+@pytest.mark.parametrize(
+    ("words", "end"),
+    [
+        (["dataset=mnist", "model=alexnet", "optimizer=adamw"], ""),
+        (["optimizer.lr=0.01", "seed=2"], "_lr-0.01_seed-2"),
+        (["seed=2", "data_dir=a", "device=cpu", "num_workers=1", "report=false", "logger=csv"], "_seed-2"),
+        (["seed=2", "hydra.job.name=x", "init.weights=a.pt", "dataset.mean=[0.5]"], "_seed-2_mean-0.5"),
+        (["scheduler.warmup=0.1", "trainer.max_epochs=3"], "_warmup-0.1_max_epochs-3"),
+        (["model.name=a", "dataset.name=b"], "_model.name-a_dataset.name-b"),
+        (["model.widths=[4,4,4,4,4]", "dataset/augmentation=none"], "_widths-4_4_4_4_4_augmentation-none"),
+        (["monitor=val/loss", "optimizer.lr=1."], "_monitor-val_loss_lr-1"),
+        (["+model.word='größe, \"so\" & so'"], "_word-größe_so_so"),
+    ],
+)
+def test_a_runs_name_ends_with_what_was_changed(words: list[str], end: str) -> None:
+    run = compose("train", declared(quoted(words, False, TrainConfig))).whole.hydra.run.dir
+    name = re.fullmatch(r"logs/[\d-]{10}_[\d-]{8}_(\w+?_(?:alexnet|a)_adamw)(.*)", run)
+    assert name
+    assert name[2] == end
+    assert not re.search(r"[^\w.-]", name[2])
+
+
+def test_the_name_of_a_run_with_many_changes_is_cut_between_them_and_still_its_own() -> None:
+    words = ["seed=123", "optimizer.lr=0.0001", "model.widths=[8,16,24,16,16]", "trainer.max_epochs=3"]
+    names = [compose("train", declared([*words, f"model.dropout={share}"])).whole.hydra.run.dir for share in (0.1, 0.2)]
+    ends = [name.partition("adamw_")[2] for name in names]
+    assert all(re.fullmatch("seed-123_lr-0.0001_[0-9a-f]{6}", end) for end in ends)
+    assert ends[0] != ends[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,12 @@ from unittest.mock import patch
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.hparams.backend_context import Context
 
 from src.config.folder import read_config
 from src.model.answers import Answers
@@ -76,7 +82,7 @@ class TestARun:
 
     def test_hyperparameters_stand_beside_the_final_scores(self, trained: Path) -> None:
         text = b"".join(path.read_bytes() for path in (trained / "tensorboard").glob("events*"))
-        assert b"final/test/acc" in text
+        assert b"best/test/acc" in text
         assert b"optimizer.lr" in text
 
 
@@ -113,6 +119,21 @@ def test_gradient_norm_is_that_of_all_weights_before_clipping(door: Door, in_tmp
     first, second = (events(Path("logs", run)).Scalars("train/gradient_norm") for run in "ab")
     assert [event.step for event in first] == [0, 1, 2, 3]
     assert first[0].value == second[0].value > 0.01
+
+
+def test_the_table_shows_first_what_was_changed_then_what_differs_and_the_best_scores(
+    door: Door, in_tmp: Path, trained: Path
+) -> None:
+    shutil.copytree(trained / "tensorboard", in_tmp / "logs/a/tensorboard")
+    options = [*QUICK, *LIMITS, "trainer.max_epochs=1", "loss.label_smoothing=0", "hydra.run.dir=logs/b"]
+    assert door("train", *options).code == 0
+    runs = MultiplexerDataProvider(EventMultiplexer().AddRunsFromDirectory("logs").Reload(), "logs")
+    plugin, asked = Context(TBContext(data_provider=runs)), RequestContext()
+    table = plugin.experiment_from_metadata(asked, "", True, plugin.hparams_metadata(asked, ""), [])
+    columns = [column.name for column in table.hparam_infos]
+    assert columns[0] == "Changed"
+    assert columns.index("loss.label_smoothing") < columns.index("batch_size"), "both have the same"
+    assert table.metric_infos[0].name.tag == "best/test/acc"
 
 
 def test_a_run_that_goes_on_shows_each_validation_once(door: Door, in_tmp: Path) -> None:

@@ -415,7 +415,7 @@ def test_groups_of_weights_have_rates_of_their_own_and_all_are_logged(
         "others": (3e-4, 0.01),
         "others without decay": (3e-4, 0.0),
     }
-    header = (in_tmp / "r/metrics.csv").read_text().splitlines()[0]
+    header = (in_tmp / "r/steps.csv").read_text().splitlines()[0]
     assert all(f"train/learning_rate/{name}" in header for name in found)
     outcome = door("train", *words, "optimizer.groups=[{match: nothing, lr: 1.0}]", "hydra.run.dir=q")
     assert outcome.code == 2

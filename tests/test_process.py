@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import hydra
@@ -17,6 +19,7 @@ from src.config.compose import configure
 from src.config.errors import UserError
 from src.config.folder import CONFIG, LOCK, RESULTS, folder_to_resume, is_alive, lock, newest_checkpoint
 from src.config.process import check_processes, launch_name, world_size
+from src.config.schema import TrainConfig
 from src.sweeps import grid
 from tests.conftest import SHORT, Outcome, only_run
 
@@ -180,6 +183,23 @@ def test_each_job_is_composed_and_checked_once(
 def test_a_run_is_named_by_its_command(door: Door, images_folder: Path, in_tmp: Path) -> None:
     assert door("train", "dataset=image_folder", f"data_dir={images_folder}", *SHORT, "trainer.max_steps=1").code == 0
     assert "image_folder_alexnet_adamw" in only_run(in_tmp).name
+
+
+def test_runs_of_one_second_have_folders_of_their_own_and_a_refused_one_leaves_none(
+    door: Door, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def task(config: TrainConfig, folder: Path, **_: Any) -> None:
+        if config.seed == 5:
+            raise UserError("no")
+        assert not any(folder.iterdir())
+        (folder / CONFIG).touch()
+
+    monkeypatch.setattr("src.train.train", task)
+    monkeypatch.setattr("src.config.compose.datetime", SimpleNamespace(now=lambda: datetime(2026, 1, 2)))
+    codes = [door("train", f"seed={seed}").code for seed in (4, 4, 5, 4)]
+    assert codes == [0, 0, 2, 0]
+    names = [f"2026-01-02_00-00-00_mnist_alexnet_adamw_seed-4{end}" for end in ("", "_2", "_3")]
+    assert sorted(path.name for path in (in_tmp / "logs").iterdir()) == names
 
 
 def begun(folder: Path, second: int, *checkpoints: str) -> Path:

@@ -98,6 +98,12 @@ class TestPage:
         assert "dropout" not in page.why_above(predictor)
         assert "still look like noise" in Page(trained / "report.html").text
 
+    def test_first_says_what_was_changed(self, trained: Path) -> None:
+        words = [word for word in re.split(r"\s*\n\s*", Page(trained / "report.html").text) if word]
+        line = words[words.index("alexnet on mnist sample", 1) + 1]
+        assert line.startswith("Changed: experiment=quick, trainer.max_epochs=1, optimizer.lr=1e-3, model.widths=")
+        assert "data_dir" not in line
+
     def test_says_each_picture_in_words(self, trained: Path) -> None:
         assert all(len(alt) > 20 for alt in Page(trained / "report.html").alts)
 

@@ -181,7 +181,7 @@ class TestGoingOn:
         assert door("train", *words, "trainer.max_epochs=4", "hydra.run.dir=whole").code == 0
         assert door("train", *words, "trainer.max_epochs=2", "hydra.run.dir=r").code == 0
         assert door("train", "resume=r", "trainer.max_epochs=4").code == 0
-        whole, gone_on = (pd.read_csv(in_tmp / run / "metrics.csv") for run in ("whole", "r"))
+        whole, gone_on = (pd.read_csv(in_tmp / run / "steps.csv") for run in ("whole", "r"))
         rates = [table.set_index("step").filter(like="train/learning_rate").dropna() for table in (whole, gone_on)]
         assert len(rates[1]) == len(rates[0]) == 24
         assert rates[1][12:].equals(rates[0][12:])
@@ -231,10 +231,10 @@ class TestGoingOn:
         self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         broken(door, monkeypatch, 10, *options, "trainer.log_every_n_steps=1", "hydra.run.dir=r")
-        (in_tmp / "r/metrics.csv").unlink()
+        (in_tmp / "r/steps.csv").unlink()
         outcome = door("train", "resume=r")
         assert outcome.code == 0, outcome.err
-        assert f"warning: {in_tmp}/r/metrics.csv has lost 10 rows from before the interruption." in outcome.err
+        assert f"warning: {in_tmp}/r/steps.csv has lost LOST rows from before the interruption." in outcome.err
 
 
 class TestRefused:

@@ -57,6 +57,7 @@ class TestWhatARunLeaves:
             "report",
             "report.html",
             "results.json",
+            "steps.csv",
             "summary.png",
             "tensorboard",
         }
@@ -87,7 +88,7 @@ class TestWhatARunLeaves:
     def test_name_says_when_and_what(self, run: Path) -> None:
         date, time, *what = run.name.split("_")
         assert len(date.split("-")) == len(time.split("-")) == 3
-        assert "_".join(what).startswith("image_folder_alexnet_adamw_")
+        assert "_".join(what).startswith("image_folder_alexnet_adamw_max_epochs-2_")
 
     def test_resolved_config_has_no_auto_mean(self, run: Path) -> None:
         config = OmegaConf.load(run / "config.yaml")
@@ -97,10 +98,11 @@ class TestWhatARunLeaves:
     def test_metrics_csv_has_a_row_an_epoch(self, run: Path) -> None:
         with (run / "metrics.csv").open() as file:
             rows = list(csv.DictReader(file))
-        losses = [row["train/loss"] for row in rows if row["train/loss"]]
-        assert len(losses) == 2
-        names = {"train/acc", "train/loss", "val/acc", "val/loss", "test/acc", "test/loss", "train/learning_rate"}
+        assert [(row["epoch"], row["step"]) for row in rows] == [("0", "5"), ("1", "11")]
+        assert all(value for row in rows for value in row.values()), "training and validation together"
+        names = {"train/acc", "train/loss", "val/acc", "val/loss"}
         assert names | {"step", "epoch"} == rows[0].keys(), "no timing: the same run gives the same bytes"
+        assert (run / "steps.csv").read_text().startswith("step,train/learning_rate\n")
 
     def test_tensorboard_has_curves_hyperparameters_and_the_config(self, run: Path) -> None:
         events = EventAccumulator(str(run / "tensorboard")).Reload()
@@ -114,7 +116,7 @@ class TestWhatARunLeaves:
             "train/images_per_second",
         }
         assert wanted <= scalars
-        assert "final/test/acc" in scalars
+        assert "best/test/acc" in scalars
         text = events.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
         assert "seed: 3" in text
 

@@ -29,7 +29,7 @@ from src.training.callbacks.log_metrics import GradientNorm, LogMetrics
 from src.training.callbacks.progress import EpochLines, estimate
 from src.training.callbacks.recorder import RecordAnswers
 from src.training.checkpoints import Checkpoints
-from src.training.logs import RunLogs
+from src.training.logs import CSVLogger, RunLogs
 from src.training.position import Position
 from src.training.resume import to_resume
 from src.training.run import train
@@ -391,6 +391,47 @@ def test_what_trackers_compare_runs_by_are_all_numbers_words_and_truth_values() 
     assert (found["batch_size"], found["optimizer.lr"], found["compile"], found["seed"]) == (7, 0.5, True, 1)
     assert found["model.name"] == "alexnet"
     assert not {"dataset.mean", "resume", "model.widths"} & found.keys()
+
+
+class TestTable:
+    """metrics.csv: a row for each epoch, and for each other step at which something is validated."""
+
+    LOGGED = (
+        (4, {"epoch": 0, "val/loss": 0.75}),
+        (9, {"epoch": 0, "val/loss": 0.5}),
+        (9, {"epoch": 0, "train/loss": 0.1 + 0.2}),
+        (14, {"epoch": 1, "val/loss": 0.25}),
+        (19, {"epoch": 1, "train/loss": 0.25}),
+        (19, {"epoch": 2, "val/loss": 0.25}),
+        (20, {"epoch": 2, "test/loss": 0.5}),
+    )
+    ROWS = (
+        "epoch,step,train/loss,val/loss\n0,4,,0.75\n0,9,0.30000000000000004,0.5\n1,14,,0.25\n1,19,0.25,\n2,19,,0.25\n"
+    )
+
+    def log(self, table: CSVLogger, first: int = 0, last: int | None = None) -> None:
+        for step, metrics in self.LOGGED[first:last]:
+            table.log_metrics(metrics, step)
+            table.log_metrics({"train/learning_rate": 0.1}, step)
+
+    def test_an_epoch_is_one_row_and_no_validation_is_lost(self, tmp_path: Path) -> None:
+        self.log(CSVLogger(tmp_path / "t.csv"))
+        assert (tmp_path / "t.csv").read_text() == self.ROWS
+
+    @pytest.mark.parametrize("saved", range(7))
+    @pytest.mark.parametrize("more", range(3))
+    def test_after_a_kill_it_has_the_same_bytes(self, tmp_path: Path, saved: int, more: int) -> None:
+        before, after = (CSVLogger(tmp_path / "t.csv") for _ in range(2))
+        self.log(before, 0, saved)
+        rows = before.rows
+        self.log(before, saved, saved + more)  # since the checkpoint, and lost
+        after.cut(rows)
+        self.log(after, saved)
+        assert (tmp_path / "t.csv").read_text() == self.ROWS
+
+    def test_what_is_logged_by_step_has_a_table_of_its_own(self, tmp_path: Path) -> None:
+        self.log(CSVLogger(tmp_path / "t.csv", by_step=True), 0, 2)
+        assert (tmp_path / "t.csv").read_text() == "step,train/learning_rate\n4,0.1\n9,0.1\n"
 
 
 @pytest.mark.parametrize(("finished", "interruptions"), [(False, 3), (True, 2)])

@@ -8,8 +8,9 @@ import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Generic, NoReturn
 
@@ -120,7 +121,11 @@ def launch(
             raise SystemExit(0 if sweep(arguments) else 1)
         else:
             for request in _requests(arguments, schema):
-                task(request)
+                try:
+                    task(request)
+                finally:
+                    with suppress(OSError):  # in a new one that was refused nothing lies
+                        request.folder.rmdir()
     except UserError as error:
         end(error, 2)
     except OSError as error:
@@ -145,22 +150,29 @@ def _requests(arguments: Arguments, schema: type[Checked]) -> list[Request[Check
             return []
         folder, named = Path(composed.whole.hydra.run.dir), tuple(written(overrides))
         if isinstance(config, TrainConfig):
-            folder = _folder_of(folder, config, arguments)
+            folder = _folder_of(folder, config, is_new="${started:}" in OmegaConf.to_yaml(composed.whole.hydra.run))
         requests.append(Request(config, folder, arguments.command(named), named))
     return requests
 
 
-def _folder_of(folder: Path, config: TrainConfig, arguments: Arguments) -> Path:
-    """That of the run's other processes, of the run that goes on, or this one; UserError if it can't be had."""
+def _folder_of(folder: Path, config: TrainConfig, is_new: bool) -> Path:
+    """That of the run's other processes, of the run that goes on, or this one, made with a number behind it if it
+    `is_new` and another run has its name; UserError if it can't be had."""
     if inherited := inherited_folder():
         return inherited
-    if launch_name() == "torchrun-none" and not any(text.startswith("hydra.run.dir=") for text in arguments.overrides):
+    if launch_name() == "torchrun-none" and is_new:
         advice = "Name it with hydra.run.dir=FOLDER, or the run with --rdzv-id=NAME."
         raise UserError(f"torchrun: its processes share a folder. {advice}")
     if config.resume == "last" and (world_size() or 1) > 1:  # each would look at a moment of its own
         raise UserError("resume=last: the processes of srun or torchrun share a folder. Name it: resume=FOLDER.")
     folder = (folder_to_resume(config.resume) if config.resume else folder).absolute()
     check_writable(folder)
+    if is_new and not (config.resume or launch_name() or is_child()):
+        name = folder.name
+        for suffix in chain([""], map("_{}".format, count(2))):
+            with suppress(FileExistsError):  # of a run that was begun in the same second
+                (folder := folder.with_name(name + suffix)).mkdir(parents=True)
+                break
     os.environ[FOLDER] = str(folder)
     return folder
 

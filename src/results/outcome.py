@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from src.config.compose import changed
 from src.config.errors import UserError
 from src.config.files import write_json
 from src.config.schema import Section
@@ -138,6 +140,12 @@ class Outcome(Section, extra="ignore"):
             detail = error.errors()[0]
             reason = ": ".join(map(str, (*detail["loc"][-1:], detail["msg"])))
             raise UserError(f"{path} is damaged, or no record of a run: {reason}.") from error
+
+    @property
+    def changed(self) -> str:
+        """What its command changes of the defaults of its data set, in words."""
+        options = changed(shlex.split(self.command)) if self.command else {}
+        return ", ".join(f"{key}={value}" for key, value in options.items() if key != "dataset") or "nothing"
 
     def write(self, folder: Path) -> None:
         write_json(folder / NAME, self.model_dump())

@@ -171,17 +171,23 @@ class Session:
 
     def _end(self, outcome: Outcome, answers: Answers | None) -> None:
         """Write the outcome down, for people and trackers."""
-        final: dict[str, Any] = {
-            f"final/{name}": value for name, value in self.checkpoints.best_measured.items() if name != "val/loss"
+        best: dict[str, Any] = {
+            f"best/{name}": value for name, value in self.checkpoints.best_measured.items() if name != "val/loss"
         }
         if answers and outcome.test:
-            final |= {"final/test/acc": answers.accuracy, "final/test/loss": answers.loss}
-            final |= {f"final/test/{name}": value for name, value in outcome.test.metrics.items()}
-        for tracker in self.trackers.loggers:
-            tracker.log_metrics(final)
-        if self.logs.tensorboard:
-            self.logs.tensorboard.log_hyperparams(hyperparameters(self.config), final)
-            self.logs.tensorboard.save()
+            best |= {"best/test/acc": answers.accuracy, "best/test/loss": answers.loss}
+            best |= {f"best/test/{name}": value for name, value in outcome.test.metrics.items()}
+        tensorboard = self.logs.tensorboard
+        for tracker in filter(None, [*self.trackers.loggers, tensorboard]):
+            tracker.log_metrics(best)
+        if tensorboard:
+            from torch.utils.tensorboard.summary import hparams  # for which the first step need not wait
+
+            # the first of three would name the columns for all runs; without it what differs stands first, then by name
+            _, *summaries = hparams({"Changed": outcome.changed} | hyperparameters(self.config), best)
+            for summary in summaries:
+                tensorboard.experiment.file_writer.add_summary(summary)
+            tensorboard.experiment.flush()
         outcome.write(self.folder)
         for older in self.checkpoints.last.parent.glob("*.previous.ckpt"):  # kept for the case of a damaged one
             older.unlink()

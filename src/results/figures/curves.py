@@ -16,10 +16,7 @@ def read_curves(path: Path, over: str = "step") -> Curves:
     """Metric name -> (steps or epochs, values), without the rows that lack it; nothing if there is no file."""
     if not path.exists():
         return {}
-    rows = pd.read_csv(path, float_precision="round_trip").astype(float)
-    if over not in rows:  # no epoch has ended yet
-        return {}
-    rows = rows.dropna(subset=over).set_index(over)
+    rows = pd.read_csv(path, float_precision="round_trip").astype(float).dropna(subset=over).set_index(over)
     metrics = {name: values.dropna() for name, values in rows.items() if name not in ("step", "epoch")}
     return {name: ((values.index + 1).tolist(), values.tolist()) for name, values in metrics.items() if len(values)}
 

@@ -23,7 +23,7 @@ def save_curves(folder: Path, runs: pd.DataFrame, monitor: str, keys: list[str])
         colour, name = (COLOURS[rank], label) if rank < len(COLOURS) else ("#CCCCCC", None)
         for run in group.itertuples():
             curve = None
-            with suppress(ValueError):  # a damaged table is told by the run's own page
+            with suppress(ValueError, KeyError):  # a damaged table is told by the run's own page
                 curve = read_curves(folder / run.run / "metrics.csv", "epoch").get(monitor)
             if curve is not None:
                 style = "o-" if run.state == "finished" else "o:"
