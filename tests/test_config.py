@@ -461,7 +461,7 @@ def test_a_runs_name_ends_with_what_was_changed(words: list[str], end: str) -> N
 
 
 def test_the_name_of_a_run_with_many_changes_is_cut_between_them_and_still_its_own() -> None:
-    words = ["seed=123", "optimizer.lr=0.0001", "model.widths=[8,16,24,16,16]", "trainer.max_epochs=3"]
+    words = ["seed=123", "optimizer.lr=0.0001", "model.widths=[64,192,384,256,256]", "trainer.max_epochs=3"]
     names = [compose("train", declared([*words, f"model.dropout={share}"])).whole.hydra.run.dir for share in (0.1, 0.2)]
     ends = [name.partition("adamw_")[2] for name in names]
     assert all(re.fullmatch("seed-123_lr-0.0001_[0-9a-f]{6}", end) for end in ends)

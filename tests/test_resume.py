@@ -234,7 +234,7 @@ class TestGoingOn:
         (in_tmp / "r/steps.csv").unlink()
         outcome = door("train", "resume=r")
         assert outcome.code == 0, outcome.err
-        assert f"warning: {in_tmp}/r/steps.csv has lost LOST rows from before the interruption." in outcome.err
+        assert f"warning: {in_tmp}/r/steps.csv has lost 8 rows from before the interruption." in outcome.err
 
 
 class TestRefused:
