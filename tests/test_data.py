@@ -919,6 +919,68 @@ def test_of_a_wide_and_of_a_high_image_the_middle_is_taken(tmp_path: Path, turne
     assert read_image(tmp_path / "0.png", 1, (10, 10)).min() == 255
 
 
+def striped(path: Path, width: int, height: int) -> None:
+    """Thirds of red, green and blue, from left to right."""
+    thirds = np.repeat(np.eye(3, dtype=np.uint8) * 255, width // 3, axis=0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.tile(thirds, (height, 1, 1))).save(path)
+
+
+@pytest.mark.parametrize(
+    ("fit", "side", "row", "words"),
+    [
+        ("crop", 10, "g" * 10, "cut to the middle square"),
+        ("pad", 30, "r" * 10 + "g" * 10 + "b" * 10, "padded to a square"),
+        ("stretch", 30, "r" * 10 + "g" * 10 + "b" * 10, "stretched to a square"),
+    ],
+)
+def test_a_wide_image_is_cut_padded_or_stretched_in_training_as_in_prediction(
+    tmp_path: Path, fit: Any, side: int, row: str, words: str
+) -> None:
+    for name, width, height in (("a/0.png", 30, 10), ("a/1.png", 30, 10), ("b/0.png", 36, 12)):
+        striped(tmp_path / name, width, height)
+    source = read_folder(tmp_path, "auto", fit=fit)
+    assert source.train.shape == (3, 3, side, side)
+    assert source.fitted == words
+    images = source.train.images
+    assert "".join("rgb"[index] for index in images[0, :, side // 2].argmax(0).tolist()) == row
+    assert torch.equal(images[0], torch.from_numpy(read_image(tmp_path / "a/0.png", 3, (side, side), fit).copy()))
+    above = images[0, :, 0, ::15].T.tolist()  # a third of the edge has each colour, so the median of each is black
+    ground = [[0, 0, 0]] * 2 if fit == "pad" else [[0, 255, 0]] if fit == "crop" else [[255, 0, 0], [0, 255, 0]]
+    assert above == ground
+
+
+def test_padding_has_the_colour_of_the_edge_and_a_thin_line_keeps_a_pixel(tmp_path: Path) -> None:
+    pixels = np.full((20, 10), 200, np.uint8)
+    pixels[5:15, 3:7] = 0
+    Image.fromarray(pixels).save(tmp_path / "paper.png")
+    padded = read_image(tmp_path / "paper.png", 1, (20, 20), "pad")[0]
+    assert (padded[:, :5] == 200).all()
+    assert np.array_equal(padded[:, 5:15], pixels)
+    Image.new("L", (1000, 1), 90).save(tmp_path / "line.png")
+    assert (read_image(tmp_path / "line.png", 1, (20, 20), "pad") == 90).all()
+
+
+def test_images_of_one_shape_are_padded_but_not_cut(tmp_path: Path) -> None:
+    for name in ("a/0.png", "b/0.png"):
+        striped(tmp_path / name, 30, 10)
+    shapes = {fit: read_folder(tmp_path, "auto", fit=fit).train.shape[2:] for fit in ("crop", "pad", "stretch")}
+    assert shapes == {"crop": (10, 30), "pad": (30, 30), "stretch": (10, 30)}
+    assert read_folder(tmp_path, "auto").fitted == ""
+
+
+@pytest.mark.parametrize(("wide", "said"), [(3, True), (1, False)])
+def test_where_many_images_lose_more_than_a_third_it_is_said_once(tmp_path: Path, wide: int, said: bool) -> None:
+    for number in range(12):
+        width = 48 if number < wide else 36 if number < 6 else 30
+        striped(tmp_path / "ab"[number % 2] / f"{number}.png", width, 30)
+    (tmp_path / "a/notes.txt").write_text("no image")
+    note = "3 of 12 images lose more than a third to the cut; dataset.fit=pad keeps them whole."
+    assert (note in read_folder(tmp_path, "auto").note) == said
+    assert "1 passed over" in read_folder(tmp_path, "auto").note
+    assert "keeps them whole" not in read_folder(tmp_path, "auto", fit="pad").note
+
+
 def test_16_bits_whose_white_is_nought_are_turned_to_light(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 65535]], np.uint16)).save(tmp_path / "0.tif")
     content = (tmp_path / "0.tif").read_bytes()

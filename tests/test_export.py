@@ -264,12 +264,21 @@ def test_help_names_its_options(door: Door) -> None:
     assert max(map(len, text.splitlines())) <= 80
 
 
-def test_a_file_says_width_before_height_and_how_its_images_are_brought_to_size() -> None:
-    config = configure(["++model.widths=[1,1,1,1,1]", "++model.hidden=4"])
+@pytest.mark.parametrize(
+    ("fit", "words"),
+    [
+        ("crop", "decode, cut to the largest part of this shape in the middle, resize to 320x240"),
+        ("pad", "decode, resize to 320x240, whole, in the middle of its edge's median colour"),
+        ("stretch", "decode, resize to 320x240, whatever its shape"),
+    ],
+)
+def test_a_file_says_width_before_height_and_how_its_images_are_brought_to_size(fit: str, words: str) -> None:
+    overrides = ["dataset=image_folder", f"++dataset.fit={fit}"]
+    config = configure([*overrides, "++model.widths=[1,1,1,1,1]", "++model.hidden=4"])
     about = ABOUT.model_copy(update={"size": [240, 320], "channels": 3})
     predictor = Predictor(build_network(config.model, 1, 2), config, about, Hardware("cpu", "32-true"))
     said = graph.describe(predictor, about)["preprocessing"]
     assert said["input"] == "images: uint8 (N, 3, 240, 320), any N, RGB, 0 to 255"
-    assert said["outside"] == "decode, cut to the largest part of this shape in the middle, resize to 320x240"
+    assert said["outside"] == words
     assert said["inside"].endswith("resized to 227x227, bilinear, with antialiasing")
     assert (said["size"], said["resized_to"]) == ([240, 320], [227, 227])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -14,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import SGD
 from torch.utils.flop_counter import FlopCounterMode
 
-from src.config.check import check
+from src.config.check import check, plain
 from src.config.compose import compose, declared
 from src.config.schema import TrainConfig
 from src.data.augmentation import batch_affine, batch_crop, batch_flip
@@ -408,3 +409,21 @@ def test_a_checkpoint_says_height_before_width_and_a_predictor_reads_so(tmp_path
     predictor = Predictor(build_network(config.model, 1, 2), config, about, Hardware("cpu", "32-true"))
     Image.new("L", (400, 240)).save(tmp_path / "wide.png")
     assert predictor.read(tmp_path / "wide.png")[1].shape == (1, 12, 20)
+
+
+@pytest.mark.parametrize(("fit", "white"), [("crop", 12), ("pad", 4), ("stretch", 4), (None, 12)])
+def test_a_predictor_fits_files_as_its_training_did_and_an_older_checkpoint_crops(
+    tmp_path: Path, fit: str | None, white: int
+) -> None:
+    overrides = ["dataset=image_folder", "++dataset.channels=1", "++model.widths=[1,1,1,1,1]", "++model.hidden=4"]
+    values = plain(configure([*overrides, f"++dataset.fit={fit or 'crop'}"]))
+    if fit is None:
+        del values["dataset"]["fit"]
+    config = check(values, TrainConfig, frozenset())
+    predictor = Predictor(build_network(config.model, 1, 2), config, ABOUT, Hardware("cpu", "32-true"))
+    pixels = np.zeros((12, 36), np.uint8)
+    pixels[:, 12:24] = 255
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    _, found = predictor.read(tmp_path / "wide.png")
+    assert int((found[0, 6] > 200).sum()) == white
+    assert int((found[0, :, 6] > 200).sum()) == (4 if fit == "pad" else 12)

@@ -245,6 +245,7 @@ class TestRefused:
             ("optimizer=sgd", "optimizer."),
             ("model.dropout=0.1", "was begun with model.dropout=0.5"),
             ("devices=2", "was begun with devices=1"),
+            ("dataset.fit=pad", "was begun with dataset.fit=crop, and this command says dataset.fit=pad"),
             ("trainer.gradient_clip_val=0.1", "was begun with trainer.gradient_clip_val=null"),
             ("model.padding=null", "model.padding=null: expected"),
             ("dataset/augmentation=none", "dataset.augmentation.flip._target_=src.data"),

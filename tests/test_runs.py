@@ -263,6 +263,22 @@ class TestEval:
         outcome = door("eval", f"checkpoint={run}/checkpoints/best.ckpt", "dataset=image_folder", f"data_dir={other}")
         assert outcome.code == 0, outcome.err
 
+    def test_padded_images_are_padded_wherever_they_are_read_and_the_screen_says_so(
+        self, door: Door, images_folder: Path
+    ) -> None:
+        for number in range(20):
+            wide = Image.linear_gradient("L").convert("RGB").resize((24, 12))
+            wide.save(images_folder / "class0" / f"wide{number}.png")
+        outcome = door("train", *folder_run(images_folder, "dataset.fit=pad", "hydra.run.dir=r"))
+        assert outcome.code == 0, outcome.err
+        said = " ".join(outcome.out.split())
+        assert "image_folder, 2 classes, padded to a square, 12x12, then resized to 227x227" in said
+        asked = ["checkpoint=r/checkpoints/best.ckpt", "dataset=image_folder", f"data_dir={images_folder}"]
+        for more, others in ([], False), (["dataset.fit=crop"], True):
+            outcome = door("eval", *asked, *more)
+            assert outcome.code == 0, outcome.err
+            assert ("These are other images" in outcome.out) == others
+
 
 class TestStrangers:
     def test_refused_evaluation_removes_no_folder_of_the_user(self, door: Door, in_tmp: Path) -> None:

@@ -43,6 +43,7 @@ def _pattern(text: str) -> str:
 AnyPath = Annotated[str, AfterValidator(_given)]  # any name: see paths.py. min_length would ask for UTF-8
 PathBelow = Annotated[str, Strict(), Field(min_length=1), AfterValidator(_below)]  # a config may be a stranger's
 
+Fit = Literal["crop", "pad", "stretch"]
 Values = dict[str, Any]  # of a config, plain as YAML has them
 
 
@@ -78,6 +79,7 @@ class DatasetConfig(NamedComponent):
     valid_fraction: float = Field(gt=0, lt=1, description="part of the training images kept for validation")
     image_size: PositiveInt | None = Field(description="side in pixels of what the network sees; null: as it asks")
     limit: PositiveInt | None = Field(None, description="only so many of the training images, validation's among them")
+    fit: Fit = Field("crop", description="crop, pad or stretch files of another shape")
     mean: list[Fraction] | None = Field(description="per channel, of pixels in 0..1; null measures it")
     std: list[Annotated[float, Strict(), Field(gt=0)]] | None = Field(description="likewise")
     augmentation: Components

@@ -14,7 +14,7 @@ import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from src.config.errors import UserError
-from src.config.schema import PathBelow
+from src.config.schema import Fit, PathBelow
 from src.data.images import ImageSet, Source
 from src.data.pixels import as_pixels, orientation
 
@@ -29,11 +29,14 @@ _STUBS = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}  # which Pillow knows and can't
 _ORIENTED_PNG = re.compile(rb"eXIf|Raw profile type exif|XML:com\.adobe\.xmp")
 
 
-def read_folder(data_dir: Path, source: str, folder: PathBelow = ".", channels: Literal[1, 3] = 3) -> Source:
+def read_folder(
+    data_dir: Path, source: str, folder: PathBelow = ".", channels: Literal[1, 3] = 3, fit: Fit = "crop"
+) -> Source:
     """Read `data_dir`/`folder`: either CLASS/IMAGE, or train/CLASS/IMAGE with test and val beside it.
 
-    Images of one size keep it, up to LARGEST_SIDE; others become squares of the side that half of them reach. Raises
-    UserError if the folder is missing, is empty, has one class, or holds folders or images where none are expected.
+    Images of one size keep it, up to LARGEST_SIDE; others become squares of the side that half of them reach, by
+    their shorter sides where they are cut. Raises UserError if the folder is missing, is empty, has one class, or holds
+    folders or images where none are expected.
     """
     root = data_dir / folder
     if source == "sample":
@@ -49,17 +52,27 @@ def read_folder(data_dir: Path, source: str, folder: PathBelow = ".", channels: 
         raise UserError(f"{splits['train']} holds {found}. Images are expected in one sub-folder a class, two or more.")
     with ThreadPoolExecutor() as pool:
         sizes = list(pool.map(_size, (path for part in files.values() for path, _ in part)))
-    same = len(set(sizes)) == 1 and max(sizes[0]) <= LARGEST_SIDE
-    side = min(sorted(map(min, sizes))[len(sizes) // 2], LARGEST_SIDE)
+    same = len(set(sizes)) == 1 and max(sizes[0]) <= LARGEST_SIDE and (fit != "pad" or len({*sizes[0]}) == 1)
+    side = min(sorted(map(min if fit == "crop" else max, sizes))[len(sizes) // 2], LARGEST_SIDE)
     size = sizes[0] if same else (side, side)
-    sets = {split: _load(part, channels, size) for split, part in files.items()}
-    return Source(sets["train"], classes, "full", sets.get("val"), sets.get("test"), passed_over(others))
+    sets = {split: _load(part, channels, size, fit) for split, part in files.items()}
+    fitted, much = ("", "") if same else _squared(sizes, fit)
+    note = "\n       ".join(filter(None, [much, passed_over(others)]))
+    return Source(sets["train"], classes, "full", sets.get("val"), sets.get("test"), note, fitted)
 
 
-def read_image(path: Path, channels: int, size: tuple[int, int]) -> np.ndarray:
+def _squared(sizes: list[tuple[int, int]], fit: Fit) -> tuple[str, str]:
+    """What is done to images of these sizes to make squares of them, and a note if much of many is lost."""
+    words = {"crop": "cut to the middle square", "pad": "padded to a square", "stretch": "stretched to a square"}
+    lost = sum(3 * min(size) < 2 * max(size) for size in sizes) if fit == "crop" else 0
+    much = f"{lost:,} of {len(sizes):,} images lose more than a third to the cut; dataset.fit=pad keeps them whole."
+    return words[fit] if any(width != height for width, height in sizes) else "", much if 10 * lost > len(sizes) else ""
+
+
+def read_image(path: Path, channels: int, size: tuple[int, int], fit: Fit = "crop") -> np.ndarray:
     """A file's `as_pixels`. Raises UserError if it is no image, or broken."""
     with _opened(path) as image:
-        return as_pixels(image, channels, size, str(path))
+        return as_pixels(image, channels, size, str(path), fit)
 
 
 def list_folder(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
@@ -189,9 +202,9 @@ def _size(path: Path) -> tuple[int, int]:
         return image.size if plain or turned or orientation(image) not in (5, 6, 7, 8) else image.size[::-1]
 
 
-def _load(files: list[tuple[Path, int]], channels: int, size: tuple[int, int]) -> ImageSet:
+def _load(files: list[tuple[Path, int]], channels: int, size: tuple[int, int], fit: Fit) -> ImageSet:
     pixels = np.empty((len(files), channels, size[1], size[0]), np.uint8)
     with ThreadPoolExecutor() as pool:
-        for index, image in enumerate(pool.map(lambda file: read_image(file[0], channels, size), files)):
+        for index, image in enumerate(pool.map(lambda file: read_image(file[0], channels, size, fit), files)):
             pixels[index] = image
     return ImageSet(torch.from_numpy(pixels), torch.tensor([label for _, label in files]))

@@ -58,7 +58,7 @@ class ImageSet:
 class Source:
     """What a reader found; `origin` is "full", or "sample" for a part whose score is no score of the data set.
 
-    `note` is what a reader of the screen must know of it.
+    `fitted` is how images of many shapes were brought to one, if they were, `note` what else its reader must know.
     """
 
     train: ImageSet
@@ -67,6 +67,7 @@ class Source:
     valid: ImageSet | None = None
     test: ImageSet | None = None
     note: str = ""
+    fitted: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class Splits:
     classes: list[str]
     origin: str
     note: str = ""
+    fitted: str = ""
 
     def named(self, split: str) -> ImageSet:
         return {"train": self.train, "val": self.valid, "test": self.test}[split]
@@ -148,7 +150,7 @@ def split(source: Source, valid_fraction: float, seed: int) -> Splits:
         few = source.classes[int(present.argmin())]
         kept = f"{total} images are too few for three sets; class {few} keeps {int(present.min())} for training"
         raise UserError(f"dataset.valid_fraction={valid_fraction}: {kept}. Add images or change it.")
-    return Splits(train, valid, test, source.classes, source.origin, source.note)
+    return Splits(train, valid, test, source.classes, source.origin, source.note, source.fitted)
 
 
 def _with_test(source: Source) -> Source:

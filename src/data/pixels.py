@@ -10,6 +10,7 @@ from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, SAMPLEFORMAT
 
 from src.config.errors import UserError
+from src.config.schema import Fit
 
 MODES = {1: "L", 3: "RGB"}  # by channels
 _TURNS = {  # by EXIF's orientation; from 5 on they swap width and height
@@ -23,8 +24,10 @@ _TURNS = {  # by EXIF's orientation; from 5 on they swap width and height
 }
 
 
-def as_pixels(image: Image.Image, channels: int, size: tuple[int, int], name: str = "the image") -> np.ndarray:
-    """uint8 (C, H, W) of the `size` (width, height): its largest middle part of that shape, resized.
+def as_pixels(
+    image: Image.Image, channels: int, size: tuple[int, int], name: str = "the image", fit: Fit = "crop"
+) -> np.ndarray:
+    """uint8 (C, H, W) of the `size` (width, height), to which it is brought as `fit` says.
 
     It is turned as its camera says; what is transparent becomes white. UserError calls the image by its `name`.
     """
@@ -45,12 +48,24 @@ def as_pixels(image: Image.Image, channels: int, size: tuple[int, int], name: st
     image = image.convert("RGB") if image.mode == "LAB" else image  # the one mode that Pillow can't make grey
     image = image.convert(MODES[channels])
     image = image if turn is None else image.transpose(turn)
-    if image.size != size:  # ImageOps.fit would begin between two pixels
-        width = min(image.width, image.height * size[0] / size[1])
-        height = min(image.height, image.width * size[1] / size[0])
-        left, top = (image.width - width) // 2, (image.height - height) // 2
-        image = image.resize(size, Image.Resampling.BILINEAR, (left, top, left + width, top + height))
+    image = image if image.size == size else _fitted(image, size, fit)
     return np.asarray(image).reshape(size[1], size[0], channels).transpose(2, 0, 1)
+
+
+def _fitted(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
+    """Its largest middle part of that shape, or the whole: in the middle of its edge's median colour, or stretched."""
+    if fit == "pad":  # ImageOps.pad gives a thin line no height
+        pixels, scale = np.asarray(image), min(size[0] / image.width, size[1] / image.height)
+        edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])  # (P,) or (P, C)
+        ground = Image.new(image.mode, size, tuple(np.atleast_1d(np.median(edge, 0)).astype(int).tolist()))
+        inner = image.resize([max(round(side * scale), 1) for side in image.size], Image.Resampling.BILINEAR)
+        ground.paste(inner, ((size[0] - inner.width) // 2, (size[1] - inner.height) // 2))
+        return ground
+    shape = size if fit == "crop" else image.size  # ImageOps.fit would begin between two pixels
+    width = min(image.width, image.height * shape[0] / shape[1])
+    height = min(image.height, image.width * shape[1] / shape[0])
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.resize(size, Image.Resampling.BILINEAR, (left, top, left + width, top + height))
 
 
 def orientation(image: Image.Image) -> Any:

@@ -45,7 +45,9 @@ def _told(words: str, *kinds: type[Exception]) -> Iterator[None]:
 def read_images(dataset: DatasetConfig, data_dir: str) -> Source:
     """The labelled images that a dataset config names, read into memory."""
     with _told(f"data_dir={data_dir}: ", OSError):
-        source = resolve(dataset)(Path(data_dir), dataset.source, **dataset.arguments())
+        reader = resolve(dataset)
+        fit = {"fit": dataset.fit} if "fit" in inspect.signature(reader).parameters else {}
+        source = reader(Path(data_dir), dataset.source, **dataset.arguments(), **fit)
     _check_classes(source, dataset)
     with _told(f"dataset.limit={dataset.limit}: ", UserError):
         return limited(source, dataset.limit) if dataset.limit else source

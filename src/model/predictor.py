@@ -85,7 +85,8 @@ class Predictor:
 
     def read(self, file: Path, invert: bool | None = None) -> tuple[bool, Tensor]:
         """Whether the image in a file is inverted, and its pixels, as `as_learned` has it."""
-        return self.as_learned(read_image(file, self.channels, (self.width, self.height)), invert)
+        size, fit = (self.width, self.height), self.config.dataset.fit
+        return self.as_learned(read_image(file, self.channels, size, fit), invert)
 
     def as_learned(self, pixels: np.ndarray, invert: bool | None = None) -> tuple[bool, Tensor]:
         """Whether uint8 (C, H, W) is inverted, and the pixels then; None inverts what is drawn dark on light, if the

@@ -67,7 +67,7 @@ def show_start(
     asked: str = "",
 ) -> None:
     """Data, how many images of each split are used, device, precision, where it writes, and the network's layers."""
-    name, size, (count, channels, height, width) = config.dataset.name, config.dataset.image_size, splits.train.shape
+    name, count = config.dataset.name, len(splits.train)
     purposes = {"train": "train", "val": "validate", "test": "test"}
     counts = [f"{_part(used[split], len(splits.named(split)))} to {purpose}" for split, purpose in purposes.items()]
     if splits.origin == "sample":
@@ -78,7 +78,7 @@ def show_start(
     show_note(hardware.note)
     show_facts(
         {
-            "data": f"{name}, {len(splits.classes)} classes, {channels}x{height}x{width} resized to {size}x{size}",
+            "data": f"{name}, {len(splits.classes)} classes, {_sizes(splits, config.dataset.image_size)}",
             "images": ", ".join(counts),
             "device": f"{hardware.accelerator}, {hardware.precision}",
             "writes to": str(near(folder)),
@@ -96,6 +96,14 @@ def show_start(
     table.add_section()
     table.add_row("in all", "", f"{summary.total_parameters:,}", style="bold")
     console().print(table)
+
+
+def _sizes(splits: Splits, side: int | None) -> str:
+    """Of the images, as they lie in memory and as the network sees them."""
+    _, channels, height, width = splits.train.shape
+    if splits.fitted:
+        return f"{splits.fitted}, {width}x{height}, then resized to {side}x{side}"
+    return f"{channels}x{height}x{width} {'resized' if height == width else 'stretched'} to {side}x{side}"
 
 
 def show_loaded(loaded: Loaded | None) -> None:

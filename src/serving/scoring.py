@@ -35,6 +35,8 @@ def score(config: EvalConfig) -> None:
     if hardware.accelerator == "cpu":
         keep_freed_memory()
     dataset, data_dir = config.dataset or run.dataset, config.data_dir or run.data_dir
+    if "fit" not in dataset.model_fields_set:
+        dataset = dataset.model_copy(update={"fit": run.dataset.fit})
     source = read_images(dataset, data_dir)
     if (channels := source.train.shape[1]) != about.channels:
         theirs = f"the checkpoint's network takes {about.channels}. It was trained on {about.dataset}"
