@@ -268,8 +268,8 @@ def test_help_names_its_options(door: Door) -> None:
     ("fit", "words"),
     [
         ("crop", "decode, cut to the largest part of this shape in the middle, resize to 320x240"),
-        ("pad", "decode, resize to 320x240, whole, in the middle of its edge's median colour"),
-        ("stretch", "decode, resize to 320x240, whatever its shape"),
+        ("pad", "decode, fit whole into the middle of its edge's median colour, 320x240"),
+        ("stretch", "decode, stretch to 320x240"),
     ],
 )
 def test_a_file_says_width_before_height_and_how_its_images_are_brought_to_size(fit: str, words: str) -> None:

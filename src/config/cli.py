@@ -24,6 +24,7 @@ from src.config.folder import folder_to_resume
 from src.config.groups import command, look_into
 from src.config.help import help_text
 from src.config.paths import home, quoted
+from src.config.problems import as_option
 from src.config.process import FOLDER, forget_launches, inherited_folder, is_child, launch_name, world_size
 from src.config.schema import PACKAGE, Section, TrainConfig
 from src.config.streams import steady
@@ -80,15 +81,15 @@ def read(door: str, words: Sequence[str], *schemas: type[Section]) -> Arguments:
     parser.add_argument("--config-name", "-cn")
     parser.add_argument("overrides", nargs="*")
     found, flags = parser.parse_known_intermixed_args(list(words))
-    if flags:
+    bare = [text for text in found.overrides if "=" not in text and not text.startswith("~")]
+    if stray := [number for number, text in enumerate(words) if text in (*flags, *bare)]:
         example = "trainer.max_epochs=5" if TrainConfig in schemas else "checkpoint=FILE"
-        raise UserError(f"{flags[0]}: options are KEY=VALUE, such as {example}. --help shows them.")
-    if found.config_path:
-        raise UserError("--config-path would hide the project's configs; --config-dir adds a folder to them.")
-    if found.config_name:
-        raise UserError(
-            "--config-name would replace the project's config; KEY=VALUE changes it, --config-dir adds files."
-        )
+        meant = as_option(words[stray[0] :], *schemas)
+        written = f"options are KEY=VALUE{f': {meant}' if meant else f', such as {example}'}"
+        raise UserError(f"{words[stray[0]]}: {written}. --help shows them.")
+    if found.config_path or found.config_name:
+        advice = "KEY=VALUE changes them, --config-dir adds a folder to them"
+        raise UserError(f"--config-path and --config-name would hide the project's configs; {advice}.")
     if any(text.lstrip("+").startswith(("hydra.mode=", "hydra.sweeper")) for text in found.overrides):
         raise UserError("hydra.mode and hydra.sweeper are not for users here: -m runs a sweep over KEY=A,B.")
     if (sweeps := [text for text in found.overrides if text.lstrip("+").startswith("sweep=")]) and not found.multirun:

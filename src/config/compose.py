@@ -26,12 +26,13 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from src.config import signature
+from src.config.architectures import architectures
 from src.config.check import check
 from src.config.errors import UserError
 from src.config.folder import FREE
 from src.config.groups import FOLDERS, GROUPS, given, is_group, options, without_yaml
 from src.config.paths import quoted
-from src.config.problems import nearest
+from src.config.problems import closest, nearest
 from src.config.process import launch_name
 from src.config.schema import CONFIGS, TrainConfig, Values
 
@@ -189,7 +190,10 @@ def _no_such_option(error: MissingConfigException) -> str:
     names = sorted({*(error.options or []), *(options(group) if group else [])})
     if not group or not names:
         return _first_line(error)
-    return f"{group}={name}: there is no such {group}.{nearest(name, names)} There are: {', '.join(names)}."
+    meant = nearest(name, names)
+    if group == "model" and not meant and (arch := closest(name, architectures("torchvision"))):
+        meant = f" Did you mean model=torchvision model.arch={arch}?"
+    return f"{group}={name}: there is no such {group}.{meant} There are: {', '.join(names)}."
 
 
 def _first_line(error: Exception) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,8 +49,7 @@ def check_target(key: str, path: Path, suffixes: tuple[str, ...]) -> None:
         f"there is no folder {path.parent}. Make it first": not path.parent.is_dir(),
         f"the folder {path.parent} is read-only": not os.access(path.parent, os.W_OK),
     }
-    if problem := next((words for words, holds in problems.items() if holds), None):
-        raise UserError(f"{key}={path}: {problem}.")
+    _refuse(f"{key}={path}", problems)
 
 
 def check_weights(weights: str) -> None:
@@ -60,8 +59,23 @@ def check_weights(weights: str) -> None:
         "that is a folder. Name a file of weights in it": Path(weights).is_dir(),
         "there is no such file": not Path(weights).is_file(),
     }
+    _refuse(f"init.weights={weights}", problems)
+
+
+def check_classes(root: Path) -> None:
+    """Raises UserError if that is no folder with folders in it."""
+    advice = "Set data_dir=FOLDER, or dataset.folder=NAME in it, to where each class has a sub-folder of images"
+    problems = {
+        f"there is no such folder. {advice}": not root.is_dir(),
+        f"it holds no sub-folder. {advice}": root.is_dir() and not any(path.is_dir() for path in root.iterdir()),
+    }
+    _refuse(str(root), problems)
+
+
+def _refuse(what: str, problems: Mapping[str, bool]) -> None:
+    """Raises UserError with the first of the problems that there is."""
     if problem := next((words for words, holds in problems.items() if holds), None):
-        raise UserError(f"init.weights={weights}: {problem}.")
+        raise UserError(f"{what}: {problem}.")
 
 
 def check_writable(folder: Path) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from src.config.groups import options
+from src.config.groups import GROUPS, options
 
+_ALIASES = {"e": "epochs", "n_epochs": "epochs", "b": "batch_size", "batch": "batch_size"}  # of other programs
+_ALIASES |= {"gpus": "devices", "pretrained": "weights", "ckpt": "checkpoint"}
 _ENDS = {"Gt": "above", "Ge": "of at least", "Lt": "below", "Le": "at most"}
 _WORDS = {
     "Value error, ": "",
@@ -61,6 +64,10 @@ def _expectation(key: str, item: ErrorDetails, schema: type[BaseModel]) -> str:
         return f"its keys one by one, {whole}"
     if item["type"] == "string_too_short":
         return "a value"
+    if item["type"] == "list_type":
+        default = getattr(_field(key, schema), "default", None)
+        example = default if isinstance(default, list) and default else [item["input"]]
+        return "a list" if default is None else f"a list, such as [{','.join(map(str, example))}]"
     if item["type"] == "string_pattern_mismatch" and key.endswith("max_time"):
         return "days, hours, minutes and seconds as DD:HH:MM:SS"
     message = _range(key, schema) or item["msg"]
@@ -69,15 +76,16 @@ def _expectation(key: str, item: ErrorDetails, schema: type[BaseModel]) -> str:
     return message
 
 
+def _field(key: str, schema: type[BaseModel]) -> FieldInfo | None:
+    field: Any = FieldInfo(annotation=schema)
+    for word in key.split("."):
+        field = getattr(getattr(field, "annotation", None), "model_fields", {}).get(word)
+    return field
+
+
 def _range(key: str, schema: type[BaseModel]) -> str | None:
     """The range of a key that has two ends, in words."""
-    section: Any = schema
-    ends: Any = {}
-    for word in key.split("."):
-        field = getattr(section, "model_fields", {}).get(word)
-        if field is None:
-            return None
-        section, ends = field.annotation, {type(end).__name__: end for end in field.metadata}
+    ends: Any = {type(end).__name__: end for end in getattr(_field(key, schema), "metadata", [])}
     words = [f"{word} {getattr(ends[kind], kind.lower()):.10g}" for kind, word in _ENDS.items() if kind in ends]
     if len(words) == 2 and ends.keys() >= {"Ge", "Le"}:
         return f"a number between {ends['Ge'].ge:.10g} and {ends['Le'].le:.10g}"
@@ -105,8 +113,32 @@ def unknown(key: str, known: Mapping[str, str]) -> str:
     return f"{key}: there is no such key.{nearest(key, known) or every}"
 
 
+def as_option(words: Sequence[str], *schemas: type[BaseModel]) -> str:
+    """The KEY=VALUE that is meant by `--epochs 5`, `epochs: 5`, `mnist` or `gpu`; nothing where none is near."""
+    word, value = re.fullmatch(r"-*([^=:]*)[=:]?(.*)", words[0], re.DOTALL).groups()  # type: ignore[union-attr]
+    known = {key: text for schema in schemas for key, text in keys(schema).items()}
+    choices = [group for group in GROUPS if group in known and word in options(group)]
+    fields = [item for schema in schemas for item in schema.model_fields.items()]
+    choices += [key for key, field in fields if word in get_args(field.annotation)]
+    if choices:
+        return f"{choices[0]}={word}"
+    if "checkpoint" in known and re.search(r"[./]|^last$", word):
+        return f"{'input' if 'input' in known and not word.endswith('.ckpt') else 'checkpoint'}={word}"
+    following = next(filter(None, (text.lstrip("=") for text in words[1:])), "")
+    value = value or ("VALUE" if not following or "=" in following or following.startswith("-") else following)
+    key = closest(word.replace("-", "_"), known)
+    return f"{key}={value}" if key else ""
+
+
 def nearest(word: str, words: Iterable[str]) -> str:
-    """A sentence that names the word meant, or nothing where none is near; of keys also by what describes them."""
+    """A sentence that names the word meant, or nothing where none is near."""
+    meant = closest(word, words)
+    return f" Did you mean {meant}?" if meant else ""
+
+
+def closest(word: str, words: Iterable[str]) -> str:
+    """The word meant, or nothing where none is near; of keys also by what describes them."""
+    word = _ALIASES.get(word, word)
     described = dict(words) if isinstance(words, dict) else dict.fromkeys(words if word else (), "")
     section, _, leaf = word.rpartition(".")
     beside = {key: text for key, text in described.items() if key.rpartition(".")[0] == section}
@@ -120,8 +152,8 @@ def nearest(word: str, words: Iterable[str]) -> str:
         (leaf, leaves, 1 if section in described else 0.8),  # in another section
     ]
     for asked, names, cutoff in tries:
-        scores = [(difflib.SequenceMatcher(None, name, asked).ratio(), key) for name, key in names]
+        scores = [(difflib.SequenceMatcher(None, name.lower(), asked.lower()).ratio(), key) for name, key in names]
         score, key = max(scores, key=itemgetter(0), default=(0.0, ""))  # of equal ones the first
         if score >= cutoff:
-            return f" Did you mean {key}?"
+            return key
     return ""

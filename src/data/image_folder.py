@@ -14,6 +14,7 @@ import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from src.config.errors import UserError
+from src.config.files import check_classes
 from src.config.schema import Fit, PathBelow
 from src.data.images import ImageSet, Source
 from src.data.pixels import as_pixels, orientation
@@ -25,6 +26,7 @@ _LEFT_BEHIND = re.compile(
     r"\..*|.*(~|\.bak)|(eh)?thumbs\.db|desktop\.ini|__macosx|@eadir|__pycache__|lost\+found|\$recycle\.bin",
     re.IGNORECASE | re.DOTALL,
 )
+_FITTED = {"crop": "cut to the middle square", "pad": "padded to a square", "stretch": "stretched to a square"}
 _STUBS = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}  # which Pillow knows and can't decode
 _ORIENTED_PNG = re.compile(rb"eXIf|Raw profile type exif|XML:com\.adobe\.xmp")
 
@@ -41,8 +43,7 @@ def read_folder(
     root = data_dir / folder
     if source == "sample":
         raise UserError("dataset.source=sample: a folder of images has no packaged sample. Use auto or full.")
-    if not root.is_dir():
-        raise UserError(f"{root}: there is no such folder. Set data_dir to a folder with one sub-folder a class.")
+    check_classes(root)
     splits = _splits(root)
     classes = [item.name for item in _folders(splits["train"])]
     others: list[Path] = []
@@ -56,17 +57,11 @@ def read_folder(
     side = min(sorted(map(min if fit == "crop" else max, sizes))[len(sizes) // 2], LARGEST_SIDE)
     size = sizes[0] if same else (side, side)
     sets = {split: _load(part, channels, size, fit) for split, part in files.items()}
-    fitted, much = ("", "") if same else _squared(sizes, fit)
-    note = "\n       ".join(filter(None, [much, passed_over(others)]))
-    return Source(sets["train"], classes, "full", sets.get("val"), sets.get("test"), note, fitted)
-
-
-def _squared(sizes: list[tuple[int, int]], fit: Fit) -> tuple[str, str]:
-    """What is done to images of these sizes to make squares of them, and a note if much of many is lost."""
-    words = {"crop": "cut to the middle square", "pad": "padded to a square", "stretch": "stretched to a square"}
-    lost = sum(3 * min(size) < 2 * max(size) for size in sizes) if fit == "crop" else 0
+    lost = 0 if same or fit != "crop" else sum(3 * min(size) < 2 * max(size) for size in sizes)
     much = f"{lost:,} of {len(sizes):,} images lose more than a third to the cut; dataset.fit=pad keeps them whole."
-    return words[fit] if any(width != height for width, height in sizes) else "", much if 10 * lost > len(sizes) else ""
+    note = "\n       ".join(filter(None, [much if 10 * lost > len(sizes) else "", passed_over(others)]))
+    fitted = "" if same or all(width == height for width, height in sizes) else _FITTED[fit]
+    return Source(sets["train"], classes, "full", sets.get("val"), sets.get("test"), note, fitted)
 
 
 def read_image(path: Path, channels: int, size: tuple[int, int], fit: Fit = "crop") -> np.ndarray:

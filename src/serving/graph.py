@@ -138,8 +138,8 @@ def describe(predictor: Predictor, about: About) -> dict[str, Any]:
     side, colours = predictor.preparation.size, {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
     shrinks = ", with antialiasing" if max(about.size) > side else ""
     light = ", light on dark" if about.dark_background else ""
-    fit = {"pad": ", whole, in the middle of its edge's median colour", "stretch": ", whatever its shape"}
-    cut = "cut to the largest part of this shape in the middle, " if dataset.fit == "crop" else ""
+    fits = {"crop": "cut to the largest part of this shape in the middle, resize to", "stretch": "stretch to"}
+    fit = fits.get(dataset.fit, "fit whole into the middle of its edge's median colour,")
     preprocessing = {
         "input": f"images: uint8 (N, {channels}, {height}, {width}), any N, {colours}, 0 to 255",
         "output": f"logits: float32 (N, {len(about.classes)}); softmax makes probabilities of them",
@@ -148,7 +148,7 @@ def describe(predictor: Predictor, about: About) -> dict[str, Any]:
         "resized_to": [side, side],
         "dark_background": about.dark_background,
         "inside": f"(pixel / 255 - mean) / std in each channel, then resized to {side}x{side}, bilinear{shrinks}",
-        "outside": f"decode, {cut}resize to {width}x{height}{fit.get(dataset.fit, '')}{light}",
+        "outside": f"decode, {fit} {width}x{height}{light}",
     }
     return {
         "classes": about.classes,
