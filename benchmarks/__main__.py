@@ -128,7 +128,7 @@ def spread(values: list[float], digits: int) -> dict[str, float]:
 
 
 def against(found: dict[str, Any], case: Case, rate: float) -> dict[str, Any]:
-    """The peak speed, and each way's share of it: the best rate of matrix products seen, in FLOP/s, over those counted."""
+    """The peak speed, and each way's share of it: the best rate of matrix products seen over the counted products."""
     import torch
 
     from benchmarks.limit import flops_per_image
