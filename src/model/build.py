@@ -8,7 +8,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -220,6 +222,29 @@ def summarize(classifier: Classifier, num_classes: int) -> ModelSummary:
     if shape != [1, num_classes]:
         raise UserError(f"the network answers with shape {shape}; expected {[1, num_classes]}, one logit a class.")
     return summary
+
+
+def try_network(config: TrainConfig) -> None:
+    """Summarize the network with images that nobody has read: colour or grey must fit, where the config doesn't say.
+
+    Raises UserError as `summarize`. Each is tried on torch's meta device, which computes no values, and what fails
+    there on the CPU; what fails otherwise there is left to the run, for it is a bug.
+    """
+    unused: Any = SimpleNamespace(classes=range(10))
+    channels = [len(config.dataset.mean)] if config.dataset.mean else [3, 1]
+    for number, device in (attempts := list(product(channels, ["meta", "cpu"]))):
+        try:
+            with torch.device(device):
+                network = build_network(config.model, number, 10)
+                init.freeze(network, config.init.freeze)
+                classifier = Classifier(network, unused, {}, unused, unused, unused).to(device)
+                size = config.dataset.image_size or preferred_size(config.model)
+                classifier.example_input_array = torch.zeros(1, number, size, size)
+                summarize(classifier, 10)
+            return
+        except Exception as error:
+            if isinstance(error, UserError) and (number, device) == attempts[-1]:
+                raise
 
 
 def load_weights(network: nn.Module, saved: Checkpoint) -> None:
