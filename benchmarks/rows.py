@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +51,7 @@ class Row:
 
     @property
     def source(self) -> str:
-        return "sample" if "experiment=quick" in self.command else "full"
+        return "sample" if re.search("experiment=(quick|tiny)", self.command) else "full"
 
 
 ROWS = [Row(**row) for row in yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))]
