@@ -245,7 +245,15 @@ def trust(monkeypatch: pytest.MonkeyPatch, dataset: str, data_dir: Path) -> None
         monkeypatch.setattr(cls, "resources", packed)
 
 
-def write_results(run: Path, value: float, seconds: float = 60.0, monitor: str = "val/acc", mode: str = "max") -> Path:
+def write_results(
+    run: Path,
+    value: float,
+    seconds: float = 60.0,
+    monitor: str = "val/acc",
+    mode: str = "max",
+    chance: float | None = None,
+    test: bool = True,
+) -> Path:
     """The results.json of a made run that came to this value of what it monitors, and to the accuracy 0.5 in test."""
     accuracy = value if monitor == "val/acc" else 0.25
     content: dict[str, Any] = {
@@ -257,8 +265,8 @@ def write_results(run: Path, value: float, seconds: float = 60.0, monitor: str =
         "parameters": 2_500_000,
         "train": {"seconds": seconds, "epochs": 3, "images": 80},
         "monitor": {"name": monitor, "mode": mode, "value": value},
-        "val": {"accuracy": accuracy, "images": 8},
-        "test": {"accuracy": 0.5, "loss": 1.0, "images": 8},
+        "val": {"accuracy": accuracy, "images": 8, "chance": chance},
+        "test": {"accuracy": 0.5, "loss": 1.0, "images": 8, "chance": chance} if test else None,
         "machine": {"system": "", "processor": "", "cores": 1, "threads": 1, "gpu": None},
     }
     run.mkdir(parents=True, exist_ok=True)

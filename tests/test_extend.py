@@ -324,7 +324,7 @@ class TestMonitor:
         with (in_tmp / "s/summary.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
         best = min(rows, key=lambda row: float(row["val_loss"]))
-        assert f"best run: {best['command']}" in outcome.out
+        assert f"train the best setting:\n  {best['command']}\n" in outcome.out
         assert {"val_f1", "test_f1", "val_loss", "val_accuracy"} <= best.keys()
         table = (in_tmp / "s/summary.md").read_text()
         assert "test f1" in table

@@ -465,7 +465,7 @@ class TestSignals:
             at_call(patch, "training_step", 3, send(signal.SIGINT))
             stopped = door("train", *sweep)
             assert stopped.code == 130
-            assert "The sweep goes on with its command and hydra.sweep.dir=sweep" in stopped.err
+            assert "To continue the sweep:\npython -m src.train -m sweep=sweep\n" in stopped.err
         jobs = [path.parent.name for path in (in_tmp / "sweep").glob("*/config.yaml")]
         assert len(jobs) == 1
         assert door("train", *sweep).code == 0, "the same command goes on with the sweep"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import os
 import re
@@ -26,8 +27,11 @@ from src.config.cli import Arguments, Request
 from src.config.compose import configure
 from src.config.errors import RunError, Stopped, UserError
 from src.config.folder import LOCK
+from src.config.schema import TrainConfig
+from src.model.build import try_network
 from src.model.hardware import pick_hardware
-from src.results.table import Table, _time
+from src.results.outcome import duration
+from src.results.table import Table
 from src.sweeps import grid, jobs
 from tests.conftest import ROOT, SHORT, Outcome, results_of, wait_for, write_folder, write_results
 from tests.crash import compare
@@ -74,18 +78,50 @@ class TestGrid:
         assert {row["state"] for row in bad} == {"failed"}
         assert all("the loss is NaN or infinite in step" in row["error"] for row in bad)
         assert outcome.err.count("the loss is NaN or infinite") == 3
+        assert "error: job 4 of 6: the loss is NaN or infinite" in outcome.err
+        lines = [line for line in outcome.out.splitlines() if line.startswith("job ")]
+        assert lines[0] == "job 1 of 6: optimizer.lr=0.001 seed=1"
+        assert re.fullmatch(r"job 1 of 6: validation accuracy \d+\.\d\d %, \d+ s", lines[1])
+        assert len(lines) == 3 * 2 + 3, "two of each run, and a failed one has its error"
+        assert "output shape" not in outcome.out
+        assert "output shape" in (sweep / good[0]["run"] / "output.txt").read_text()
         for row in good:
             assert float(row["val_accuracy"]) == results_of(sweep / row["run"])["val"]["accuracy"]
         scores = [100 * float(row["val_accuracy"]) for row in good]
-        cell = f"{fmean(scores):.2f} ± {stdev(scores):.2f}"
+        cell = f"{fmean(scores):.2f} ± {stdev(scores):.2f} %"
         summary = (sweep / "summary.md").read_text()
         assert re.search(rf"\| 0.001 \| 3 \| {cell} \| ", summary), summary
         assert cell in outcome.out
-        best = max(good, key=lambda row: float(row["val_accuracy"]))
-        assert f"best run: {best['command']}" in outcome.out
+        assert f"train the best setting:\n  {good[0]['command'].removesuffix(' seed=1')}\n" in outcome.out
         for picture in ("curves.png", "values.png"):
             assert (sweep / picture).read_bytes().startswith(b"\x89PNG")
         assert all(len(line) <= 80 for line in outcome.out.splitlines() if "±" in line or "val acc" in line)
+
+    @pytest.mark.parametrize("launcher", ["basic", "joblib"])
+    def test_a_network_that_takes_no_images_of_a_jobs_size_is_refused_before_the_first_job(
+        self, door: Door, options: list[str], in_tmp: Path, launcher: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tried: list[int | None] = []
+
+        def counted(config: TrainConfig) -> None:
+            tried.append(config.dataset.image_size)
+            try_network(config)
+
+        monkeypatch.setattr("src.model.build.try_network", counted)
+        words = ["dataset.image_size=227,64", "seed=1,2", f"hydra/launcher={launcher}", "hydra.sweep.dir=s"]
+        outcome = door("train", "-m", *options, *words)
+        assert outcome.code == 2
+        assert outcome.out == ""
+        assert outcome.err.startswith("error: dataset.image_size=64: with model.padding=2, AlexNet takes images of")
+        assert outcome.err.endswith("(job 3 of 4: dataset.image_size=64 seed=1)\n")
+        assert tried == [227, 64], "jobs of one network and size once"
+        assert not (in_tmp / "s").exists()
+
+    def test_a_wrong_job_is_named(self, door: Door, options: list[str], in_tmp: Path) -> None:
+        outcome = door("train", "-m", *options, "optimizer=adamw,sgd", "optimizer.momentum=0.9", "hydra.sweep.dir=s")
+        assert outcome.code == 2
+        assert outcome.err.endswith("(job 1 of 2: optimizer=adamw)\n"), outcome.err
+        assert not (in_tmp / "s").exists()
 
     def test_names_in_square_brackets_are_shown(self, door: Door, options: list[str], in_tmp: Path) -> None:
         for name in ("a[bold]", "b[red]"):
@@ -115,7 +151,7 @@ class TestGrid:
             Table(in_tmp, overrides, "c", search=False).show()
             rows = [line for line in capsys.readouterr().out.splitlines() if "0.098" in line or "0.097" in line]
             assert [len(re.findall(r" 0\.09[78]\b", row)) for row in rows] == [4, 4], rows
-            assert all(row.endswith(" 50.00") for row in rows), rows
+            assert all(row.endswith(" 50.00 %") for row in rows), rows
             assert all(len(row) <= 80 for row in rows) == terminal, "a pipe gets whole words"
             assert all(("a/long/way/" * 9 in row) != terminal for row in rows)
 
@@ -136,10 +172,10 @@ class TestGrid:
         assert rows[0] == first, "the best stands first"
 
     def test_best_command_runs_as_it_stands(self, door: Door, options: list[str], in_tmp: Path) -> None:
-        outcome = door("train", "-m", *options, "seed=1,2", "hydra.sweep.dir=sweep")
+        outcome = door("train", "-m", *options, "optimizer=adamw,sgd", "hydra.sweep.dir=sweep")
         assert outcome.code == 0, outcome.err
-        line = next(line for line in outcome.out.splitlines() if line.startswith("best run: "))
-        again = door("train", *shlex.split(line)[5:], "hydra.run.dir=again")
+        line = outcome.out.partition("train the best setting:\n")[2].partition("\n")[0]
+        again = door("train", *shlex.split(line)[3:], "hydra.run.dir=again")
         assert again.code == 0, again.err
         best = max(table(in_tmp / "sweep"), key=lambda row: float(row["val_accuracy"]))
         assert results_of(in_tmp / "again")["test"] == results_of(in_tmp / "sweep" / best["run"])["test"]
@@ -164,8 +200,10 @@ class TestGrid:
         assert states == ["finished", "interrupted", "waiting"]
         outcome = door("train", "-m", *options, f"hydra.sweep.dir={killed}")
         assert outcome.code == 0, outcome.err
-        assert "This run is finished" in outcome.out
-        assert "goes on at" in outcome.out
+        starts = [line for line in outcome.out.splitlines() if re.match(r"job \d of 3: seed", line)]
+        endings = (", finished before", ", goes on", "")
+        assert starts == [f"job {seed} of 3: seed={seed}{end}" for seed, end in zip((1, 2, 3), endings, strict=True)]
+        assert "goes on at" in (second / "output.txt").read_text()
         assert (killed / "seed-1/results.json").stat().st_mtime_ns == first
         assert door("train", "-m", *options, "hydra.sweep.dir=whole").code == 0
         for seed in (1, 2, 3):
@@ -182,7 +220,7 @@ class TestGrid:
         sweep = next((in_tmp / "logs/sweep").iterdir())
         alone = door("train", "-m", "sweep=last")
         assert alone.code == 0, alone.err
-        assert alone.out.count("This run is finished") == 2, "alone it stands for the whole command"
+        assert alone.out.count(", finished before") == 2, "alone it stands for the whole command"
         grown = door("train", "-m", *options, "seed=1,2,3", "sweep=last", "trainer.max_epochs=1")
         assert grown.code == 0, grown.err
         assert "This sweep was begun with seed=1,2, and goes on with seed=1,2,3." in grown.out
@@ -269,7 +307,7 @@ class TestGrid:
         for more in ([], ["--config-dir", "mine"]):
             again = door("train", "-m", "sweep=it's, mine", *more)
             assert again.code == 0, again.err
-            assert again.out.count("This run is finished") == 2
+            assert again.out.count(", finished before") == 2
 
     def test_folders_of_requests_are_absolute(self, options: list[str], in_tmp: Path) -> None:
         folders: list[Path] = []
@@ -297,7 +335,7 @@ class TestGrid:
         memory = []
         assert process.stdout is not None
         for line in process.stdout:
-            if re.match(r"job \d+ of 20", line):
+            if re.match(r"job \d+ of 20: seed", line):
                 status = Path(f"/proc/{process.pid}/status").read_text()
                 memory.append(int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) / 1024)
         assert process.wait() == 0
@@ -321,7 +359,7 @@ class TestAtATime:
         assert done.returncode == 1, done.stderr
         rows = table(in_tmp / "sweep")
         assert sorted(row["state"] for row in rows) == ["failed"] * 3 + ["finished"] * 3
-        assert done.stdout.count("is finished: sweep/") == 3, "as the user wrote it"
+        assert len(re.findall(r"^job \d of 6: validation accuracy", done.stdout, re.MULTILINE)) == 3
         assert "layer" not in done.stdout
         for row in rows:
             assert "output shape" in (in_tmp / "sweep" / row["run"] / "output.txt").read_text()
@@ -478,9 +516,11 @@ def test_a_job_of_two_devices_in_a_sweep_does_not_sweep_again(options: list[str]
     )
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
-    assert len(re.findall(r"^job \d of 2", out, re.MULTILINE)) == 2
+    assert len(re.findall(r"^job \d of 2: seed", out, re.MULTILINE)) == 2
+    assert len(re.findall(r"^job \d of 2: validation accuracy", out, re.MULTILINE)) == 2
     assert [row["state"] for row in table(in_tmp / "s")] == ["finished"] * 2
-    assert out.count("test accuracy") == 2
+    assert "test accuracy" not in out
+    assert all("test accuracy" in path.read_text() for path in (in_tmp / "s").glob("*/output.txt"))
     assert not list((in_tmp / "s").glob("*/s")), "a sweep in a sweep"
 
 
@@ -489,19 +529,20 @@ def test_a_stop_ends_the_whole_sweep(door: Door, options: list[str], monkeypatch
     outcome = door("train", "-m", *options, "seed=1,2,3", "hydra.sweep.dir=s")
     assert outcome.code == 143
     assert "job 2" not in outcome.out
-    assert outcome.err.splitlines()[-1].endswith("The sweep goes on with its command and hydra.sweep.dir=s")
+    assert outcome.err.splitlines()[-2].endswith("To continue the sweep:")
+    assert outcome.err.splitlines()[-1] == "python -m src.train -m sweep=s"
 
 
 class TestTable:
     @pytest.mark.parametrize(
         ("monitor", "mode", "values"), [("val/acc", "max", [5, 9, 9]), ("val/loss", "min", [5, 2, 2])]
     )
-    def test_of_equal_runs_the_first_is_the_best(
+    def test_of_equal_settings_the_first_is_the_best(
         self, in_tmp: Path, monitor: str, mode: str, values: list[float]
     ) -> None:
         for name, value in zip("cba", values, strict=True):
             write_results(in_tmp / name, value, monitor=monitor, mode=mode)
-        best = Table(in_tmp, {name: [f"seed={name}"] for name in "cba"}, "c", search=False).best
+        best = Table(in_tmp, {name: [f"model={name}"] for name in "cba"}, "c", search=False).best
         assert best is not None
         assert best.run == "b"
 
@@ -519,14 +560,64 @@ class TestTable:
         assert [line[0] for line in shown] == ["2", "1"], "the best first"
         assert [line[-2:] for line in shown] == [["33", "min"], ["17", "min"]]
         assert ["100", "min", "of", "training"] in [line[-4:] for line in lines]
-        assert ["best", "run:", "command", "of", "2-2"] in lines
+        assert ["command", "of", "2-1"] in lines, "of the setting, which is not its luckiest seed"
+
+    @pytest.mark.parametrize(
+        ("scores", "words"),
+        [
+            (([0.97, 0.98], [0.965, 0.975]), "a 97.50 % and b 97.00 %: undecided, for their seeds differ by 0.71 %"),
+            (([0.97, 0.98], [0.90, 0.91]), "a 97.50 % and b 90.50 %: their seeds differ by 0.71 %"),
+            (([0.98], [0.97]), "one seed each: undecided until more seeds are run, with -m seed=1,2,3"),
+            (([0.6, 0.5], [0.4, 0.5]), "guessing: 50.00 %; no run is better than that"),
+        ],
+    )
+    def test_a_difference_below_the_spread_of_the_seeds_is_undecided(
+        self, in_tmp: Path, scores: tuple[list[float], list[float]], words: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        runs = {}
+        for model, values in zip("ab", scores, strict=True):
+            for seed, value in enumerate(values):
+                write_results(in_tmp / f"{model}{seed}", value, chance=0.5, test=False)
+                runs[f"{model}{seed}"] = [f"model={model}", f"seed={seed}"]
+        Table(in_tmp, runs, "c", search=False).show()
+        lines = capsys.readouterr().out.splitlines()
+        assert words in lines
+        assert all(len(line) <= 80 for line in lines if not line.startswith("table and pictures"))
+        assert f"    {words}" in (in_tmp / "summary.md").read_text().splitlines()
+
+    def test_a_setting_that_is_no_better_than_guessing_says_so(
+        self, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for name, value in (("a", 0.9), ("b", 0.5), ("c", 0.9), ("d", 0.5)):
+            write_results(in_tmp / name, value, test=False, chance=0.5)
+        runs = {name: [f"model={name > 'b'}", f"seed={name}"] for name in "abcd"}
+        runs |= {"e": ["model=e", "seed=1"]}
+        write_results(in_tmp / "e", 0.5, test=False, chance=0.5)
+        Table(in_tmp, runs, "c", search=False).show()
+        out = capsys.readouterr().out
+        assert "guessing: 50.00 %\n" in out
+        rows = {line.split()[0]: line for line in out.splitlines() if line.startswith(("True", "False", "e "))}
+        assert rows["True"].endswith("1 of 2 guess")
+        assert rows["e"].endswith("1 of 1 guess")
+        assert "| 1 of 1 guess |" in (in_tmp / "summary.md").read_text()
+
+    def test_the_command_of_a_setting_has_no_seed_where_seeds_are_varied(self, in_tmp: Path) -> None:
+        for name in ("a", "b"):
+            results = json.loads((write_results(in_tmp / name, 0.9) / "results.json").read_text())
+            results["command"] = f"python -m src.train seed={7 if name == 'a' else 8} optimizer.lr=1"
+            (in_tmp / name / "results.json").write_text(json.dumps(results))
+        for runs, words in (
+            ({"a": ["seed=7"], "b": ["seed=8"]}, "  python -m src.train optimizer.lr=1"),
+            ({"a": ["seed=7"]}, "  python -m src.train seed=7 optimizer.lr=1"),
+        ):
+            assert words in Table(in_tmp, runs, "c", search=False)._verdict()
 
     @pytest.mark.parametrize(
         ("seconds", "words"),
         [(59.4, "59 s"), (599.4, "599 s"), (600, "10 min"), (35_940, "599 min"), (36_000, "10.0 h"), (math.nan, "-")],
     )
     def test_times_are_in_seconds_minutes_or_hours(self, seconds: float, words: str) -> None:
-        assert _time(seconds) == words
+        assert duration(seconds) == words
 
 
 class TestDefinition:
@@ -581,7 +672,7 @@ def test_a_job_of_two_devices_is_told_nothing_of_the_processes_of_the_job_before
     begun: list[Any] = []
     monkeypatch.setattr(jobs, "follow", lambda *given: begun.append(given))
     request = Request(configure(["devices=2"]), in_tmp / "s/a", "the command", ("devices=2",))
-    jobs._run([jobs.Job(request, OmegaConf.create())], lambda request: None)
+    jobs._run([jobs.Job(request, OmegaConf.create(), "job 1 of 1: devices=2")], lambda request: None)
     ((words, environment),) = begun
     assert words == [sys.executable, "-m", "src.train", "devices=2", f"hydra.run.dir={in_tmp}/s/a"]
     assert environment == {name: value for name, value in os.environ.items() if name not in left}

@@ -177,7 +177,7 @@ class TestSearch:
         both = [start(in_tmp, *options, "n_trials=7", module="src.tune") for _ in range(2)]
         said = [process.communicate(timeout=240) for process in both]
         assert [process.returncode for process in both] == [0, 0], said
-        shares = [out.count("of the validation images\n") + out.count("pruned at epoch") for out, _ in said]
+        shares = [out.count(": validation accuracy ") + out.count("pruned at epoch") for out, _ in said]
         assert sum(shares) == 7
         assert min(shares) > 0, "one has done all"
         study = optuna.load_study(study_name="s", storage=open_storage(in_tmp / SEARCH, None))
@@ -354,7 +354,7 @@ def test_the_experiment_of_the_best_has_what_was_found_and_nothing_of_this_machi
     table: Any = SimpleNamespace(monitor="val/acc", score={1: 0.5}, runs=range(4))
     search._save_best(table, best)
     text = (search.folder / "experiment/best.yaml").read_text()
-    assert "# 50.00% of the validation images in trial-001 of 4" in text
+    assert "# validation accuracy 50.00 % in trial-001 of 4" in text
     found = yaml.safe_load(text)
     assert found.pop("defaults") == ["quick", {"override /optimizer": "sgd"}, {"override /logger": "csv"}]
     assert found == {"trainer": {"max_epochs": 3}, "optimizer": {"lr": 0.2}}

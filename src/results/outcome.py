@@ -87,6 +87,19 @@ def described(monitor: str) -> str:
     return f"validation {'accuracy' if name == 'acc' else name}"
 
 
+def in_words(monitor: str, value: float | None) -> str:
+    """What a validation came to."""
+    if value is None:
+        return "nothing was validated"
+    return f"{described(monitor)} {percent(value) if monitor == 'val/acc' else f'{value:.4f}'}"
+
+
+def duration(seconds: float) -> str:
+    if not seconds >= 600:
+        return "-" if math.isnan(seconds) else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 36000 else f"{seconds / 3600:.1f} h"
+
+
 class Outcome(Section, extra="ignore"):
     """`checkpoint` is the one that was scored, relative to the run's folder; `command` runs the run again."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ from src.config.files import write_text
 from src.config.folder import CONFIG, ERROR, PRUNED, is_alive, is_finished
 from src.config.groups import command
 from src.config.paths import for_shell
-from src.results.outcome import Outcome, described
+from src.results.outcome import Outcome, duration, percent
 
 TRAINING = {"epochs": "Int64", "seconds": float}
-NUMBERS = re.compile(r"runs|training|(val|test) \w+(, %)?")  # columns of what is shown
+NUMBERS = re.compile(r"runs|training|(val|test) \w+")  # columns of what is shown
 SHOWN = 20  # rows on the screen
 NOTE = "Accuracy: mean ± standard deviation over runs that differ in their seed alone. Training: mean wall time."
 
@@ -31,8 +31,8 @@ NOTE = "Accuracy: mean ± standard deviation over runs that differ in their seed
 class Table:
     """What the runs in `folder`, of a sweep or a `search` that `command` began, have come to so far.
 
-    `overrides` are by the name of a run's folder, `runs` has a row a run, and `best` is the finished run of the best
-    value of what they monitor, of equal ones the first.
+    `overrides` are by the name of a run's folder, `runs` has a row a run, and `best` is the first finished run of the
+    best setting, by the mean of what they monitor over its seeds; each trial of a search is a setting.
     """
 
     def __init__(self, folder: Path, overrides: Mapping[str, Sequence[str]], command: str, search: bool) -> None:
@@ -49,12 +49,16 @@ class Table:
         self._sign = -1 if mode == "min" else 1
         found = dict.fromkeys(key for row in read for key in row if key.startswith(("val_", "test_")))
         self._measured = list(dict.fromkeys(["val_accuracy", "test_accuracy", *found]))
-        measured = dict.fromkeys(self._measured, float) | TRAINING
+        measured: Any = dict.fromkeys([*self._measured, "chance"], float) | TRAINING | {"guessing": "boolean"}
         rows = [{"run": name, **texts, **row} for name, texts, row in zip(overrides, options, read, strict=True)]
         runs = pd.DataFrame(rows, columns=["run", "state", *self.varied, *measured, "command", "error"])
         self.runs = runs.fillna(dict.fromkeys(set(runs) - set(measured), "")).astype(measured)
-        scores = self.score[self.runs.state == "finished"].dropna()
-        self.best = None if scores.empty else self.runs.loc[(self._sign * scores).idxmax()]
+        scored = self.runs[self.runs.state.isin(["finished", "pruned"])].assign(score=self.score)
+        self._groups = scored.groupby(self._keys or "state", sort=False)
+        best_first: Any = {"by": "mean", "key": lambda means: -self._sign * means, "kind": "stable"}
+        self._ranked = self._groups.score.agg(["mean", "std"]).sort_values(**best_first)
+        means = self._sign * self._groups.score.transform("mean")[scored.state == "finished"].dropna()
+        self.best = None if means.empty else self.runs.loc[means.idxmax()]
 
     @property
     def score(self) -> pd.Series:
@@ -70,7 +74,6 @@ class Table:
             scored = self.runs.assign(score=self.score, better=self._sign * self.score)
             save_curves(self.folder, scored, self.monitor, self._keys)
             save_values(self.folder, scored, self.monitor, self.varied)
-        label, command = self._advice()
         unfinished = self.runs[~self.runs.state.isin(["finished", "pruned"])]
         parts = [
             f"# {self.folder.name}",
@@ -78,15 +81,14 @@ class Table:
             f"{self._counted()}.",
             _markdown(self._settings()),
             NOTE,
-            command and f"{label.capitalize()}:",
-            command and f"    {command}",
+            "\n".join(f"    {line}" for line in self._verdict()),
             _markdown(unfinished[["run", "state", "error"]]),
             *(f"![{path.stem}]({path.name})" for path in sorted(self.folder.glob("*.png"))),
         ]
         write_text(self.folder / "summary.md", "\n\n".join(filter(None, parts)) + "\n")
 
     def show(self) -> None:
-        """Save the table, and print the settings, what failed, and the command of the best."""
+        """Save the table, and print the settings, what failed, and what to make of the best."""
         self._save()
         print(f"\n{self._counted()}")
         cells = self._settings()
@@ -96,33 +98,51 @@ class Table:
             print(f"and {len(cells) - SHOWN} more in {self.folder / 'summary.md'}")
         for run in self.runs[self.runs.error != ""].itertuples():
             print(f"failed: {run.run}: {run.error}")
-        if self.best is not None:
-            print(": ".join(self._advice()))
-        print(f"table and pictures: {for_shell(str(self.folder))}")
+        print(*self._verdict(), f"table and pictures: {for_shell(str(self.folder))}", sep="\n")
 
-    def _advice(self) -> tuple[str, str]:
-        """What to do with the best, and the command for it; a search's own trials leave out the test."""
-        if (self.folder / "experiment/best.yaml").exists():
-            return "train with the best", experiment_command(self.folder)
-        return "best run", "" if self.best is None else self.best.command
+    def _verdict(self) -> list[str]:
+        """What guessing comes to, whether the best two settings differ by more than their seeds do, and the command
+        that trains the best one."""
+        lines, chances = list[str](), self.runs.chance.dropna()
+        if not chances.empty:
+            low, high = percent(chances.min()), percent(chances.max())
+            none = "; no run is better than that" if self.runs.guessing.all() else ""
+            lines.append(f"guessing: {low}{f' to {high}' if low != high else ''}{none}")
+        if self._ranked["mean"].count() > 1 and not self.runs.guessing.all():
+            lines.append(self._compared())
+        if (self.folder / "experiment/best.yaml").exists():  # of a search, whose own trials leave out the test
+            lines += ["train with the best:", f"  {experiment_command(self.folder)}"]
+        elif self.best is not None:
+            seedless = re.sub(r" seed=\d+", "", self.best.command) if "seed" in self.varied else self.best.command
+            lines += ["train the best setting:", f"  {seedless}"]
+        return lines
+
+    def _compared(self) -> str:
+        """Whether the best two settings differ by more than their seeds do."""
+        best, spread = self._ranked["mean"].iloc[:2], self._ranked["std"].iloc[:2].max()
+        if pd.isna(spread):
+            return "one seed each: undecided until more seeds are run, with -m seed=1,2,3"
+        form = percent if self.monitor == "val/acc" else "{:.4f}".format
+        names = (name if isinstance(name, str) else ", ".join(map(_short, name)) for name in best.index)
+        both = " and ".join(f"{name} {form(mean)}" for name, mean in zip(names, best, strict=True))
+        undecided = "undecided, for " if best.max() - best.min() <= spread else ""
+        return f"{both}: {undecided}their seeds differ by {form(spread)}"
 
     def _counted(self) -> str:
         words = ", ".join(f"{count} {state}" for state, count in self.runs.state.value_counts(sort=False).items())
-        return f"{len(self.runs)} runs: {words}; {_time(self.runs.seconds.sum())} of training"
+        return f"{len(self.runs)} runs: {words}; {duration(self.runs.seconds.sum())} of training"
 
     def _settings(self) -> pd.DataFrame:
         """A row of text for each setting, the best first."""
-        scored = self.runs[self.runs.state.isin(["finished", "pruned"])]
-        groups = scored.groupby(self._keys or "state", sort=False)
+        groups = self._groups
         columns = {"runs": groups.size().map(str)}
         for key in self._measured:
             split, _, name = key.partition("_")
-            title = f"{split} acc, %" if name == "accuracy" else f"{split} {name}"
-            columns[title] = groups[key].agg(_percent if name == "accuracy" else _spread)
-        columns["training"] = groups.seconds.mean().map(_time)
-        scores = self._sign * groups[_column(self.monitor)].mean()
-        best_first = scores.fillna(-float("inf")).sort_values(ascending=False, kind="stable").index
-        cells = pd.concat(columns, axis=1).loc[best_first].reset_index()[[*self._keys, *columns]]
+            form = percent if name == "accuracy" else "{:.4f}".format
+            columns[f"{split} {'acc' if name == 'accuracy' else name}"] = groups[key].agg(_spread, form)
+        columns["training"] = groups.seconds.mean().map(duration)
+        columns["note"] = groups.guessing.agg(lambda runs: f"{runs.sum()} of {len(runs)} guess" if runs.any() else "-")
+        cells = pd.concat(columns, axis=1).loc[self._ranked.index].reset_index()[[*self._keys, *columns]]
         return cells.loc[:, (cells != "-").any()].map(_short)  # without the test where none was done
 
 
@@ -146,6 +166,8 @@ def _read(folder: Path) -> dict[str, object]:
                     scores[f"{split}_accuracy"] = score.accuracy
                     scores |= {f"{split}_{name}": value for name, value in score.metrics.items()}
             scores[_column(monitor.name)] = monitor.value
+            scored = outcome.test or outcome.val
+            scores |= {"chance": scored.chance, "guessing": scored.is_guessing}
             train = {"epochs": outcome.train.epochs, "seconds": outcome.train.seconds, "command": outcome.command}
             return {"state": "finished", "monitor": (monitor.name, monitor.mode), **scores, **train}
         if (folder / PRUNED).exists():
@@ -186,24 +208,10 @@ def _column(monitor: str) -> str:
     return "val_accuracy" if monitor == "val/acc" else monitor.replace("/", "_")
 
 
-def in_words(monitor: str, value: float) -> str:
-    """What a validation came to."""
-    return f"{value:.2%} of the validation images" if monitor == "val/acc" else f"{described(monitor)} {value:.4f}"
-
-
-def _spread(scores: pd.Series, digits: int = 4) -> str:
-    """Mean and sample standard deviation."""
-    return " ± ".join(f"{number:.{digits}f}" for number in (scores.mean(), scores.std()) if pd.notna(number)) or "-"
-
-
-def _percent(scores: pd.Series) -> str:
-    return _spread(100 * scores, 2)
-
-
-def _time(seconds: float) -> str:
-    if not seconds >= 600:
-        return "-" if pd.isna(seconds) else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 36000 else f"{seconds / 3600:.1f} h"
+def _spread(scores: pd.Series, form: Callable[[float], str]) -> str:
+    """Mean and sample standard deviation, with a unit behind the second alone."""
+    numbers = [form(number) for number in (scores.mean(), scores.std()) if pd.notna(number)]
+    return " ± ".join(numbers).replace(" % ±", " ±") or "-"
 
 
 def _short(value: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from omegaconf import OmegaConf
 from pydantic import Field
 
 from src.config.check import check
-from src.config.cli import Arguments, Request, need_loggers
+from src.config.cli import Arguments, Request, importing, need_loggers
 from src.config.compose import as_folder, compose, declared, grid, parse, written
 from src.config.errors import UserError
 from src.config.files import check_writable, write_text
@@ -57,6 +58,7 @@ def run(arguments: Arguments, task: Task) -> bool:
     arguments, folder = chosen(arguments)
     asked = declared(arguments.overrides)
     folder, jobs = _jobs(arguments, asked, folder)
+    _try_networks(jobs)
     runs = {job.request.folder.name: list(job.request.named) for job in jobs}
     overrides = [text.removeprefix("++") for text in asked]
     with lock(folder, "sweep"):
@@ -69,10 +71,9 @@ def run(arguments: Arguments, task: Task) -> bool:
         for job in jobs:
             if (job.request.folder / CONFIG).exists():  # refuses another run that lies there
                 settle(folder / job.request.folder.name, job.request.config, [])
-        command = arguments.command(["-m", *overrides])
-        Definition(command=command, overrides=overrides, runs=runs, config_dirs=list(arguments.config_dirs)).write(
-            folder
-        )
+        command, folders = arguments.command(["-m", *overrides]), list(arguments.config_dirs)
+        Definition(command=command, overrides=overrides, runs=runs, config_dirs=folders).write(folder)
+        print(f"{len(jobs)} runs in {folder} (the screen of each: output.txt)", flush=True)
         start(jobs, task)
         return show(folder)
 
@@ -113,10 +114,13 @@ def chosen(arguments: Arguments) -> tuple[Arguments, Path | None]:
 def _jobs(arguments: Arguments, asked: Sequence[str], folder: Path | None) -> tuple[Path, list[Job]]:
     """The sweep's folder, a new one if none is given, and each job, composed, checked and named by what is varied."""
     varied = {override.get_key_element() for override in parse(asked) if override.is_sweep_override()}
-    jobs: dict[str, Job] = {}
-    for overrides in grid(asked):
-        composed = compose(arguments.door, overrides)
-        config, hydra = check(composed.values, TrainConfig), composed.whole.hydra
+    jobs, every = dict[str, Job](), grid(asked)
+    for number, overrides in enumerate(every, start=1):
+        own = [text for text in overrides if text.partition("=")[0] in varied]
+        title = f"job {number} of {len(every)}: {' '.join(text.lstrip('+') for text in own)}"
+        with _naming(title):
+            composed = compose(arguments.door, overrides)
+            config, hydra = check(composed.values, TrainConfig), composed.whole.hydra
         if config.resume:
             words = "a sweep (-m) goes on where it stopped when it is started again in its hydra.sweep.dir."
             raise UserError(f"resume: {words}")
@@ -125,17 +129,40 @@ def _jobs(arguments: Arguments, asked: Sequence[str], folder: Path | None) -> tu
         need_loggers(config)
         if folder is None:
             folder = Path(hydra.sweep.dir)
-        name = as_folder(",".join(sorted(text for text in overrides if text.partition("=")[0] in varied)))
+        name = as_folder(",".join(sorted(own)))
         if name in jobs:
             raise UserError(f"two runs of this sweep would write to {name}. A value is named twice.")
         OmegaConf.set_readonly(hydra, False)  # launchers write there, too
         hydra.sweep.dir, hydra.sweep.subdir = str(folder), name
         named = tuple(written(overrides))
         # absolute, for what a launcher starts may work in another folder
-        jobs[name] = Job(Request(config, folder.absolute() / name, arguments.command(named), named), composed.whole)
+        request = Request(config, folder.absolute() / name, arguments.command(named), named)
+        jobs[name] = Job(request, composed.whole, title)
     assert folder is not None
     check_writable(folder)
     return folder, list(jobs.values())
+
+
+def _try_networks(jobs: Sequence[Job]) -> None:
+    """Raises UserError if a job's network can't be built, or takes no images of the size that it is to be given."""
+    with importing():
+        from src.model.build import try_network
+    distinct = dict[str, Job]()
+    for job in jobs:
+        config = job.request.config
+        distinct.setdefault(repr((config.model, config.dataset.image_size, config.dataset.mean, config.init)), job)
+    for job in distinct.values():
+        with _naming(job.title):
+            try_network(job.request.config)
+
+
+@contextmanager
+def _naming(title: str) -> Iterator[None]:
+    """Have a UserError say which job it is of."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{error} ({title})") from error
 
 
 def _compare(folder: Path, begun: Sequence[str], asked: Sequence[str]) -> None:

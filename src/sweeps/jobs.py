@@ -9,11 +9,12 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from copy import deepcopy
 from functools import cache
 from itertools import count
 from pathlib import Path
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -27,21 +28,23 @@ from omegaconf import DictConfig
 from src.config.cli import Request
 from src.config.errors import RunError, Stopped, UserError
 from src.config.files import write_text
-from src.config.folder import ERROR, is_alive
-from src.config.groups import arguments
-from src.config.paths import for_shell, option
+from src.config.folder import CONFIG, ERROR, is_alive, is_finished
+from src.config.groups import arguments, command
+from src.config.paths import option
 from src.config.process import LIGHTNING, SLOT, Interrupts, is_child, world_size
 from src.config.schema import TrainConfig
 from src.config.streams import steady
+from src.results.outcome import Outcome, duration, in_words
 
 Task = Callable[[Request[TrainConfig]], float | None]
 
 
 class Job(NamedTuple):
-    """A run of a sweep, and the whole config that it was composed to."""
+    """A run of a sweep, the whole config that it was composed to, and its number with what is varied."""
 
     request: Request[TrainConfig]
     config: DictConfig
+    title: str
 
 
 def start(jobs: Sequence[Job], task: Task) -> None:
@@ -63,44 +66,46 @@ def is_parallel(hydra: Any) -> bool:
 
 
 def _run(jobs: Sequence[Job], task: Task) -> None:
-    """Do the job that Hydra has made ready; one that fails says so, here and in its folder, and stops no other."""
+    """Do the job that Hydra has made ready, in a line when it starts and one when it ends; what it shows goes into its
+    folder. One that fails says so, here and there, and stops no other."""
     steady()  # joblib's processes begin here
     hydra: Any = HydraConfig.get()
-    request, parallel, leads = jobs[hydra.job.num].request, is_parallel(hydra), not is_child()
-    # as the user wrote the sweep's folder; that of a request is absolute
-    title, sweep, folder = f"job {hydra.job.num + 1} of {len(jobs)}", Path(hydra.sweep.dir), request.folder
+    (request, _, title), leads, start = jobs[hydra.job.num], not is_child(), monotonic()
+    folder, number = request.folder, title.partition(":")[0]
     if leads:
         (folder / ERROR).unlink(missing_ok=True)
-        print(f"{title}: {request.command}", flush=True)
+        before = ", finished before" if is_finished(folder) else ", goes on" if (folder / CONFIG).exists() else ""
+        print(f"{title}{before}", flush=True)
     try:
-        if request.config.devices > 1 and world_size() is None:
-            # a command of its own: the processes that Lightning starts for it repeat the command line that they find,
-            # which here is the sweep's, and a process group that one job has left is not there for the next
-            words = arguments("train", *request.named, option("hydra.run.dir", folder))
-            # a job of one device with trainer=ddp leaves them; the next one's processes would take them for their own
-            environment = {name: value for name, value in os.environ.items() if name not in LIGHTNING}
-            follow([sys.executable, *words], environment)
-        else:
-            if parallel:
-                claim_slot(folder.parent)
-            with printing_to_file(folder) if parallel else nullcontext():
+        if is_parallel(hydra):
+            claim_slot(folder.parent)
+        with printing_to_file(folder):
+            if request.config.devices > 1 and world_size() is None:
+                # a command of its own: the processes that Lightning starts for it repeat the command line that they
+                # find, which here is the sweep's, and a process group that one job has left is not there for the next
+                words = arguments("train", *request.named, option("hydra.run.dir", folder))
+                # a job of one device with trainer=ddp leaves them; the next one's would take them for their own
+                environment = {name: value for name, value in os.environ.items() if name not in LIGHTNING}
+                follow([sys.executable, *words], environment)
+            else:
                 task(request)
+        if leads:
+            monitor = Outcome.read(folder).monitor
+            print(f"{number}: {in_words(monitor.name, monitor.value)}, {duration(monotonic() - start)}", flush=True)
     except Stopped as stop:
-        again = for_shell(option("hydra.sweep.dir", sweep))
-        print(f"{Stopped(stop.number)} The sweep goes on with its command and {again}", file=sys.stderr)
+        again = command("train", "-m", option("sweep", Path(hydra.sweep.dir)))  # relative, if the user wrote it so
+        print(f"{Stopped(stop.number)} To continue the sweep:\n{again}", file=sys.stderr)
         raise SystemExit(0 if is_child() else stop.code) from stop
     except Exception as error:  # a bug is no reason to lose the other runs
-        message = tell(error)
+        message = tell(error, f"{number}: ")
         if leads and not is_alive(folder):  # else it is another process's run
             folder.mkdir(parents=True, exist_ok=True)
             write_text(folder / ERROR, f"{message}\n")
-    else:
-        if leads and parallel:
-            print(f"{title} is finished: {sweep / folder.name}", flush=True)
 
 
 @contextmanager
 def printing_to_file(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
     with (folder / "output.txt").open("a", encoding="utf-8") as output, redirect_stdout(output):
         yield
 
@@ -130,14 +135,16 @@ def claim_slot(folder: Path) -> FileLock:
 
 def follow(words: list[str], environment: Mapping[str, str]) -> None:
     """Run a command in a process group of its own; raises RunError if it failed, Stopped if both were asked to stop."""
-    options: Any = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True, "env": environment}
-    with Interrupts() as interrupts, subprocess.Popen(words, **options) as child:
+    options: Any = {"stdout": sys.stdout, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with Interrupts() as interrupts, subprocess.Popen(words, env=environment, **options) as child:
         assert child.stderr is not None
         errors = []
         try:
             for line in child.stderr:
-                sys.stderr.write(line)
-                errors += [line.removeprefix("error: ").strip()] if line.startswith("error: ") else []
+                if line.startswith("error: "):  # which the caller tells
+                    errors.append(line.removeprefix("error: ").strip())
+                else:
+                    sys.stderr.write(line)
             code = child.wait()
         except Stopped as stop:
             child.send_signal(signal.SIGTERM)

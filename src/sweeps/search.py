@@ -25,7 +25,8 @@ from src.config.folder import ERROR, FREE, PRUNED, SEARCHES, is_alive, lock, ref
 from src.config.groups import is_group
 from src.config.problems import keys, unknown
 from src.config.schema import TrainConfig, TuneConfig, Values
-from src.results.table import Table, experiment_command, in_words
+from src.results.outcome import in_words
+from src.results.table import Table, experiment_command
 from src.sweeps.grid import Definition
 from src.sweeps.jobs import claim_slot, printing_to_file, tell
 from src.sweeps.study import ask, leave_out, open_study, read_space, real_trials, save_pictures, without_password

@@ -7,6 +7,7 @@ from math import inf
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.ticker import Formatter, PercentFormatter, ScalarFormatter
 
 from src.results.figures.canvas import BLUE, COLOURS, GREY, ORANGE, blank, save, shorten
 from src.results.figures.curves import read_curves
@@ -31,11 +32,16 @@ def save_curves(folder: Path, runs: pd.DataFrame, monitor: str, keys: list[str])
                 name = None  # the legend has each setting once
     axes.set_title(f"{described(monitor)} of each run", fontsize=10)
     axes.set(xlabel="epoch")
-    axes.locator_params("x", integer=True)
+    axes.locator_params("x", integer=True, min_n_ticks=1)
+    axes.yaxis.set_major_formatter(_form(monitor))
     axes.grid(alpha=0.3)
     if axes.lines:
         figure.legend(loc="outside lower center", fontsize=8, ncols=2)
     save(figure, folder / "curves.png")
+
+
+def _form(monitor: str) -> Formatter:
+    return PercentFormatter(1, symbol=" %") if monitor == "val/acc" else ScalarFormatter()
 
 
 def save_values(folder: Path, runs: pd.DataFrame, monitor: str, varied: list[str]) -> None:
@@ -55,8 +61,9 @@ def save_values(folder: Path, runs: pd.DataFrame, monitor: str, varied: list[str
         axes.plot(means.index, means, "_", color=ORANGE, markersize=24, markeredgewidth=2)
         axes.margins(x=0.3)
         axes.tick_params("x", rotation=30 if sum(map(len, means.index)) > 24 else 0)
+        axes.yaxis.set_major_formatter(_form(monitor))
         axes.set_title(key, fontsize=10)
         axes.grid(alpha=0.3, axis="y")
     figure.supylabel(described(monitor))
-    figure.suptitle("every run a point, the bar at their mean", fontsize=9, color=GREY)
+    figure.suptitle("each point a run, the bar at their mean", fontsize=9, color=GREY)
     save(figure, folder / "values.png")
