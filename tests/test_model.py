@@ -17,15 +17,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from src.config.check import check, plain
 from src.config.compose import compose, declared
-from src.config.compose import configure as configured
-from src.config.errors import UserError
 from src.config.schema import TrainConfig
 from src.data.augmentation import batch_affine, batch_crop, batch_flip
 from src.data.batches import Batch, DataModule
 from src.data.images import ImageSet, Splits
 from src.model import schedules
 from src.model.alexnet import AlexNet, fitting_sizes
-from src.model.build import build_classifier, build_network, try_network
+from src.model.build import build_classifier, build_network
 from src.model.classifier import Classifier
 from src.model.hardware import Hardware, pick_hardware
 from src.model.losses import CrossEntropy, focal
@@ -429,49 +427,3 @@ def test_a_predictor_fits_files_as_its_training_did_and_an_older_checkpoint_crop
     _, found = predictor.read(tmp_path / "wide.png")
     assert int((found[0, 6] > 200).sum()) == white
     assert int((found[0, :, 6] > 200).sum()) == (4 if fit == "pad" else 12)
-
-
-class TestTryNetwork:
-    """A network is summarized with images that nobody has read."""
-
-    def try_it(self, forward: Any, patch: pytest.MonkeyPatch, *options: str) -> tuple[list[tuple[int, str]], str]:
-        """The channels and devices that were tried, and the words of the error."""
-        tried: list[tuple[int, str]] = []
-
-        def built(model: object, in_channels: int, num_classes: int) -> nn.Module:
-            tried.append((in_channels, str(torch.get_default_device())))
-            network: Any = nn.Linear(1, num_classes)
-            network.forward = lambda images: forward(images, torch.zeros(1, num_classes))
-            return network
-
-        patch.setattr("src.model.build.build_network", built)
-        try:
-            try_network(configured(list(options)))
-        except UserError as error:
-            return tried, str(error)
-        return tried, ""
-
-    def test_what_the_meta_device_cant_is_tried_on_the_cpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def forward(images: Tensor, answer: Tensor) -> Tensor:
-            return answer + images.sum().item()
-
-        assert self.try_it(forward, monkeypatch) == ([(1, "meta"), (1, "cpu")], "")
-
-    def test_where_only_the_images_know_the_channels_one_of_both_must_fit(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def forward(images: Tensor, answer: Tensor) -> Tensor:
-            if images.shape[1] != 1:
-                raise ValueError("only grey images")
-            return answer
-
-        assert self.try_it(forward, monkeypatch, "dataset=image_folder")[1] == ""
-        tried, words = self.try_it(forward, monkeypatch, "dataset=cifar10")
-        assert tried == [(3, "meta"), (3, "cpu")]
-        assert words == "only grey images."
-
-    def test_a_bug_is_left_to_the_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert self.try_it(lambda images, answer: images.nothing, monkeypatch)[1] == ""
-
-    def test_another_answer_than_a_logit_a_class_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert "expected [1, 10], one logit a class" in self.try_it(lambda images, answer: answer[0], monkeypatch)[1]

@@ -21,6 +21,7 @@ import pytest
 import torch
 from filelock import FileLock
 from omegaconf import OmegaConf
+from torch import Tensor, nn
 
 from src.config import process as cluster
 from src.config.cli import Arguments, Request
@@ -676,3 +677,49 @@ def test_a_job_of_two_devices_is_told_nothing_of_the_processes_of_the_job_before
     ((words, environment),) = begun
     assert words == [sys.executable, "-m", "src.train", "devices=2", f"hydra.run.dir={in_tmp}/s/a"]
     assert environment == {name: value for name, value in os.environ.items() if name not in left}
+
+
+class TestTryNetwork:
+    """A network is summarized with images that nobody has read."""
+
+    def try_it(self, forward: Any, patch: pytest.MonkeyPatch, *options: str) -> tuple[list[tuple[int, str]], str]:
+        """The channels and devices that were tried, and the words of the error."""
+        tried: list[tuple[int, str]] = []
+
+        def built(model: object, in_channels: int, num_classes: int) -> nn.Module:
+            tried.append((in_channels, str(torch.get_default_device())))
+            network: Any = nn.Linear(1, num_classes)
+            network.forward = lambda images: forward(images, torch.zeros(1, num_classes))
+            return network
+
+        patch.setattr("src.model.build.build_network", built)
+        try:
+            try_network(configure(list(options)))
+        except UserError as error:
+            return tried, str(error)
+        return tried, ""
+
+    def test_what_the_meta_device_cant_is_tried_on_the_cpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def forward(images: Tensor, answer: Tensor) -> Tensor:
+            return answer + images.sum().item()
+
+        assert self.try_it(forward, monkeypatch) == ([(1, "meta"), (1, "cpu")], "")
+
+    def test_where_only_the_images_know_the_channels_one_of_both_must_fit(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def forward(images: Tensor, answer: Tensor) -> Tensor:
+            if images.shape[1] != 1:
+                raise ValueError("only grey images")
+            return answer
+
+        assert self.try_it(forward, monkeypatch, "dataset=image_folder")[1] == ""
+        tried, words = self.try_it(forward, monkeypatch, "dataset=cifar10")
+        assert tried == [(3, "meta"), (3, "cpu")]
+        assert words == "only grey images."
+
+    def test_a_bug_is_left_to_the_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.try_it(lambda images, answer: images.nothing, monkeypatch)[1] == ""
+
+    def test_another_answer_than_a_logit_a_class_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert "expected [1, 10], one logit a class" in self.try_it(lambda images, answer: answer[0], monkeypatch)[1]
