@@ -95,9 +95,11 @@ def in_words(monitor: str, value: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    if not seconds >= 600:
-        return "-" if math.isnan(seconds) else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 36000 else f"{seconds / 3600:.1f} h"
+    """In the unit of which there are two or more."""
+    if math.isnan(seconds):
+        return "-"
+    unit, size = ("h", 3600) if seconds >= 7200 else ("min", 60) if seconds >= 120 else ("s", 1)
+    return f"{seconds / size:.0f} {unit}"
 
 
 class Outcome(Section, extra="ignore"):

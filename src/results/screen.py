@@ -25,7 +25,7 @@ from src.data.images import Splits
 from src.model.answers import Answers
 from src.model.hardware import Hardware
 from src.model.init import Loaded
-from src.results.outcome import Outcome, described, percent
+from src.results.outcome import Outcome, described, duration, percent
 
 # two comments of a recipe: its command, and "# SCORE; SECONDS; SEEDS; DATE; MACHINE, PRECISION"
 MEASURED = re.compile(r"^# python -m \S+ (.+)\n# (.+?); ([\d,]+) s; .+; (.+), .+$", re.MULTILINE)
@@ -197,12 +197,6 @@ def show_confusion(answers: Answers) -> None:
 
 def epochs(count: float) -> str:
     return "1 epoch" if count == 1 else f"{round(count, 1):g} epochs"
-
-
-def duration(seconds: float) -> str:
-    """In the unit of which there are two or more."""
-    unit, size = ("h", 3600) if seconds >= 7200 else ("min", 60) if seconds >= 120 else ("s", 1)
-    return f"{seconds / size:.0f} {unit}"
 
 
 def _part(count: int, total: int) -> str:
