@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from src.config.compose import changed
 from src.config.errors import UserError
 from src.config.files import write_json
+from src.config.naming import changed
 from src.config.schema import Section
 from src.model.provenance import Machine, Revision, machine
 

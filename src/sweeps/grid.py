@@ -13,11 +13,12 @@ from pydantic import Field
 
 from src.config.check import check
 from src.config.cli import Arguments, Request, importing, need_loggers
-from src.config.compose import as_folder, compose, declared, grid, parse, written
+from src.config.compose import compose, declared, grid, parse, written
 from src.config.errors import UserError
 from src.config.files import check_writable, write_text
 from src.config.folder import CONFIG, RUNS, lock, refuse_another, settle
 from src.config.groups import look_into
+from src.config.naming import as_folder
 from src.config.process import world_size
 from src.config.schema import PACKAGE, Section, TrainConfig
 from src.sweeps.jobs import Job, Task, is_parallel, start
