@@ -23,9 +23,10 @@ from PIL import Image, ImageDraw
 
 from src.config.compose import configure
 from src.config.errors import UserError
-from src.data.images import split
+from src.data.images import ImageSet, Splits, split
 from src.model.build import read_images
-from src.model.predictor import Predictor
+from src.model.predictor import Predictor, Reading
+from src.model.saved import About
 from tests.browser import CHROMIUM, free_port
 from tests.conftest import ROOT, SHORT, Outcome, write_folder, write_results
 
@@ -244,61 +245,12 @@ class TestExamples:
             find_examples(predictor, str(tmp_path), tmp_path)
 
 
-class TestCentring:
-    def centre(self, drawing: Image.Image) -> Image.Image | None:
-        pytest.importorskip("gradio")
-        from src.serving.web import centre
-
-        return centre(drawing)
-
-    @pytest.mark.parametrize("box", [(10, 20, 60, 220), (300, 5, 330, 15), (0, 0, 380, 380)])
-    def test_the_longer_side_fills_20_of_28(self, box: tuple[int, int, int, int]) -> None:
-        drawing = Image.new("L", (380, 380), 255)
-        ImageDraw.Draw(drawing).rectangle((box[0], box[1], box[2] - 1, box[3] - 1), fill=0)
-        image = self.centre(drawing)
-        assert image is not None
-        rows, columns = np.nonzero(np.asarray(image) < 128)
-        longer = max(np.ptp(rows), np.ptp(columns)) + 1
-        assert image.width == image.height == round(longer * 28 / 20)
-        assert longer == max(box[2] - box[0], box[3] - box[1])
-        assert abs(rows.mean() + 0.5 - image.height / 2) <= 1
-        assert abs(columns.mean() + 0.5 - image.width / 2) <= 1
-
-    def test_the_middle_is_that_of_the_ink_and_nothing_is_cut_off(self) -> None:
-        drawing = Image.new("L", (380, 380), 255)
-        pen = ImageDraw.Draw(drawing)
-        pen.rectangle((140, 100, 199, 109), fill=0)  # the upper stroke of a 7
-        pen.rectangle((190, 100, 199, 299), fill=0)
-        image = self.centre(drawing)
-        assert image is not None
-        ink = 255 - np.asarray(image).astype(int)
-        assert ink.sum() == (255 - np.asarray(drawing).astype(int)).sum()
-        assert abs(np.average(np.arange(image.height) + 0.5, weights=ink.sum(1)) - image.height / 2) <= 0.5
-        heavy = Image.new("L", (380, 380), 255)
-        pen = ImageDraw.Draw(heavy)
-        pen.rectangle((0, 0, 199, 39), fill=0)
-        pen.line((100, 39, 100, 199), fill=0)
-        cut = self.centre(heavy)
-        assert cut is not None
-        assert (np.asarray(cut) < 128).sum() == (np.asarray(heavy) < 128).sum()
-
-    def test_an_empty_sheet_has_nothing_to_centre(self) -> None:
-        assert self.centre(Image.new("L", (380, 380), 255)) is None
-        assert self.centre(Image.new("RGBA", (380, 380), (0, 0, 0, 0))) is None
-
-    def test_ink_on_transparent_paper_is_found(self) -> None:
-        drawing = Image.new("RGBA", (380, 380), (0, 0, 0, 0))
-        ImageDraw.Draw(drawing).rectangle((50, 50, 99, 249), fill=(0, 0, 0, 255))
-        image = self.centre(drawing)
-        assert image is not None
-        assert image.size == (280, 280)
-
-
 class Black(Predictor):
     """Is sure of what it was given, and keeps it."""
 
     def __init__(self) -> None:
-        self.classes, self.channels, self.height, self.width, self.dark_background = ["no", "yes"], 1, 28, 28, True
+        self.classes, self.channels, self.height, self.width = ["no", "yes"], 1, 28, 28
+        self.handwriting = self.dark_background = True
         self.given = torch.zeros(0)
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
@@ -321,8 +273,36 @@ def test_what_the_page_sends_is_answered_as_a_centred_digit() -> None:
     assert answer[0] == {"no": 0, "yes": 1}
     rows = (network.given[0, 0] > 128).nonzero()[:, 0]
     assert (int(rows.min()), int(rows.max())) == (4, 23), "white on black, 20 of 28 pixels high, in the middle"
-    for nothing in ("", None):
+    Image.new("RGBA", (380, 380)).save(file := io.BytesIO(), "png")
+    for nothing in ("", None, f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"):
         assert answer_drawing(network, nothing)[0] is None
+
+
+def test_an_answer_of_less_than_half_is_called_unsure() -> None:
+    pytest.importorskip("gradio")
+    from src.serving.web import answer
+
+    class Torn(Black):
+        def __call__(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.tensor([[0.499, 0.4]])
+
+    reading = Reading(torch.zeros(1, 28, 28, dtype=torch.uint8), False, False)
+    assert "Unsure: no class has 50 %." in answer(Torn(), reading)[1]
+    assert "Unsure" not in answer(Black(), reading)[1]
+
+
+def test_clothes_have_no_sheet_to_draw_on_though_they_lie_light_on_black() -> None:
+    pytest.importorskip("gradio")
+    from src.serving import web
+
+    for classes, tabs in ((["0", "1"], ["Draw", "Image"]), (["shirt", "bag"], ["Image"])):
+        part = ImageSet(torch.zeros(4, 1, 28, 28, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]))
+        config = configure([])
+        about = About.of(config, Splits(part, part, part, classes, "full"), "32-true", "")
+        assert about.dark_background
+        predictor: Any = SimpleNamespace(config=config, handwriting=about.handwriting)
+        blocks = web.build(predictor, "about", []).blocks.values()
+        assert [block.label for block in blocks if isinstance(block, web.gr.Tab)] == tabs
 
 
 def test_photos_have_no_sheet_to_draw_on(door: Door, in_tmp: Path) -> None:
@@ -333,7 +313,6 @@ def test_photos_have_no_sheet_to_draw_on(door: Door, in_tmp: Path) -> None:
     options = ["dataset=image_folder", f"data_dir={images}", *SHORT, "hydra.run.dir=run"]
     assert door("train", *options).code == 0
     predictor = Predictor.load("run/checkpoints/best.ckpt", "cpu")
-    predictor.dark_background = False
     blocks = web.build(predictor, "about", [])
     assert [block.label for block in blocks.blocks.values() if isinstance(block, web.gr.Tab)] == ["Image"]
     path = next(images.glob("class1/*.png"))
@@ -366,16 +345,3 @@ def test_a_score_is_said_of_the_checkpoint_that_has_it_and_of_no_other(tmp_path:
     assert describe_score(checkpoints / "best.ckpt") == "Right on 50.00% of 8 images of made. "
     assert describe_score(checkpoints / "last.ckpt") == ""
     assert describe_score(tmp_path / "elsewhere/checkpoints/best.ckpt") == ""
-
-
-def test_what_is_faint_is_paper_and_no_ink() -> None:
-    pytest.importorskip("gradio")
-    from src.serving.web import centre
-
-    drawing = Image.new("L", (100, 100), 255)
-    ImageDraw.Draw(drawing).rectangle((10, 10, 29, 29), fill=0)
-    clean = centre(drawing)
-    ImageDraw.Draw(drawing).rectangle((80, 80, 99, 99), fill=200)  # a shadow
-    assert clean is not None
-    assert centre(drawing) == clean
-    assert clean.size == (28, 28)

@@ -408,7 +408,7 @@ def test_a_checkpoint_says_height_before_width_and_a_predictor_reads_so(tmp_path
     assert about.size == [12, 20]
     predictor = Predictor(build_network(config.model, 1, 2), config, about, Hardware("cpu", "32-true"))
     Image.new("L", (400, 240)).save(tmp_path / "wide.png")
-    assert predictor.read(tmp_path / "wide.png")[1].shape == (1, 12, 20)
+    assert predictor.read(tmp_path / "wide.png").pixels.shape == (1, 12, 20)
 
 
 @pytest.mark.parametrize(("fit", "white"), [("crop", 12), ("pad", 4), ("stretch", 4), (None, 12)])
@@ -424,6 +424,6 @@ def test_a_predictor_fits_files_as_its_training_did_and_an_older_checkpoint_crop
     pixels = np.zeros((12, 36), np.uint8)
     pixels[:, 12:24] = 255
     Image.fromarray(pixels).save(tmp_path / "wide.png")
-    _, found = predictor.read(tmp_path / "wide.png")
+    found = predictor.read(tmp_path / "wide.png").pixels
     assert int((found[0, 6] > 200).sum()) == white
     assert int((found[0, :, 6] > 200).sum()) == (4 if fit == "pad" else 12)

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from src.data.image_folder import read_folder
 from src.data.readers import read_mnist_sample
-from src.model.predictor import Predictor
+from src.model.predictor import Predictor, Reading
 from src.serving.image_files import Row, draw_sheet, find_images, show, write
 from tests.conftest import NARROW, Outcome, only_run, write_folder
 
@@ -320,34 +320,67 @@ def test_names_that_the_screen_lacks_are_whole_in_files(
     assert [row["file"] for row in rows] == [f"i/{name}" for name in sorted(names)]
 
 
-def row(file: str, predicted: str, true: str | None = None, inverted: bool = False) -> Row:
-    return Row(file, predicted, 0.6, true, inverted, [(predicted, 0.6), ("y", 0.3), ("z", 0.1)])
+def row(file: str, predicted: str, true: str | None = None, inverted: bool = False, share: float = 0.6) -> Row:
+    top = [(predicted, share), ("y", 0.3), ("z", 0.1)]
+    return Row(file, predicted, share, true, share < 0.5, inverted, inverted, top)
 
 
 def test_the_screen_counts_only_files_whose_folder_is_a_class(capsys: pytest.CaptureFixture[str]) -> None:
-    show([row("a/1.png", "a", "a"), row("b/1.png", "a", "b"), row("other/1.png", "a", inverted=True)])
+    show([row("a/1.png", "a", "a"), row("b/1.png", "a", "b"), row("other/1.png", "a", inverted=True)], ".")
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert "1 of 2 right (50.00%), the folders' names taken as true." in lines
-    assert "a/1.png a 60.0% a y 30.0%, z 10.0%" in lines, "the answer is not named once more"
+    assert "1 of 2 right (50.00 %), the folders' names taken as true." in lines
+    assert "a/1.png a 60.0 % a y 30.0 %, z 10.0 %" in lines, "the answer is not named once more"
     assert "1 image was dark on light and inverted: the network has learned light on dark." in lines
+    assert "1 image was cut and centred as MNIST's digits lie; centre=false leaves them." in lines
+    assert not any("unsure" in line for line in lines)
+
+
+def test_an_answer_of_less_than_half_is_unsure(capsys: pytest.CaptureFixture[str]) -> None:
+    show([row("1.png", "a", share=0.499), row("2.png", "a", share=0.5)], ".")
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "1.png a unsure, 49.9 % y 30.0 %, z 10.0 %" in lines
+    assert "2.png a 50.0 % y 30.0 %, z 10.0 %" in lines
+    assert "1 image was answered with less than 50 %: these are unsure." in lines
+
+
+@pytest.mark.parametrize(
+    ("named", "shown"),
+    [
+        ("photos", ["4/a.jpg", "b.jpg"]),
+        ("photos/4", ["a.jpg"]),
+        ("photos/4/a.jpg", ["a.jpg"]),
+        ("photos/**/*.jpg", ["4/a.jpg", "b.jpg"]),
+        ("photos/../photos/*/a.jpg", ["4/a.jpg"]),
+        ("ph[o]tos/4/*.jpg", ["photos/4/a.jpg"]),
+    ],
+)
+def test_the_screen_has_paths_as_seen_from_the_input(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str], named: str, shown: list[str]
+) -> None:
+    for file in ("photos/4/a.jpg", "photos/b.jpg"):
+        (in_tmp / file).parent.mkdir(parents=True, exist_ok=True)
+        (in_tmp / file).touch()
+    for name in (named, str(in_tmp / named)):
+        show([row(str(file), "7") for file in find_images(name)], name)
+        assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == shown
 
 
 def test_the_sheet_has_images_from_all_over_as_they_were_answered(
     in_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, drawn = list[tuple[str, bool]](), list[object]()
+    read, drawn = list[tuple[str, bool, bool]](), list[object]()
 
     class Given:
-        def read(self, file: Path, invert: bool) -> tuple[bool, torch.Tensor]:
-            read.append((file.name, invert))
-            return invert, torch.zeros(1, 4, 4, dtype=torch.uint8)
+        def read(self, file: Path, invert: bool, centre: bool) -> Reading:
+            read.append((file.name, invert, centre))
+            return Reading(torch.zeros(1, 4, 4, dtype=torch.uint8), invert, centre)
 
     monkeypatch.setattr(
         "src.serving.image_files.tiles.draw_tiles", lambda figure, images, captions, columns: drawn.extend(captions)
     )
     rows = [row(f"{number}.png", "a", "b" if number == 126 else None, number > 63) for number in range(127)]
     draw_sheet(in_tmp / "sheet.png", rows, Given())  # type: ignore[arg-type]
-    assert read == [(f"{number}.png", number > 63) for number in range(0, 127, 2)], "64 of them"
+    assert read == [(f"{number}.png", number > 63, number > 63) for number in range(0, 127, 2)], "64 of them"
     assert drawn[0] == ("a", False)
     assert drawn[-1] == ("a, not b", True)
 
@@ -357,4 +390,5 @@ def test_json_has_each_class_with_its_own_probability(in_tmp: Path) -> None:
     (found,) = json.loads((in_tmp / "o.json").read_text())["predictions"]
     top = [{"class": name, "probability": share} for name, share in (("a", 0.6), ("y", 0.3), ("z", 0.1))]
     assert found.pop("top") == top
-    assert found == {"file": "a/1.png", "predicted": "a", "probability": 0.6, "true": "b", "inverted": True}
+    facts = {"unsure": False, "inverted": True, "centred": True}
+    assert found == {"file": "a/1.png", "predicted": "a", "probability": 0.6, "true": "b", **facts}

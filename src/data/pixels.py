@@ -25,9 +25,13 @@ _TURNS = {  # by EXIF's orientation; from 5 on they swap width and height
 
 
 def as_pixels(
-    image: Image.Image, channels: int, size: tuple[int, int], name: str = "the image", fit: Fit = "crop"
+    image: Image.Image,
+    channels: int,
+    size: tuple[int, int] | None = None,
+    name: str = "the image",
+    fit: Fit = "crop",
 ) -> np.ndarray:
-    """uint8 (C, H, W) of the `size` (width, height), to which it is brought as `fit` says.
+    """uint8 (C, H, W) of the `size` (width, height), to which it is brought as `fit` says, or of its own.
 
     It is turned as its camera says; what is transparent becomes white. UserError calls the image by its `name`.
     """
@@ -48,6 +52,7 @@ def as_pixels(
     image = image.convert("RGB") if image.mode == "LAB" else image  # the one mode that Pillow can't make grey
     image = image.convert(MODES[channels])
     image = image if turn is None else image.transpose(turn)
+    size = size or image.size
     image = image if image.size == size else _fitted(image, size, fit)
     return np.asarray(image).reshape(size[1], size[0], channels).transpose(2, 0, 1)
 

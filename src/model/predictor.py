@@ -5,16 +5,20 @@ from __future__ import annotations
 import warnings
 from itertools import takewhile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from src.config.errors import UserError
 from src.config.schema import Device, Precision, TrainConfig
+from src.data import handwriting
 from src.data.image_folder import read_image
 from src.data.images import ImageSet
+from src.data.pixels import as_pixels
 from src.data.preparation import Preparation
 from src.model.answers import Answers
 from src.model.build import build_network, load_weights
@@ -22,6 +26,15 @@ from src.model.hardware import Hardware, pick_hardware
 from src.model.saved import About, Checkpoint, load
 
 LIGHT = 128  # of 255: the edge of a drawing on light paper is at least this
+UNSURE = 0.5  # an answer of less probability is marked so
+
+
+class Reading(NamedTuple):
+    """uint8 (C, H, W) for the network, and what was done to the image."""
+
+    pixels: Tensor
+    inverted: bool
+    centred: bool
 
 
 class Predictor:
@@ -30,6 +43,7 @@ class Predictor:
     def __init__(self, network: nn.Module, config: TrainConfig, about: About, hardware: Hardware) -> None:
         self.config, self.hardware = config, hardware
         self.classes, self.channels, self.dark_background = about.classes, about.channels, about.dark_background
+        self.handwriting = about.handwriting
         self.height, self.width = about.size
         self.network = network.to(hardware.torch_device).eval()
         self.preparation = Preparation.of(config.dataset).to(hardware.torch_device)
@@ -83,18 +97,33 @@ class Predictor:
         maps = LayerAttribution.interpolate(maps.detach().float(), images.shape[-2:], "bilinear")[:, 0].cpu()
         return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-12)
 
-    def read(self, file: Path, invert: bool | None = None) -> tuple[bool, Tensor]:
-        """Whether the image in a file is inverted, and its pixels, as `as_learned` has it."""
+    def read(self, file: Path, invert: bool | None = None, centre: bool | None = None) -> Reading:
+        """An image file, centred or else as `as_learned` has it; None centres what is not of the trained size, if the
+        network has learned handwritten characters."""
         size, fit = (self.width, self.height), self.config.dataset.fit
+        if centre or (centre is None and self.handwritten):
+            grey = read_image(file, 1)[0]
+            is_as_trained = centre is None and grey.shape == (self.height, self.width)
+            if not is_as_trained and (reading := self.centre(grey, invert)):
+                return reading
         return self.as_learned(read_image(file, self.channels, size, fit), invert)
 
-    def as_learned(self, pixels: np.ndarray, invert: bool | None = None) -> tuple[bool, Tensor]:
-        """Whether uint8 (C, H, W) is inverted, and the pixels then; None inverts what is drawn dark on light, if the
-        network has learned light on dark."""
+    def centre(self, grey: np.ndarray, invert: bool | None = None) -> Reading | None:
+        """The handwritten character in uint8 (H, W) of any size; None if there is none."""
+        found = handwriting.centre(grey, invert)
+        if found is None:
+            return None
+        dark, character = found
+        pixels = as_pixels(Image.fromarray(character), self.channels, (self.width, self.height))
+        return Reading(torch.from_numpy(pixels.copy()), dark, True)
+
+    def as_learned(self, pixels: np.ndarray, invert: bool | None = None) -> Reading:
+        """uint8 (C, H, W), inverted or not; None inverts what is drawn dark on light, if the network has learned light
+        on dark."""
         if invert is None:
             edge = np.concatenate([pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]], axis=1)
             invert = self.dark_background and float(np.median(edge)) >= LIGHT
-        return invert, torch.from_numpy(255 - pixels if invert else pixels.copy())
+        return Reading(torch.from_numpy(255 - pixels if invert else pixels.copy()), invert, False)
 
 
 def last_feature_maps(network: nn.Module, images: Tensor) -> nn.Module | None:

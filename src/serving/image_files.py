@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -11,14 +12,14 @@ import pandas as pd
 import torch
 from rich.progress import track
 from rich.text import Text
-from torch import Tensor
 
 from src.config.errors import RunError, UserError
 from src.config.files import write_json, write_text
 from src.config.schema import PredictConfig
 from src.data.image_folder import list_folder, passed_over
-from src.model.predictor import Predictor
+from src.model.predictor import UNSURE, Predictor, Reading
 from src.results.figures import canvas, tiles
+from src.results.outcome import percent
 from src.results.screen import console, data_table, show_note
 
 SHOWN = 20  # rows on the screen
@@ -32,7 +33,9 @@ class Row(NamedTuple):
     predicted: str
     probability: float
     true: str | None
+    unsure: bool
     inverted: bool
+    centred: bool
     top: list[tuple[str, float]]
 
 
@@ -52,7 +55,7 @@ def predict(config: PredictConfig) -> None:
     except OSError as error:
         raise RunError(f"output: {error}.") from error
     finally:  # what has cost an hour is shown, whatever becomes of the files
-        show(rows)
+        show(rows, config.input)
     if unreadable:
         raise RunError("\n".join([*unreadable[:5], f"{len(unreadable):,} of {len(files):,} left out."]))
 
@@ -98,9 +101,9 @@ def answer(predictor: Predictor, files: list[Path], config: PredictConfig) -> tu
     unreadable: list[str] = []
     out, classes, size = console(), predictor.classes, config.batch_size
 
-    def read(file: Path) -> tuple[Path, bool, Tensor] | str:
+    def read(file: Path) -> tuple[Path, Reading] | str:
         try:
-            return file, *predictor.read(file, config.invert)
+            return file, predictor.read(file, config.invert, config.centre)
         except UserError as error:
             return str(error)
 
@@ -112,32 +115,43 @@ def answer(predictor: Predictor, files: list[Path], config: PredictConfig) -> tu
             images = [image for image in decoded if not isinstance(image, str)]
             if not images:
                 continue
-            best = predictor(torch.stack([pixels for *_, pixels in images])).topk(min(config.top_k, len(classes)))
-            for (file, inverted, _), labels, shares in zip(images, best.indices, best.values, strict=True):
+            best = predictor(torch.stack([reading.pixels for _, reading in images])).topk(
+                min(config.top_k, len(classes))
+            )
+            for (file, reading), labels, shares in zip(images, best.indices, best.values, strict=True):
                 top = [(classes[label], share) for label, share in zip(labels, shares.tolist(), strict=True)]
                 folder = file.absolute().parent.name
                 true = folder if folder in classes else None
-                rows.append(Row(str(file), *top[0], true, inverted, top))
+                row = Row(str(file), *top[0], true, top[0][1] < UNSURE, reading.inverted, reading.centred, top)
+                rows.append(row)
     return rows, unreadable
 
 
-def show(rows: list[Row]) -> None:
+def show(rows: list[Row], named: str) -> None:
+    """The first rows, with paths as seen from the folder that the input names."""
     out, labelled = console(), [row for row in rows if row.true]
+    folder = next(folder for folder in (Path(named), *Path(named).parents) if folder.is_dir())
     table = data_table("file", "predicted", "probability", *(["true"] if labelled else []), "next")
     table.columns[0].overflow, table.columns[2].justify = "fold", "right"
     for row in rows[:SHOWN]:
         true = [Text(row.true or "", "" if row.true == row.predicted else "bold")] if labelled else []
-        following = ", ".join(f"{name} {share:.1%}" for name, share in row.top[1:])
-        table.add_row(row.file, row.predicted, f"{row.probability:.1%}", *true, following)
+        following = ", ".join(f"{name} {percent(share, 1)}" for name, share in row.top[1:])
+        probability = f"{'unsure, ' if row.unsure else ''}{percent(row.probability, 1)}"
+        table.add_row(os.path.relpath(row.file, folder), row.predicted, probability, *true, following)
     out.print(table)
     if len(rows) > SHOWN:
         out.print(f"  and {len(rows) - SHOWN:,} more; output=FILE.csv has them all.")
     if labelled:
         right, count = sum(row.true == row.predicted for row in labelled), len(labelled)
-        out.print(f"  {right:,} of {count:,} right ({right / count:.2%}), the folders' names taken as true.")
-    if turned := sum(row.inverted for row in rows):
-        many = f"{turned:,} images were" if turned > 1 else "1 image was"
-        out.print(f"  {many} dark on light and inverted: the network has learned light on dark.")
+        out.print(f"  {right:,} of {count:,} right ({percent(right / count)}), the folders' names taken as true.")
+    facts = {
+        "dark on light and inverted: the network has learned light on dark.": [row.inverted for row in rows],
+        "cut and centred as MNIST's digits lie; centre=false leaves them.": [row.centred for row in rows],
+        f"answered with less than {percent(UNSURE, 0)}: these are unsure.": [row.unsure for row in rows],
+    }
+    for fact, holds in facts.items():
+        if count := sum(holds):
+            out.print(f"  {f'{count:,} images were' if count > 1 else '1 image was'} {fact}")
 
 
 def write(path: Path, rows: list[Row]) -> None:
@@ -147,7 +161,8 @@ def write(path: Path, rows: list[Row]) -> None:
         write_json(path, {"predictions": [row._asdict() | top for row, top in zip(rows, tops, strict=True)]})
         return
     table = pd.DataFrame(rows).drop(columns="top")
-    table["inverted"] = table.inverted.map({True: "true", False: "false"})
+    for name in ("unsure", "inverted", "centred"):
+        table[name] = table[name].map({True: "true", False: "false"})
     for rank in range(1, len(rows[0].top)):
         pairs = zip(*(row.top[rank] for row in rows), strict=True)
         table[f"predicted_{rank + 1}"], table[f"probability_{rank + 1}"] = pairs
@@ -157,7 +172,7 @@ def write(path: Path, rows: list[Row]) -> None:
 def draw_sheet(path: Path, rows: list[Row], predictor: Predictor) -> None:
     """A contact sheet of images from all over, as the network was given them."""
     drawn = [rows[n] for n in torch.linspace(0, len(rows) - 1, min(SHEET, len(rows))).round().int().tolist()]
-    images = torch.stack([predictor.read(Path(row.file), row.inverted)[1] for row in drawn])
+    images = torch.stack([predictor.read(Path(row.file), row.inverted, row.centred).pixels for row in drawn])
     captions = [tiles.caption(row.predicted, row.true) for row in drawn]
     figure = canvas.blank(9, 1.45 * -(-len(images) // 8), 120)
     tiles.draw_tiles(figure, images, captions, 8)

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
@@ -22,10 +21,10 @@ from src.config.schema import DemoConfig
 from src.data.images import split
 from src.data.pixels import as_pixels
 from src.model.build import read_images
-from src.model.predictor import Predictor
+from src.model.predictor import UNSURE, Predictor, Reading
 from src.results.figures.canvas import BLUE, shorten
 from src.results.figures.tiles import as_colour, overlay
-from src.results.outcome import Outcome
+from src.results.outcome import Outcome, percent
 from src.results.screen import describe_origin
 
 SIDE = 380  # pixels of the sheet
@@ -43,50 +42,39 @@ Example = tuple[Path, str]  # its true class
 
 def answer_drawing(predictor: Predictor, drawing: str | None) -> Answer:
     """Of a PNG in base64, as the pad gives it."""
-    image = centre(Image.open(io.BytesIO(base64.b64decode(drawing.partition(",")[2])))) if drawing else None
-    if image is None:
+    sheet = Image.open(io.BytesIO(base64.b64decode(drawing.partition(",")[2]))) if drawing else None
+    reading = sheet and predictor.centre(as_pixels(sheet, 1)[0], invert=True)
+    if not reading:
         return None, note("Draw something large. The answer comes as soon as you lift the pen.")
-    pixels = as_pixels(image, predictor.channels, (predictor.width, predictor.height))
-    return answer(predictor, *predictor.as_learned(pixels))
-
-
-def centre(drawing: Image.Image) -> Image.Image | None:
-    """Dark strokes of any size anywhere on light or transparent paper, as a square grey image; None if there are none.
-
-    As in MNIST (LeCun, Cortes, Burges), the longer side fills 20/28 of it, and the ink's middle lies in its middle.
-    """
-    light = Image.fromarray(255 - as_pixels(drawing, 1, drawing.size)[0])
-    box = light.point(lambda level: 255 * (level >= 128)).getbbox()
-    if box is None:
-        return None
-    ink = light.crop(box)
-    side, weights = round(max(ink.size) * 28 / 20), np.asarray(ink)
-    paper = Image.new("L", (side, side))
-    middles = [np.average(np.arange(length) + 0.5, weights=weights.sum(axis)) for axis, length in enumerate(ink.size)]
-    left, top = np.clip(np.round(side / 2 - np.array(middles)), 0, side - np.array(ink.size)).astype(int).tolist()
-    paper.paste(ink, (left, top))  # its middle in the middle, as far as nothing is cut off
-    return ImageOps.invert(paper)
+    return answer(predictor, reading)
 
 
 def answer_file(predictor: Predictor, path: str | None) -> Answer:
     if path is None:
         return None, note("Drop an image, paste one or choose a file.")
     try:
-        return answer(predictor, *predictor.read(Path(path)))
+        return answer(predictor, predictor.read(Path(path)))
     except UserError as error:
         return None, note(str(error).replace(path, Path(path).name))
 
 
-def answer(predictor: Predictor, inverted: bool, pixels: Tensor) -> Answer:  # of uint8 (C, H, W)
+def answer(predictor: Predictor, reading: Reading) -> Answer:
+    pixels = reading.pixels
     probabilities = predictor(pixels[None])[0]
     best = probabilities.argmax()
     shown = [(f"What the network gets: {predictor.width}\u00a0×\u00a0{predictor.height} pixels", pixels)]
     if (heat := predictor.saliency(pixels[None], best[None])) is not None:
         name = escape(shorten(predictor.classes[best]))
-        shown.append((f"Orange is what spoke for “{name}” (Grad-CAM)", overlay(pixels, heat[0])))
+        shown.append((f"Grad-CAM: where the network looked for “{name}”", overlay(pixels, heat[0])))
     figures = "".join(f"<figure>{png(image)}<figcaption>{caption}</figcaption></figure>" for caption, image in shown)
-    said = note("Dark on light: inverted, as the network learned light on dark.") if inverted else ""
-    return dict(zip(predictor.classes, probabilities.tolist(), strict=True)), f'<div class="seen">{figures}</div>{said}'
+    facts = {
+        f"Unsure: no class has {percent(UNSURE, 0)}.": probabilities[best] < UNSURE,
+        "Dark on light: inverted, as the network learned light on dark.": reading.inverted,
+        "Cut and centred as MNIST's digits lie.": reading.centred,
+    }
+    said = " ".join(fact for fact, holds in facts.items() if holds)
+    seen = f'<div class="seen">{figures}</div>{note(said) if said else ""}'
+    return dict(zip(predictor.classes, probabilities.tolist(), strict=True)), seen
 
 
 def note(text: str) -> str:
@@ -125,8 +113,8 @@ def describe_score(checkpoint: Path) -> str:
 
 
 def build(predictor: Predictor, about: str, examples: Sequence[Example]) -> gr.Blocks:
-    """The page; where no digits were learned, it has no pad to draw on."""
-    title, drawn = f"{predictor.config.model.name} on {predictor.config.dataset.name}", predictor.dark_background
+    """The page; where no handwriting was learned, it has no pad to draw on."""
+    title, drawn = f"{predictor.config.model.name} on {predictor.config.dataset.name}", predictor.handwriting
     options: Any = {"trigger_mode": "always_last", "concurrency_id": "network", **HIDDEN}
     with gr.Blocks(title=title, analytics_enabled=False) as page:
         # text, not Markdown: a stranger's checkpoint says what stands there
@@ -178,7 +166,7 @@ def serve(predictor: Predictor, checkpoint: Path, name: str, config: DemoConfig,
         examples = []
         print(f"No examples on the page: {error}")
     blank = torch.zeros(predictor.channels, predictor.height, predictor.width, dtype=torch.uint8)
-    answer(predictor, False, blank)  # the first is slow
+    answer(predictor, Reading(blank, False, False))  # the first is slow
     page = build(predictor, f"{describe_score(checkpoint)}Checkpoint: {name}", examples)
     fonts: Any = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # none to be fetched
     theme = gr.themes.Base(primary_hue="blue", radius_size="sm", **fonts).set(stat_background_fill=BLUE)
