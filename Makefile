@@ -40,7 +40,7 @@ bench-table: $(READY)  ## write the tables of benchmarks/results into README.md 
 tensorboard: $(READY)  ## look at the runs in logs/
 	$(BIN)/tensorboard --logdir logs
 
-demo: $(READY)  ## draw a digit and read the answer: the newest run, on a page of this machine
+demo: $(READY)  ## a page to try the newest run on: drop an image, or draw where digits were learned
 	$(BIN)/python -m src.demo $(ARGS)
 
 lock: $(VENV)/.uv  ## write requirements.lock from pyproject.toml; ARGS=--upgrade takes newer versions

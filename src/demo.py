@@ -1,4 +1,4 @@
-"""A page to draw on, and the network's answer: python -m src.demo checkpoint=PATH"""
+"""A page for images and drawings, and the network's answers: python -m src.demo checkpoint=PATH"""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -70,28 +71,26 @@ def photo(digit: np.ndarray, seed: int, width: int = 800, height: int = 600) -> 
     return file.getvalue()
 
 
-def read_photos(predictor: Predictor, digits: ImageSet, centre: bool | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Whether each digit's photo is answered rightly, and with which probability."""
-    pixels = []
-    with TemporaryDirectory() as folder:
-        file = Path(folder, "photo.jpg")
-        for seed, digit in enumerate(digits.images[:, 0].numpy()):
-            file.write_bytes(photo(digit, seed))
-            pixels.append(predictor.read(file, centre=centre).pixels)
-    probabilities, answers = predictor(torch.stack(pixels)).max(1)
-    return answers == digits.labels, probabilities
+def write_photos(digits: ImageSet, folder: Path) -> list[Path]:
+    files = [folder / f"{seed:03}.jpg" for seed in range(len(digits))]
+    for seed, (file, digit) in enumerate(zip(files, digits.fetch(torch.arange(len(digits)))[0], strict=True)):
+        file.write_bytes(photo(digit[0].numpy(), seed))
+    return files
 
 
 def main(checkpoint: str, data_dir: str) -> None:
     predictor, source = Predictor.load(checkpoint, "cpu"), read_torchvision(Path(data_dir), "full", "MNIST")
     assert source.test is not None
     digits = source.test[torch.arange(200)]
-    for centre in (None, False):
-        right, probabilities = read_photos(predictor, digits, centre)
-        unsure = probabilities < UNSURE
-        print(f"centre={centre}: {right.sum()} of 200 right, {(right & unsure).sum()} of them unsure;", end=" ")
-        print(f"{(~right & unsure).sum()} of {(~right).sum()} wrong ones unsure")
-        print("  wrong:", *(~right).nonzero()[:, 0].tolist())
+    with TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
+        files = write_photos(digits, Path(folder))
+        for centre in (None, False):
+            pixels = pool.map(lambda file: predictor.read(file, centre=centre).pixels, files)  # noqa: B023
+            shares, answers = predictor(torch.stack(list(pixels))).max(1)
+            right, unsure = answers == digits.labels, shares < UNSURE
+            print(f"centre={centre}: {right.sum()} of 200 right, {(right & unsure).sum()} of them unsure;", end=" ")
+            print(f"{(~right & unsure).sum()} of {(~right).sum()} wrong ones unsure", flush=True)
+            print("  wrong:", *(~right).nonzero()[:, 0].tolist(), flush=True)
 
 
 if __name__ == "__main__":

@@ -199,9 +199,7 @@ class PredictConfig(Section):
     sheet: AnyPath | None = Field(description="a .png file for a contact sheet of some images")
     top_k: PositiveInt = Field(description="classes named for each image")
     invert: bool | None = Field(description="dark on light for light on dark; null: where an image's edge says so")
-    centre: bool | None = Field(
-        description="cut and centre the digit; null: of any size but MNIST's, if digits were learned"
-    )
+    centre: bool | None = Field(description="find a digit and centre it; null: in photos, if digits were learned")
     batch_size: PositiveInt = Field(description="images at a time")
     precision: Precision | None = Field(description="null: as in training")
     device: Device = Field(description="auto takes the best there is")

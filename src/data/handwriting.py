@@ -48,7 +48,7 @@ def find_character(ink: np.ndarray) -> np.ndarray:
     strokes, count = ndimage.label(ndimage.maximum_filter(mask, 9))
     weights = ndimage.sum_labels(mask, strokes, range(1, count + 1))
     at_edge = np.unique(np.r_[strokes[0], strokes[-1], strokes[:, 0], strokes[:, -1]])
-    weights[at_edge[at_edge > 0] - 1] /= 30  # a finger, or the table
+    weights[at_edge[at_edge > 0] - 1] /= 200  # a finger, or the table
     boxes = np.array([[(side.start, side.stop) for side in box] for box in ndimage.find_objects(strokes)])
     main = boxes[weights.argmax()]
     margin = np.ptp(main, axis=1).max() // 5
@@ -86,10 +86,9 @@ def place(mask: np.ndarray) -> np.ndarray:
     depth = ndimage.distance_transform_edt(mask)
     radius = np.median(depth[mask & (depth == ndimage.maximum_filter(depth, 3))])
     mask = ndimage.distance_transform_edt(~mask) <= max(PEN * longer / 2 - radius, 0)
-    ink = Image.fromarray(mask[ndimage.find_objects(mask.astype(np.uint8))[0]].astype(np.uint8) * 255)
-    side, weights = round(max(ink.size) / FILLED), np.asarray(ink)
-    black = Image.new("L", (side, side))
-    middles = [np.average(np.arange(length) + 0.5, weights=weights.sum(axis)) for axis, length in enumerate(ink.size)]
-    left, top = np.clip(np.round(side / 2 - np.array(middles)), 0, side - np.array(ink.size)).astype(int).tolist()
-    black.paste(ink, (left, top))  # its middle in the middle, as far as nothing is cut off
-    return np.asarray(black)
+    ink = mask[ndimage.find_objects(mask.astype(np.uint8))[0]]
+    square = np.zeros([round(max(ink.shape) / FILLED)] * 2, np.uint8)
+    corner = np.round(len(square) / 2 - 0.5 - np.array(ndimage.center_of_mass(ink)))  # middle in the middle,
+    top, left = corner.clip(0, np.subtract(square.shape, ink.shape)).astype(int)  # as far as nothing is cut off
+    square[top : top + ink.shape[0], left : left + ink.shape[1]] = 255 * ink
+    return square

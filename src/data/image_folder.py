@@ -64,7 +64,7 @@ def read_folder(
     return Source(sets["train"], classes, "full", sets.get("val"), sets.get("test"), note, fitted)
 
 
-def read_image(path: Path, channels: int, size: tuple[int, int] | None = None, fit: Fit = "crop") -> np.ndarray:
+def read_image(path: Path, channels: int, size: tuple[int, int] | None, fit: Fit = "crop") -> np.ndarray:
     """A file's `as_pixels`. Raises UserError if it is no image, or broken."""
     with _opened(path) as image:
         return as_pixels(image, channels, size, str(path), fit)

@@ -25,11 +25,7 @@ _TURNS = {  # by EXIF's orientation; from 5 on they swap width and height
 
 
 def as_pixels(
-    image: Image.Image,
-    channels: int,
-    size: tuple[int, int] | None = None,
-    name: str = "the image",
-    fit: Fit = "crop",
+    image: Image.Image, channels: int, size: tuple[int, int] | None, name: str = "the image", fit: Fit = "crop"
 ) -> np.ndarray:
     """uint8 (C, H, W) of the `size` (width, height), to which it is brought as `fit` says, or of its own.
 

@@ -98,32 +98,24 @@ class Predictor:
         return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-12)
 
     def read(self, file: Path, invert: bool | None = None, centre: bool | None = None) -> Reading:
-        """An image file, centred or else as `as_learned` has it; None centres what is not of the trained size, if the
-        network has learned handwritten characters."""
-        size, fit = (self.width, self.height), self.config.dataset.fit
+        """An image file. None inverts what is drawn dark on light, if the network has learned light on dark, and
+        centres a character in what is not of the trained size, if it has learned handwriting."""
         if centre or (centre is None and self.handwritten):
-            grey = read_image(file, 1)[0]
-            is_as_trained = centre is None and grey.shape == (self.height, self.width)
-            if not is_as_trained and (reading := self.centre(grey, invert)):
+            grey = read_image(file, 1, None)[0]
+            if (centre or grey.shape != (self.height, self.width)) and (reading := self.centre(grey, invert)):
                 return reading
-        return self.as_learned(read_image(file, self.channels, size, fit), invert)
-
-    def centre(self, grey: np.ndarray, invert: bool | None = None) -> Reading | None:
-        """The handwritten character in uint8 (H, W) of any size; None if there is none."""
-        found = handwriting.centre(grey, invert)
-        if found is None:
-            return None
-        dark, character = found
-        pixels = as_pixels(Image.fromarray(character), self.channels, (self.width, self.height))
-        return Reading(torch.from_numpy(pixels.copy()), dark, True)
-
-    def as_learned(self, pixels: np.ndarray, invert: bool | None = None) -> Reading:
-        """uint8 (C, H, W), inverted or not; None inverts what is drawn dark on light, if the network has learned light
-        on dark."""
+        pixels = read_image(file, self.channels, (self.width, self.height), self.config.dataset.fit)
         if invert is None:
             edge = np.concatenate([pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]], axis=1)
             invert = self.dark_background and float(np.median(edge)) >= LIGHT
         return Reading(torch.from_numpy(255 - pixels if invert else pixels.copy()), invert, False)
+
+    def centre(self, grey: np.ndarray, invert: bool | None = None) -> Reading | None:
+        """The handwritten character in uint8 (H, W) of any size; None if there is none."""
+        if (found := handwriting.centre(grey, invert)) is None:
+            return None
+        pixels = as_pixels(Image.fromarray(found[1]), self.channels, (self.width, self.height))
+        return Reading(torch.from_numpy(pixels.copy()), found[0], True)
 
 
 def last_feature_maps(network: nn.Module, images: Tensor) -> nn.Module | None:

@@ -100,6 +100,7 @@ def answer(predictor: Predictor, files: list[Path], config: PredictConfig) -> tu
     rows: list[Row] = []
     unreadable: list[str] = []
     out, classes, size = console(), predictor.classes, config.batch_size
+    count = min(config.top_k, len(classes))
 
     def read(file: Path) -> tuple[Path, Reading] | str:
         try:
@@ -115,15 +116,12 @@ def answer(predictor: Predictor, files: list[Path], config: PredictConfig) -> tu
             images = [image for image in decoded if not isinstance(image, str)]
             if not images:
                 continue
-            best = predictor(torch.stack([reading.pixels for _, reading in images])).topk(
-                min(config.top_k, len(classes))
-            )
+            best = predictor(torch.stack([reading.pixels for _, reading in images])).topk(count)
             for (file, reading), labels, shares in zip(images, best.indices, best.values, strict=True):
                 top = [(classes[label], share) for label, share in zip(labels, shares.tolist(), strict=True)]
                 folder = file.absolute().parent.name
                 true = folder if folder in classes else None
-                row = Row(str(file), *top[0], true, top[0][1] < UNSURE, reading.inverted, reading.centred, top)
-                rows.append(row)
+                rows.append(Row(str(file), *top[0], true, top[0][1] < UNSURE, *reading[1:], top))
     return rows, unreadable
 
 

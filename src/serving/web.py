@@ -43,7 +43,7 @@ Example = tuple[Path, str]  # its true class
 def answer_drawing(predictor: Predictor, drawing: str | None) -> Answer:
     """Of a PNG in base64, as the pad gives it."""
     sheet = Image.open(io.BytesIO(base64.b64decode(drawing.partition(",")[2]))) if drawing else None
-    reading = sheet and predictor.centre(as_pixels(sheet, 1)[0], invert=True)
+    reading = sheet and predictor.centre(as_pixels(sheet, 1, None)[0], invert=True)
     if not reading:
         return None, note("Draw something large. The answer comes as soon as you lift the pen.")
     return answer(predictor, reading)
