@@ -48,7 +48,7 @@ def find_character(ink: np.ndarray) -> np.ndarray:
     strokes, count = ndimage.label(ndimage.maximum_filter(mask, 9))
     weights = ndimage.sum_labels(mask, strokes, range(1, count + 1))
     at_edge = np.unique(np.r_[strokes[0], strokes[-1], strokes[:, 0], strokes[:, -1]])
-    weights[at_edge[at_edge > 0] - 1] /= 200  # a finger, or the table
+    weights[at_edge[at_edge > 0] - 1] /= 30  # a finger, or the table
     boxes = np.array([[(side.start, side.stop) for side in box] for box in ndimage.find_objects(strokes)])
     main = boxes[weights.argmax()]
     margin = np.ptp(main, axis=1).max() // 5
