@@ -250,7 +250,7 @@ class Black(Predictor):
 
     def __init__(self) -> None:
         self.classes, self.channels, self.height, self.width = ["no", "yes"], 1, 28, 28
-        self.handwriting = self.dark_background = True
+        self.handwritten = self.dark_background = True
         self.given = torch.zeros(0)
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
@@ -300,7 +300,7 @@ def test_clothes_have_no_sheet_to_draw_on_though_they_lie_light_on_black() -> No
         config = configure([])
         about = About.of(config, Splits(part, part, part, classes, "full"), "32-true", "")
         assert about.dark_background
-        predictor: Any = SimpleNamespace(config=config, handwriting=about.handwriting)
+        predictor: Any = SimpleNamespace(config=config, handwritten=about.handwritten)
         blocks = web.build(predictor, "about", []).blocks.values()
         assert [block.label for block in blocks if isinstance(block, web.gr.Tab)] == tabs
 

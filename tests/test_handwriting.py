@@ -116,6 +116,6 @@ def test_what_has_the_trained_size_is_left_as_it_is(trained: Path, tmp_path: Pat
 
 def test_clothes_are_not_cut(trained: Path, tmp_path: Path) -> None:
     predictor = Predictor.load(trained / "checkpoints" / "best.ckpt", "cpu")
-    predictor.handwriting = False
+    predictor.handwritten = False
     sheet((140, 100, 143, 299)).save(tmp_path / "a.png")
     assert not predictor.read(tmp_path / "a.png").centred

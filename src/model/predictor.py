@@ -43,7 +43,7 @@ class Predictor:
     def __init__(self, network: nn.Module, config: TrainConfig, about: About, hardware: Hardware) -> None:
         self.config, self.hardware = config, hardware
         self.classes, self.channels, self.dark_background = about.classes, about.channels, about.dark_background
-        self.handwriting = about.handwriting
+        self.handwritten = about.handwritten
         self.height, self.width = about.size
         self.network = network.to(hardware.torch_device).eval()
         self.preparation = Preparation.of(config.dataset).to(hardware.torch_device)

@@ -55,11 +55,6 @@ class About(Section, extra="ignore"):
     git: Revision | None = None
     init_sha256: str | None = None  # of the file that the run began with, which may be gone
 
-    @property
-    def handwriting(self) -> bool:
-        """Whether handwritten characters were learned, which lie light on black as MNIST's do."""
-        return self.dark_background and all(len(name) == 1 for name in self.classes)
-
     @classmethod
     def of(cls, config: TrainConfig, splits: Splits, precision: Any, command: str) -> About:
         name, train, val, test = config.dataset.name, splits.train, len(splits.valid), len(splits.test)
@@ -81,7 +76,7 @@ class About(Section, extra="ignore"):
 
     @property
     def handwritten(self) -> bool:
-        """Whether it learned single characters, light on dark: what a mouse can draw."""
+        """Whether handwritten characters were learned, which lie light on black as MNIST's do."""
         return self.dark_background and all(len(name) == 1 for name in self.classes)
 
 

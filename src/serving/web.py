@@ -114,7 +114,7 @@ def describe_score(checkpoint: Path) -> str:
 
 def build(predictor: Predictor, about: str, examples: Sequence[Example]) -> gr.Blocks:
     """The page; where no handwriting was learned, it has no pad to draw on."""
-    title, drawn = f"{predictor.config.model.name} on {predictor.config.dataset.name}", predictor.handwriting
+    title, drawn = f"{predictor.config.model.name} on {predictor.config.dataset.name}", predictor.handwritten
     options: Any = {"trigger_mode": "always_last", "concurrency_id": "network", **HIDDEN}
     with gr.Blocks(title=title, analytics_enabled=False) as page:
         # text, not Markdown: a stranger's checkpoint says what stands there
