@@ -1,4 +1,4 @@
-"""A page for images and drawings, and the network's answers: python -m src.demo checkpoint=PATH"""
+"""A page for images and drawings, and the network's answers: python -m src.demo, of the best new run, or run=logs/NAME"""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from tempfile import TemporaryDirectory
 
 from src.config.cli import Request, importing, launch, need
 from src.config.errors import UserError
-from src.config.folder import newest_checkpoint
+from src.config.groups import command
 from src.config.process import Interrupts
 from src.config.schema import DemoConfig
+from src.results.outcome import best_of_newest
 
 HOST = "127.0.0.1"
 
@@ -28,9 +29,10 @@ def demo(request: Request[DemoConfig]) -> None:
             socket.create_server((HOST, config.port)).close()
         except OSError as error:
             raise UserError(f"port={config.port} is in use. Take another one.") from error
-        checkpoint = Path(config.checkpoint or newest_checkpoint())
-        name = f"{checkpoint}{'' if config.checkpoint else ', the newest finished run'}"
-        print(f"checkpoint: {name}", flush=True)
+        checkpoint, count = (Path(config.checkpoint), 0) if config.checkpoint else best_of_newest()
+        name = f"{checkpoint}{f', of the best of the {count} newest runs on its images' if count > 1 else ''}"
+        if not config.checkpoint:
+            print(f"checkpoint: {name}", f"another:    {command('demo', 'run=logs/NAME')}", sep="\n", flush=True)
         with importing(), interrupts.waiting():  # a request that was refused need not wait for torch
             from src.model.predictor import Predictor
             from src.serving import web

@@ -1,4 +1,4 @@
-"""Score a checkpoint, from its file alone: python -m src.eval checkpoint=PATH"""
+"""Score a checkpoint: python -m src.eval checkpoint=PATH, or run=last"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Say what images show: python -m src.predict checkpoint=PATH input=FILE"""
+"""Say what images show: python -m src.predict checkpoint=PATH input=FILE, or run=last"""
 
 from __future__ import annotations
 

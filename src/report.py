@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from src.config.cli import Parser, end, importing
 from src.config.errors import Stopped, UserError
-from src.config.folder import CONFIG, is_finished
+from src.config.folder import CONFIG, finished_runs, is_finished
 from src.config.groups import command, look_into
 from src.config.paths import home, option
 from src.config.schema import PACKAGE
@@ -34,7 +35,8 @@ def report(folder: Path, data_dir: str | None) -> None:
 def main() -> None:
     steady()
     parser = Parser(f"python -m {PACKAGE}.report", description=__doc__)
-    parser.add_argument("folder", type=lambda path: Path(home(path)), help="of a finished run, a sweep or a search")
+    folder: Any = {"type": lambda path: finished_runs()[0] if path == "last" else Path(home(path))}
+    parser.add_argument("folder", help="of a finished run, a sweep or a search; or last, the newest run", **folder)
     parser.add_argument(
         "--config-dir",
         "-cd",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -27,6 +29,7 @@ from src.data.images import ImageSet, Splits, split
 from src.model.build import read_images
 from src.model.predictor import Predictor, Reading
 from src.model.saved import About
+from src.results.outcome import best_of_newest
 from tests.browser import CHROMIUM, free_port
 from tests.conftest import ROOT, SHORT, Outcome, write_folder, write_results
 
@@ -68,7 +71,8 @@ def address(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             assert time.monotonic() < deadline
             time.sleep(0.1)
         said = (folder / "out").read_text()
-        assert "checkpoint: logs/run/checkpoints/best.ckpt, the newest finished run\n" in said
+        assert "checkpoint: logs/run/checkpoints/best.ckpt\nanother:    python -m src.demo run=logs/NAME\n" in said
+        assert re.search(r"^Accuracy \d\d\.\d\d % on 500 packaged mnist digits, not the official", said, re.MULTILINE)
         assert f"Open http://127.0.0.1:{port} in a browser; Ctrl-C ends it.\n" in said
         yield f"http://127.0.0.1:{port}/"
         process.send_signal(signal.SIGINT)
@@ -159,7 +163,8 @@ class TestPage:
     def test_it_says_whose_network_it_is(self, page: Any) -> None:
         assert page.title() == page.locator("h1").inner_text() == "alexnet on mnist"
         assert "500 packaged mnist digits, not the official test set" in page.locator(".aside").first.inner_text()
-        assert "logs/run/checkpoints/best.ckpt, the newest finished run" in page.locator(".aside").first.inner_text()
+        assert "% on 500 packaged" in page.locator(".aside").first.inner_text()
+        assert "Checkpoint: logs/run/checkpoints/best.ckpt" in page.locator(".aside").first.inner_text()
 
     def test_it_fits_a_phone(self, page: Any) -> None:
         page.set_viewport_size({"width": 390, "height": 844})
@@ -191,23 +196,24 @@ class TestRequests:
         outcome = door("demo", f"port={free_port()}")
         assert outcome.code == 2
         assert outcome.err == (
-            "error: checkpoint: there is no finished run below logs/. Train one, or name a .ckpt file.\n"
+            "error: there is no finished run below logs/. Train one, or name a run's folder or a .ckpt file.\n"
         )
 
-    def test_the_newest_finished_run_is_taken(self, in_tmp: Path) -> None:
-        from src.config.folder import newest_checkpoint
-
-        for age, name in enumerate(["b", "sweep/a", "c", "without_checkpoint"]):
-            run = in_tmp / "logs" / name
-            (run / "checkpoints").mkdir(parents=True)
-            (run / "config.yaml").touch()
-            (run / "results.json").touch()
-            os.utime(run / "results.json", (1e9 - age, 1e9 - age))
-            if name != "without_checkpoint":
-                (run / "checkpoints" / "best.ckpt").touch()
-        assert newest_checkpoint() == Path("logs/b/checkpoints/best.ckpt")
-        os.utime("logs/sweep/a/results.json", (2e9, 2e9))
-        assert newest_checkpoint() == Path("logs/sweep/a/checkpoints/best.ckpt")
+    @pytest.mark.parametrize(("mode", "best"), [("max", "c"), ("min", "a")])
+    def test_the_best_of_the_newest_runs_on_the_same_images_is_taken(self, in_tmp: Path, mode: str, best: str) -> None:
+        # the newest first: by what they were chosen by, on which images
+        runs = [("a", 0.5, "x"), ("other", 0.99, "y"), ("b", 0.6, "x"), ("c", 0.8, "x"), ("old", 0.9, "x")]
+        for age, (name, value, sha256) in enumerate(runs):
+            path = write_results(in_tmp / "logs" / name, 0.1) / "results.json"
+            (path.parent / "checkpoints").mkdir()
+            for file in ("config.yaml", "checkpoints/best.ckpt"):
+                (path.parent / file).touch()
+            results = json.loads(path.read_text())
+            results["dataset"]["sha256"] = sha256
+            results["monitor"] |= {"mode": mode, "value": value}
+            path.write_text(json.dumps(results))
+            os.utime(path, (1e9 - age, 1e9 - age))
+        assert best_of_newest(3) == (Path(f"logs/{best}/checkpoints/best.ckpt"), 3)
 
     def test_a_checkpoint_that_is_none(self, door: Door, in_tmp: Path) -> None:
         (in_tmp / "mine.ckpt").write_text("nothing")
@@ -342,6 +348,6 @@ def test_a_score_is_said_of_the_checkpoint_that_has_it_and_of_no_other(tmp_path:
     from src.serving.web import describe_score
 
     checkpoints = write_results(tmp_path / "run", 0.5) / "checkpoints"
-    assert describe_score(checkpoints / "best.ckpt") == "Right on 50.00% of 8 images of made. "
+    assert describe_score(checkpoints / "best.ckpt") == "Accuracy 50.00 % on 8 images of made. "
     assert describe_score(checkpoints / "last.ckpt") == ""
     assert describe_score(tmp_path / "elsewhere/checkpoints/best.ckpt") == ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +17,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -26,6 +29,7 @@ from src.model.build import build_network, images_of
 from src.model.hardware import Hardware
 from src.model.predictor import Predictor
 from src.model.saved import load
+from src.results.outcome import Outcome as Outcomes
 from src.serving import graph
 from tests.conftest import ROOT, SHORT, Outcome, write_folder
 from tests.test_model import ABOUT, configure
@@ -166,11 +170,80 @@ def test_full_disk_is_an_error_in_words(door: Door, in_tmp: Path, grey: Path, mo
     assert not list(in_tmp.iterdir())
 
 
+def test_a_folder_to_share_has_the_network_in_three_forms_that_answer_alike(
+    door: Door, in_tmp: Path, grey: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (in_tmp / "share").mkdir()
+    outcome = door("export", f"checkpoint={grey.parent.parent}", "output=share/")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert max(map(len, outcome.out.splitlines()[1:])) <= 80
+    names = {"README.md", "alexnet.py", "best.ckpt", "model.onnx", "model.safetensors", "report.html"}
+    assert {path.name for path in (in_tmp / "share").iterdir()} == names
+    assert [path.name for path in in_tmp.iterdir()] == ["share"]
+
+    predictor, images = Predictor.load(grey, "cpu", "32-true"), genuine(grey, 5)
+    expected, share = predictor.logits(images), in_tmp / "share"
+    torch.testing.assert_close(answers(share / "model.onnx", images), expected, atol=1e-4, rtol=0)
+    text = (share / "README.md").read_text()
+    onnx_lines, torch_lines = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(share)
+    names_of_lines: dict[str, Any] = {}
+    exec(onnx_lines, names_of_lines)
+    assert names_of_lines["logits"].shape == (1, 10)
+    exec(torch_lines.replace("torch.zeros(1, 1, 28, 28)", "pixels"), names_of_lines := {"pixels": images})
+    torch.testing.assert_close(names_of_lines["logits"], expected, atol=1e-4, rtol=0)
+
+
+def test_a_card_says_what_was_measured_and_nothing_else(
+    door: Door, in_tmp: Path, grey: Path, colour: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def card_of(name: str, checkpoint: Path) -> str:
+        assert door("export", f"checkpoint={checkpoint}", f"output={name}").code == 0
+        return (in_tmp / name / "README.md").read_text()
+
+    # what takes long, and is no part of the card
+    about = {"preprocessing": {"outside": "", "inside": "", "mean": [], "std": [], "resized_to": []}}
+    monkeypatch.setattr(graph, "write", lambda *_: about | {"verification": {"in_words": "it answers alike"}})
+    results, text = Outcomes.read(grey.parent.parent), card_of("scored", grey)
+    assert results.test is not None
+    head = yaml.safe_load(text.split("---")[1])
+    assert head["pipeline_tag"] == "image-classification"
+    accuracy = f"**Test accuracy: {100 * results.test.accuracy:.2f} %** of 500 packaged mnist digits"
+    assert f"{accuracy}, not the official test set" in text
+    assert "the checkpoint that was the best by validation accuracy" in text
+    assert "| licence of the data | CC BY-SA 3.0 |" in text
+    assert results.command in text
+    assert results.git is not None
+    assert results.git.revision in text
+    assert ("with changes that no revision has" in text) == results.git.modified
+
+    shutil.copyfile(grey, in_tmp / "alone.ckpt")  # no results.json lies beside it
+    text = card_of("unscored", in_tmp / "alone.ckpt")
+    assert "**Not scored** on test images." in text
+    assert not re.search(r"\d %", text)
+    assert not (in_tmp / "unscored/report.html").exists()
+    assert "| licence of the data | not known; say it here before you publish |" in card_of("folder", colour)
+
+
+def test_a_folder_to_share_is_whole_or_not_there(
+    door: Door, in_tmp: Path, grey: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(graph, "write", full)
+    outcome = door("export", f"checkpoint={grey}", "output=share/")
+    assert (outcome.code, outcome.err) == (1, "error: output=share: [Errno 28] No space left on device.\n")
+    assert not list(in_tmp.iterdir())
+
+
 REQUESTS = {
     "no folder": (["output=none/graph.onnx"], "output=none/graph.onnx: there is no folder none. Make it first."),
     "a folder": (["output=folder.onnx"], "output=folder.onnx: that is a folder. Name a file in it."),
     "another name": (["output=graph.pt2"], "output=graph.pt2: expected a file that ends in .onnx."),
     "no output": ([], "output: a value is needed."),
+    "no new folder": (["output=full/"], "output=full: something lies there. Name a new folder, or remove that first."),
+    "a folder in one format": (["output=new/", "format=torch_export"], "format=torch_export: a folder to share has"),
     "another format": (["output=graph.onnx", "format=tflite"], "format=tflite: expected"),
     "no checkpoint": (["output=graph.onnx"], "checkpoint=nothing.ckpt: it does not exist"),
 }
@@ -178,13 +251,14 @@ REQUESTS = {
 
 @pytest.mark.parametrize("what", REQUESTS)
 def test_wrong_request_is_refused_in_a_sentence(door: Door, in_tmp: Path, what: str) -> None:
-    (in_tmp / "folder.onnx").mkdir()
+    for folder in ("folder.onnx", "full", "full/it"):
+        (in_tmp / folder).mkdir()
     given, sentence = REQUESTS[what]
     outcome = door("export", "checkpoint=nothing.ckpt", *given)
     assert outcome.code == 2
     assert outcome.err.startswith(f"error: {sentence}")
     assert outcome.err.count("\n") == 1
-    assert [path.name for path in in_tmp.iterdir()] == ["folder.onnx"]
+    assert sorted(path.name for path in in_tmp.iterdir()) == ["folder.onnx", "full"]
 
 
 def test_read_only_folder_is_refused(door: Door, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,14 +269,15 @@ def test_read_only_folder_is_refused(door: Door, in_tmp: Path, monkeypatch: pyte
     assert (outcome.code, outcome.err) == (2, "error: output=shut/graph.onnx: the folder shut is read-only.\n")
 
 
-@pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript", "safetensors"])
 def test_missing_package_is_named_before_the_checkpoint_is_read(
     door: Door, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
     monkeypatch.setattr(errors, "find_spec", lambda name: None if name == package else SimpleNamespace(origin="there"))
-    outcome = door("export", "checkpoint=nothing.ckpt", "output=graph.onnx")
+    output, what = ("share/", "output=share/") if package == "safetensors" else ("graph.onnx", "format=onnx")
+    outcome = door("export", "checkpoint=nothing.ckpt", f"output={output}")
     assert outcome.code == 2
-    assert outcome.err.startswith(f"error: format=onnx needs {package}, which is not installed: pip install")
+    assert outcome.err.startswith(f"error: {what} needs {package}, which is not installed: pip install")
     assert "[export]" in outcome.err
     by_torch = door("export", "checkpoint=nothing.ckpt", "output=graph.pt2", "format=torch_export")
     assert "checkpoint=nothing.ckpt" in by_torch.err, "which needs none of them"

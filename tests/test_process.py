@@ -17,7 +17,7 @@ from filelock import FileLock
 from src.config import cli
 from src.config.compose import configure
 from src.config.errors import UserError
-from src.config.folder import CONFIG, LOCK, RESULTS, folder_to_resume, is_alive, lock, newest_checkpoint
+from src.config.folder import CONFIG, LOCK, RESULTS, find_checkpoint, finished_runs, folder_to_resume, is_alive, lock
 from src.config.process import check_processes, launch_name, world_size
 from src.config.schema import TrainConfig
 from src.sweeps import grid
@@ -218,13 +218,32 @@ def test_the_last_run_is_the_newest_of_those_that_are_unfinished(in_tmp: Path) -
     assert folder_to_resume("last") == Path("logs/c")
 
 
-def test_the_newest_checkpoint_is_the_best_one_of_the_run_that_ended_last(in_tmp: Path) -> None:
+def test_the_last_run_that_ended_is_meant_by_last_and_its_best_checkpoint(in_tmp: Path) -> None:
     begun(Path("logs/a"), 100, "best.ckpt", "last.ckpt")
     newest = begun(Path("logs/b"), 300, "last.ckpt", "best.ckpt")
-    begun(Path("logs/c"), 200, "best.ckpt")
-    assert newest_checkpoint() == newest / "checkpoints/best.ckpt"
-    (newest / "checkpoints/best.ckpt").unlink()
-    assert newest_checkpoint() == newest / "checkpoints/last.ckpt", "nothing was validated"
+    begun(Path("logs/sweep/c"), 200, "best.ckpt")
+    pruned = begun(Path("logs/d"), 400, "best.ckpt")
+    (pruned / "checkpoints/best.ckpt").unlink()  # as a search leaves all but its best trial
+    path = newest / "checkpoints/best.ckpt"
+    assert find_checkpoint("last") == (path, f"checkpoint: {path}, of the newest finished run")
+    assert find_checkpoint("logs/b/") == (path, f"checkpoint: {path}, of the finished run")
+    assert [run.name for run in finished_runs()] == ["b", "c", "a"]
+    path.unlink()
+    assert find_checkpoint("last")[0] == newest / "checkpoints/last.ckpt", "nothing was validated"
+
+
+def test_a_checkpoint_is_found_by_its_name_its_run_or_a_folder_of_them(in_tmp: Path) -> None:
+    run = begun(Path("logs/=odd, [name]"), 100)
+    with pytest.raises(UserError, match=r"^there is no finished run below logs/\. Train one, or name"):
+        find_checkpoint("last")
+    with pytest.raises(UserError, match=r"^checkpoint=.*no checkpoint lies in that folder\. Name a run"):
+        find_checkpoint(str(run))
+    path = run / "checkpoints/best.ckpt"
+    path.touch()
+    assert find_checkpoint(str(run)) == (path, f"checkpoint: {path}, of the unfinished run")
+    assert find_checkpoint(str(path)) == (path, "")
+    assert find_checkpoint(str(path.parent)) == (path, f"checkpoint: {path}"), "as of a folder to share"
+    assert find_checkpoint("elsewhere.ckpt") == (Path("elsewhere.ckpt"), ""), "who reads it says that it is not there"
 
 
 @pytest.mark.parametrize(("started", "devices", "nodes"), [(6, 3, 2), (2, 2, 1), (2, 1, 2)])

@@ -25,6 +25,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from src.config.errors import UserError
 from src.config.schema import CONFIGS
 from src.model import saved as checkpoint
+from src.model.predictor import Predictor
+from src.model.provenance import Revision
+from src.model.saved import load
 from tests.conftest import ROOT, SHORT, Outcome, only_run, results_of, write_folder, write_idx
 from tests.test_resume import broken
 
@@ -191,6 +194,23 @@ class TestEval:
         assert f"accuracy {test['accuracy']}, loss {test['loss']}" in " ".join(outcome.out.split())
         assert not (in_tmp / "logs").exists(), "an evaluation leaves nothing behind"
 
+    def test_a_run_is_taken_wherever_a_checkpoint_is(self, door: Door, run: Path, in_tmp: Path) -> None:
+        Image.new("RGB", (12, 12)).save(in_tmp / "image.png")
+        (in_tmp / "logs").mkdir()
+        (in_tmp / "logs" / "RUN").symlink_to(run)
+        for words in (["eval", "device=cpu"], ["predict", "input=image.png"], ["export", "output=g.pt2"]):
+            name, *others = words
+            others += ["format=torch_export"] if name == "export" else []
+            outcome = door(name, "run=logs/RUN", *others)
+            assert (outcome.code, outcome.err) == (0, ""), name
+            assert outcome.out.startswith("checkpoint: logs/RUN/checkpoints/best.ckpt, of the finished run\n"), name
+        assert "checkpoint and run mean the same." in door("eval", "run=last", f"checkpoint={run}").err
+        assert door("demo", "run=nothing").err.startswith("error: checkpoint=nothing: it does not exist. Name a .ckpt")
+        assert door("eval").err == (
+            "error: checkpoint: a value is needed. Expected a .ckpt file, a run's folder or last; also as run=.\n"
+        )
+        assert "run: there is no such key" in door("train", "run=last").err
+
     def test_each_split_is_scored_with_a_row_a_class(self, door: Door, run: Path) -> None:
         for split, count in (("train", 48), ("val", 6), ("test", 6)):
             outcome = door("eval", f"checkpoint={run}/checkpoints/best.ckpt", f"split={split}", "device=cpu")
@@ -309,8 +329,49 @@ class TestStrangers:
         torch.save(content, in_tmp / "other.ckpt")
         outcome = door("eval", f"checkpoint={in_tmp}/other.ckpt")
         assert outcome.code == 2
-        assert "its weights are not those of src.model.alexnet.AlexNet as it is now" in outcome.err
-        assert len(outcome.err.splitlines()) == 1
+        revision = content["about"]["git"]["revision"][:12]
+        assert outcome.err.splitlines()[0].endswith("weights are not those of src.model.alexnet.AlexNet as it is now.")
+        assert outcome.err.splitlines()[1].startswith(f"error: It was trained at revision {revision}")
+        assert outcome.err.splitlines()[2:] == [
+            "error:     cp src/model/alexnet.py src/model/mine.py",
+            f"error:     git checkout {revision} -- src/model/alexnet.py",
+        ]
+        content["about"]["git"] = None
+        torch.save(content, in_tmp / "other.ckpt")
+        outcome = door("eval", f"checkpoint={in_tmp}/other.ckpt")
+        assert "undo that: trained outside a git checkout, it names no revision." in outcome.err
+
+    def test_a_network_whose_options_have_changed_since_says_its_revision(
+        self, door: Door, run: Path, in_tmp: Path
+    ) -> None:
+        content = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+        content["about"]["config"]["model"]["groups"] = 8
+        torch.save(content, in_tmp / "other.ckpt")
+        outcome = door("eval", f"checkpoint={in_tmp}/other.ckpt")
+        assert "its config can't be used: model.groups: there is no such key." in outcome.err
+        assert f"git checkout {content['about']['git']['revision'][:12]} -- src/model/alexnet.py" in outcome.err
+
+    def test_a_network_that_is_not_here_names_the_file_that_is_missing(
+        self, door: Door, run: Path, in_tmp: Path
+    ) -> None:
+        content = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+        content["about"]["config"]["model"]["_target_"] = "src.model.theirs.Theirs"
+        torch.save(content, in_tmp / "other.ckpt")
+        outcome = door("eval", f"checkpoint={in_tmp}/other.ckpt")
+        assert outcome.code == 2
+        assert "Weights come without code: get src/model/theirs.py from where it was trained." in outcome.err
+        assert "git checkout" not in outcome.err, "no revision here has it"
+
+    def test_a_network_that_computes_something_else_since_is_noted(
+        self, door: Door, run: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        note = "src/model/alexnet.py has changed since this network was trained (revision"
+        saved = load(run / "checkpoints" / "best.ckpt")
+        clean = saved.about.model_copy(update={"git": Revision(revision="0123456789abcdef", modified=False)})
+        monkeypatch.setattr("src.model.provenance._git", lambda *words: "-ReLU\n+GELU" if words[0] == "diff" else "")
+        assert note in str(Predictor.of(saved._replace(about=clean), "cpu").hardware.note)
+        monkeypatch.setattr("src.model.provenance._git", lambda *words: "")
+        assert not Predictor.of(saved._replace(about=clean), "cpu").hardware.note
 
 
 class TestBadCheckpoints:

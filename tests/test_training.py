@@ -25,6 +25,7 @@ from src.model.hardware import Hardware
 from src.model.provenance import git_revision
 from src.model.saved import FORMAT, Checkpoint, load
 from src.results.outcome import Outcome as Results
+from src.results.outcome import percent
 from src.training.callbacks.log_metrics import GradientNorm, LogMetrics
 from src.training.callbacks.progress import EpochLines, estimate
 from src.training.callbacks.recorder import RecordAnswers
@@ -84,7 +85,7 @@ class TestWrittenDown:
         assert outcome.checkpoint == "checkpoints/best.ckpt"
         assert outcome.test is not None
         assert describe_score(moved / outcome.checkpoint).startswith(
-            f"Right on {outcome.test.accuracy:.2%} of 6 images"
+            f"Accuracy {percent(outcome.test.accuracy)} on 6 images"
         )
         report, scored = door("report", str(moved)), door("eval", f"checkpoint={moved}/{outcome.checkpoint}")
         assert (report.code, scored.code) == (0, 0), report.err + scored.err

@@ -25,6 +25,7 @@ from src.config.schema import (
     Section,
     TrainConfig,
     Values,
+    source_file,
 )
 
 Checked = TypeVar("Checked", bound=Section)
@@ -170,6 +171,9 @@ def _signature(name: str, wrong: str, target: str, named: frozenset[str] | None)
     try:
         declared = signature.read(target)
     except LookupError as error:
+        if stranger and target.startswith(f"{PACKAGE}."):
+            missing = f"{error}. Weights come without code: get {source_file(target)} from where it was trained"
+            raise UserError(f"{wrong}: {missing}.") from error
         if stranger:
             raise strange from error
         # who reads a checkpoint need not have what only its training calls

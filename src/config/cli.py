@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import re
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ from src.config.check import Checked, check
 from src.config.compose import compose, declared, grid, written
 from src.config.errors import RunError, Stopped, UserError, need
 from src.config.files import check_writable
-from src.config.folder import folder_to_resume
+from src.config.folder import find_checkpoint, folder_to_resume
 from src.config.groups import command, look_into
 from src.config.help import help_text
 from src.config.paths import home, quoted
@@ -97,6 +98,11 @@ def read(door: str, words: Sequence[str], *schemas: type[Section]) -> Arguments:
     if found.multirun and found.cfg:
         raise UserError("--cfg shows one run's config. Leave out -m, and name one value of each key.")
     look_into(*found.config_dir)
+    if any("checkpoint" in schema.model_fields for schema in schemas):
+        short = [re.sub(r"^(\+*)run=", r"\1checkpoint=", text) for text in found.overrides]
+        if short != found.overrides and sum(text.lstrip("+").startswith("checkpoint=") for text in short) > 1:
+            raise UserError("checkpoint and run mean the same. Name one of them.")
+        found.overrides = short
     overrides = tuple(quoted(found.overrides, found.multirun or door == "tune", *schemas))
     return Arguments(door, overrides, found.multirun, tuple(found.config_dir), found.help, bool(found.cfg))
 
@@ -152,6 +158,11 @@ def _requests(arguments: Arguments, schema: type[Checked]) -> list[Request[Check
         folder, named = Path(composed.whole.hydra.run.dir), tuple(written(overrides))
         if isinstance(config, TrainConfig):
             folder = _folder_of(folder, config, is_new="${started:}" in OmegaConf.to_yaml(composed.whole.hydra.run))
+        elif asked := getattr(config, "checkpoint", None):
+            checkpoint, note = find_checkpoint(asked)
+            config = config.model_copy(update={"checkpoint": str(checkpoint)})
+            if note:
+                print(note, flush=True)
         requests.append(Request(config, folder, arguments.command(named), named))
     return requests
 

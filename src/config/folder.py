@@ -119,15 +119,31 @@ def folder_to_resume(resume: str) -> Path:
     return folder
 
 
-def newest_checkpoint() -> Path:
-    """The one that the run which was finished last was scored with; UserError if there is none."""
-    finished = [folder for folder in _runs(RUNS) if is_finished(folder)]
-    finished.sort(key=lambda folder: (folder / RESULTS).stat().st_mtime, reverse=True)
+def finished_runs() -> list[Path]:
+    """Those that have a checkpoint, the newest first; UserError if there is none."""
+    finished = [folder for folder in _runs(RUNS) if is_finished(folder) and checkpoint_in(folder)]
+    if not finished:
+        raise UserError(f"there is no finished run below {RUNS}/. Train one, or name a run's folder or a .ckpt file.")
+    return sorted(finished, key=lambda folder: (folder / RESULTS).stat().st_mtime, reverse=True)
+
+
+def checkpoint_in(folder: Path) -> Path | None:
+    """The one that a run was scored with, or would be now; of any other folder with checkpoints likewise."""
     names = ("best.ckpt", "last.ckpt")  # the first where anything was validated
-    for path in (folder / "checkpoints" / name for folder in finished for name in names):
-        if path.exists():
-            return path
-    raise UserError(f"checkpoint: there is no finished run below {RUNS}/. Train one, or name a .ckpt file.")
+    paths = (place / name for place in (folder / "checkpoints", folder) for name in names)
+    return next((path for path in paths if path.exists()), None)
+
+
+def find_checkpoint(named: str) -> tuple[Path, str]:
+    """The file that `checkpoint=` means, by its own name, by its run's folder or as `last`; and which one it is, in
+    words, if it was not named itself. UserError if there is none."""
+    path = finished_runs()[0] if named == "last" else Path(named)
+    if not path.is_dir():
+        return path, ""
+    if (found := checkpoint_in(path)) is None:
+        raise UserError(f"checkpoint={named}: no checkpoint lies in that folder. Name a run, such as logs/NAME.")
+    state = "newest finished" if named == "last" else "finished" if is_finished(path) else "unfinished"
+    return found, f"checkpoint: {found}{f', of the {state} run' if (path / CONFIG).exists() else ''}"
 
 
 def settle(folder: Path, config: TrainConfig, named: Sequence[str]) -> Run:

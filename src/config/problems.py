@@ -31,15 +31,15 @@ _WORDS = {
 def problems(error: ValidationError, schema: type[BaseModel]) -> list[str]:
     """One line for each key that was refused: what, the value, what to do. What may be a typo comes first."""
     expected: dict[str, list[str]] = {}
-    lines = {}
+    lines, described = {}, keys(schema)
     for item in error.errors():
         # a union reports once for each of its members, and names the member behind the key
         words = (str(word) for word in item["loc"])
         key = ".".join(word for word in words if not re.match(r"constrained-|literal\[|list\[|int$|float$|bool$", word))
         if item["type"] == "extra_forbidden":
-            lines[key] = unknown(key, keys(schema))
+            lines[key] = unknown(key, described)
         elif item["type"] == "missing":
-            lines[key] = f"{key}: a value is needed."
+            lines[key] = f"{key}: a value is needed.{f' Expected {text}.' if (text := described.get(key)) else ''}"
         else:
             expected.setdefault(key, []).append(_expectation(key, item, schema))
             lines[key] = f"{key}={show(item['input'])}: expected {' or '.join(dict.fromkeys(expected[key]))}."

@@ -47,6 +47,11 @@ Fit = Literal["crop", "pad", "stretch"]
 Values = dict[str, Any]  # of a config, plain as YAML has them
 
 
+def source_file(target: str) -> str:
+    """Where the source of a dotted path lies, below the folder of its package."""
+    return f"{target.rpartition('.')[0].replace('.', '/')}.py"
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -181,8 +186,11 @@ class TuneConfig(Section):
     storage: AnyPath | None = Field(description="a database, as sqlite:///FILE; null: a file in its folder")
 
 
+_CHECKPOINT = "a .ckpt file, a run's folder or last; also as run="
+
+
 class EvalConfig(Section):
-    checkpoint: AnyPath = Field(description="the .ckpt file")
+    checkpoint: AnyPath = Field(description=_CHECKPOINT)
     split: Literal["test", "val", "train"] = Field(description="which images to score")
     dataset: DatasetConfig | None = Field(None, description="other images than the checkpoint was trained on")
     data_dir: AnyPath | None = Field(description="where the images lie; null: where they were in training")
@@ -193,7 +201,7 @@ class EvalConfig(Section):
 
 
 class PredictConfig(Section):
-    checkpoint: AnyPath = Field(description="the .ckpt file")
+    checkpoint: AnyPath = Field(description=_CHECKPOINT)
     input: AnyPath = Field(description="an image, a folder of images, or a pattern such as 'scans/*.png'")
     output: AnyPath | None = Field(description="a .csv or .json file for all answers")
     sheet: AnyPath | None = Field(description="a .png file for a contact sheet of some images")
@@ -206,7 +214,7 @@ class PredictConfig(Section):
 
 
 class DemoConfig(Section):
-    checkpoint: AnyPath | None = Field(description="the .ckpt file; null: of the newest finished run")
+    checkpoint: AnyPath | None = Field(description=f"{_CHECKPOINT}; null: the best new one")
     data_dir: AnyPath | None = Field(description="where the images lie; null: where they were in training")
     device: Device = Field(description="auto takes the best there is")
     port: int = Field(ge=1024, le=65535, description="of this machine, where the page is served")
@@ -214,6 +222,6 @@ class DemoConfig(Section):
 
 
 class ExportConfig(Section):
-    checkpoint: AnyPath = Field(description="the .ckpt file")
-    output: AnyPath = Field(description="the file to write, .onnx or .pt2")
+    checkpoint: AnyPath = Field(description=_CHECKPOINT)
+    output: AnyPath = Field(description="the file to write, .onnx or .pt2, or a folder/ to share")
     format: Literal["onnx", "torch_export"] = Field(description="onnx, or torch_export for torch.export.load")

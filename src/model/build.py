@@ -31,6 +31,7 @@ from src.model import init
 from src.model.classifier import Classifier, Loss
 from src.model.hardware import Hardware, pick_hardware
 from src.model.parameters import Parameters, grouped, trainable
+from src.model.provenance import way_back
 from src.model.saved import About, Checkpoint
 
 
@@ -253,7 +254,7 @@ def load_weights(network: nn.Module, saved: Checkpoint) -> None:
         network.load_state_dict(saved.state_dict)
     except RuntimeError as error:
         theirs = f"checkpoint={saved.path}: its weights are not those of {saved.config.model.target} as it is now"
-        raise UserError(f"{theirs}. Take the revision that it was trained with, which it names.") from error
+        raise UserError(f"{theirs}.\n{way_back(saved.config.model.target, saved.about.git)}") from error
 
 
 def given(component: Component, offered: Values) -> Values:

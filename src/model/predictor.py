@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +24,7 @@ from src.data.preparation import Preparation
 from src.model.answers import Answers
 from src.model.build import build_network, load_weights
 from src.model.hardware import Hardware, pick_hardware
+from src.model.provenance import changed_since
 from src.model.saved import About, Checkpoint, load
 
 LIGHT = 128  # of 255: the edge of a drawing on light paper is at least this
@@ -58,6 +60,8 @@ class Predictor:
         hardware = pick_hardware(device, precision or saved.about.precision)
         network = build_network(saved.config.model, saved.about.channels, len(saved.about.classes))
         load_weights(network, saved)
+        notes = hardware.note, changed_since(saved.config.model.target, saved.about.git)
+        hardware = replace(hardware, note=" ".join(filter(None, notes)))
         return cls(network, saved.config, saved.about, hardware)
 
     def prepare(self, images: Tensor) -> Tensor:

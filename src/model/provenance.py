@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
-from src.config.schema import PACKAGE, Section
+from src.config.schema import PACKAGE, Section, source_file
 
 CODE = (f":/{PACKAGE}", ":/configs")
 PACKAGES = ("torch", "lightning", "torchmetrics", "hydra-core")
@@ -58,6 +59,27 @@ def git_revision() -> Revision | None:
         return Revision(revision=revision, modified=bool(changed or added))
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def way_back(target: str, git: Revision | None) -> str:
+    """What to do where a network's file may have changed since a run was trained, in lines for a reader."""
+    file = source_file(target)
+    if git is None:
+        return f"If {file} has changed since, undo that: trained outside a git checkout, it names no revision."
+    revision, odd = git.revision[:12], ", with changes that no revision has" if git.modified else ""
+    told = f"It was trained at revision {revision}{odd}. If {file} has changed since, keep the new file as model=mine"
+    commands = f"    cp {file} {PACKAGE}/model/mine.py\n    git checkout {revision} -- {file}"
+    return f"{told}, and bring back the old one:\n{commands}"
+
+
+def changed_since(target: str, git: Revision | None) -> str | None:
+    """What to say of a network whose file is another than in training, as far as git knows; its weights may fit."""
+    file = source_file(target)
+    with suppress(OSError, subprocess.SubprocessError):
+        if git and not git.modified and _git("diff", git.revision, "--ignore-matching-lines=^ *#", "--", f":/{file}"):
+            told = f"{file} has changed since this network was trained (revision {git.revision[:12]})"
+            return f"{told}. If it computes something else now, so does this network."
+    return None
 
 
 def _git(*words: str) -> str:

@@ -12,11 +12,11 @@ import torch
 from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 
-from src.config.check import check, plain
+from src.config.check import check, flat, plain
 from src.config.errors import UserError
-from src.config.schema import NonNegativeInt, PositiveInt, Section, TrainConfig, Values
+from src.config.schema import CONFIGS, NonNegativeInt, PositiveInt, Section, TrainConfig, Values, source_file
 from src.data.images import Splits, checksum, has_dark_background
-from src.model.provenance import Revision, git_revision, versions
+from src.model.provenance import Revision, git_revision, versions, way_back
 
 FORMAT = 5  # counts up where an older checkpoint no longer loads
 ABOUT = "about"  # the key under which Classifier saves it
@@ -88,6 +88,12 @@ class Checkpoint(NamedTuple):
     about: About
     state_dict: dict[str, Tensor]
 
+    @classmethod
+    def of(cls, path: Path, config: TrainConfig, about: About, content: Content) -> Checkpoint:
+        state, prefix = content["state_dict"], "network."
+        weights = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        return cls(path, config, about, weights)
+
 
 def load(path: str | Path, config: TrainConfig | None = None) -> Checkpoint:
     """Read a checkpoint, of a run with this `config`, or a stranger's; raises UserError if it is missing, damaged, not
@@ -96,10 +102,11 @@ def load(path: str | Path, config: TrainConfig | None = None) -> Checkpoint:
     try:
         config = config or check(about.config, TrainConfig, frozenset())
     except UserError as error:
-        raise UserError(f"checkpoint={path}: its config can't be used: {error}") from error
-    state, prefix = content["state_dict"], "network."
-    weights = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    return Checkpoint(Path(path), config, about, weights)
+        target = flat(about.config).get("model._target_", "")
+        changed = str(error).startswith("model.") and (CONFIGS.parent / source_file(str(target))).exists()
+        advice = way_back(target, about.git) if changed else ""
+        raise UserError(f"checkpoint={path}: its config can't be used: {error}\n{advice}".rstrip()) from error
+    return Checkpoint.of(Path(path), config, about, content)
 
 
 def read(path: Path) -> tuple[Content, About]:
@@ -107,7 +114,7 @@ def read(path: Path) -> tuple[Content, About]:
     wrong = f"checkpoint={path}: it"
     if path.is_dir() or not path.exists():
         what = "is a folder" if path.is_dir() else "does not exist"
-        raise UserError(f"{wrong} {what}. Name a .ckpt file, such as checkpoints/best.ckpt of a run.")
+        raise UserError(f"{wrong} {what}. Name a .ckpt file, or a run as logs/NAME.")
     content = unpickle(path, wrong)
     about = content.get(ABOUT) if isinstance(content, dict) else None
     if not isinstance(about, dict) or "format" not in about:

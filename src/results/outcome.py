@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +13,7 @@ from pydantic import Field, ValidationError
 
 from src.config.errors import UserError
 from src.config.files import write_json
+from src.config.folder import finished_runs
 from src.config.naming import changed
 from src.config.schema import Section
 from src.model.provenance import Machine, Revision, machine
@@ -156,6 +158,14 @@ class Outcome(Section, extra="ignore"):
             reason = ": ".join(map(str, (*detail["loc"][-1:], detail["msg"])))
             raise UserError(f"{path} is damaged, or no record of a run: {reason}.") from error
 
+    @classmethod
+    def of_checkpoint(cls, path: Path) -> Outcome | None:
+        """That of the run which was scored with this checkpoint, if it lies in one."""
+        with suppress(UserError):
+            outcome = cls.read(path.absolute().parent.parent)
+            return outcome if Path(outcome.checkpoint).name == path.name else None
+        return None
+
     @property
     def changed(self) -> str:
         """What its command changes of the defaults of its data set, in words."""
@@ -164,3 +174,17 @@ class Outcome(Section, extra="ignore"):
 
     def write(self, folder: Path) -> None:
         write_json(folder / NAME, self.model_dump())
+
+
+def best_of_newest(most: int = 10) -> tuple[Path, int]:
+    """The checkpoint of the best by validation of the newest finished runs on the same images, cut alike, and how many
+    were compared; UserError if there is none."""
+    outcomes = {folder: Outcome.read(folder) for folder in finished_runs()}
+    alike = {folder: (outcome.dataset, outcome.monitor.name) for folder, outcome in outcomes.items()}
+    newest = next(iter(outcomes))
+    compared = [folder for folder in outcomes if alike[folder] == alike[newest]][:most]
+    sign = -1 if outcomes[newest].monitor.mode == "min" else 1
+    values = [outcomes[folder].monitor.value for folder in compared]
+    ranks = [-math.inf if value is None else sign * value for value in values]
+    best = compared[ranks.index(max(ranks))]
+    return best / outcomes[best].checkpoint, len(compared)

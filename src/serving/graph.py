@@ -22,7 +22,7 @@ from src.config.files import whole
 from src.config.schema import ExportConfig
 from src.model.predictor import Predictor
 from src.model.saved import About, load
-from src.results.screen import near, show_facts
+from src.results.screen import near, show_facts, show_note
 
 LIMIT = 1e-4  # the largest difference of a logit from the checkpoint's
 BATCHES = (1, 3, 16)  # images in each batch that a graph is verified on
@@ -34,23 +34,30 @@ def export(config: ExportConfig) -> None:
     """Write the checkpoint as a graph that was compared with it, and show what is in the file."""
     output, saved = Path(config.output), load(config.checkpoint)
     predictor = Predictor.of(saved, "cpu", "32-true")
-    graph, about = build(predictor, config.format), describe(predictor, saved.about)
     try:
-        with whole(output) as temporary:
-            verified = verify(graph, temporary, predictor)
-            save(graph, temporary, about | {"verification": verified})
+        about = write(output, predictor, saved.about, config.format)
     except OSError as error:
         raise RunError(f"output={output}: {error}.") from error
     names = predictor.classes
+    show_note(predictor.hardware.note)
     show_facts(
         {
             "file": f"{near(output)}, {decimal(output.stat().st_size)}",
             "format": f"{config.format}, float32",
             **{key: about["preprocessing"][key] for key in ("input", "inside", "output")},
             "classes": f"{len(names)}: {', '.join(names) if len(names) <= 20 else f'{names[0]} ... {names[-1]}'}",
-            "verified": f"largest difference of a logit {verified['largest_difference']:.2g}, by {verified['by']}",
+            "verified": about["verification"]["in_words"],
         }
     )
+
+
+def write(output: Path, predictor: Predictor, about: About, format: Literal["onnx", "torch_export"]) -> dict[str, Any]:
+    """Write a graph that was compared with its checkpoint; gives what the file says of itself."""
+    graph, described = build(predictor, format), describe(predictor, about)
+    with whole(output) as temporary:
+        described["verification"] = verify(graph, temporary, predictor)
+        save(graph, temporary, described)
+    return described
 
 
 def build(predictor: Predictor, format: Literal["onnx", "torch_export"]) -> Graph:
@@ -122,10 +129,12 @@ def verify(graph: Graph, path: Path, predictor: Predictor) -> dict[str, Any]:
     if not largest <= LIMIT:  # so that NaN is refused as well
         differs = f"the graph's logits differ from the checkpoint's by up to {largest:.2g}"
         raise RunError(f"{differs}; {LIMIT:.0e} is the most that is accepted. Nothing was written.")
+    by = f"{reader} {version(reader.split()[-1])}"
     return {
+        "in_words": f"largest difference of a logit {largest.item():.2g}, by {by}",
         "largest_difference": largest.item(),
         "limit": LIMIT,
-        "by": f"{reader} {version(reader.split()[-1])}",
+        "by": by,
         "against": f"the checkpoint in float32, by torch {version('torch')} on a CPU",
         "batches": BATCHES,
         "images": "random pixels",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -104,12 +103,12 @@ def find_examples(predictor: Predictor, data_dir: str, folder: Path) -> list[Exa
 
 def describe_score(checkpoint: Path) -> str:
     """What the run's results.json says of this checkpoint, if there is one."""
-    with suppress(UserError):
-        outcome = Outcome.read(checkpoint.absolute().parent.parent)
-        if outcome.test and Path(outcome.checkpoint).name == checkpoint.name:
-            whose = describe_origin(outcome.dataset.name, outcome.dataset.source)
-            return f"Right on {outcome.test.accuracy:.2%} of {outcome.test.images:,} {whose}. "
-    return ""
+    outcome = Outcome.of_checkpoint(checkpoint)
+    score = outcome and (outcome.test or outcome.val)
+    if not outcome or not score or score.accuracy is None:
+        return ""
+    whose = describe_origin(outcome.dataset.name, outcome.dataset.source) if outcome.test else "validation images"
+    return f"Accuracy {percent(score.accuracy)} on {score.images:,} {whose}. "
 
 
 def build(predictor: Predictor, about: str, examples: Sequence[Example]) -> gr.Blocks:
@@ -167,7 +166,10 @@ def serve(predictor: Predictor, checkpoint: Path, name: str, config: DemoConfig,
         print(f"No examples on the page: {error}")
     blank = torch.zeros(predictor.channels, predictor.height, predictor.width, dtype=torch.uint8)
     answer(predictor, Reading(blank, False, False))  # the first is slow
-    page = build(predictor, f"{describe_score(checkpoint)}Checkpoint: {name}", examples)
+    score = describe_score(checkpoint)
+    if score:
+        print(score)
+    page = build(predictor, f"{score}Checkpoint: {name}", examples)
     fonts: Any = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # none to be fetched
     theme = gr.themes.Base(primary_hue="blue", radius_size="sm", **fonts).set(stat_background_fill=BLUE)
     light = "() => document.body.classList.remove('dark')"  # the sheet is white

@@ -24,7 +24,7 @@ from src.model.build import build_classifier, build_datamodule, compile_network,
 from src.model.classifier import Classifier
 from src.model.hardware import Hardware
 from src.model.predictor import Predictor
-from src.model.saved import About, load
+from src.model.saved import About, Checkpoint, load
 from src.results.outcome import Monitor, Outcome, Score, Training, Validation
 from src.results.screen import show_end, show_loaded, show_start
 from src.training.callbacks.log_metrics import LogMetrics
@@ -81,6 +81,8 @@ class Session:
         datamodule = build_datamodule(config, splits, start=(position.epoch, position.batch))
         datamodule.step = position.batches
         classifier = build_classifier(config, self.hardware, about, splits)
+        if resumed:  # else Lightning would find out when the run's results are gone
+            load_weights(classifier.network, Checkpoint.of(resumed.path, config, resumed.about, resumed.content))
         loaded = None if resumed else init.load(classifier.network, config.init)
         if loaded:
             classifier.about = about = about.model_copy(update={"init_sha256": loaded.sha256})
