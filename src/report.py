@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from src.config.cli import Parser, end, importing
 from src.config.errors import Stopped, UserError
@@ -35,8 +34,7 @@ def report(folder: Path, data_dir: str | None) -> None:
 def main() -> None:
     steady()
     parser = Parser(f"python -m {PACKAGE}.report", description=__doc__)
-    folder: Any = {"type": lambda path: finished_runs()[0] if path == "last" else Path(home(path))}
-    parser.add_argument("folder", help="of a finished run, a sweep or a search; or last, the newest run", **folder)
+    parser.add_argument("folder", type=home, help="of a finished run, a sweep or a search; or last, the newest run")
     parser.add_argument(
         "--config-dir",
         "-cd",
@@ -49,7 +47,7 @@ def main() -> None:
     try:
         arguments = parser.parse_args()
         look_into(*arguments.config_dir)
-        report(arguments.folder, arguments.data_dir)
+        report(finished_runs()[0] if arguments.folder == "last" else Path(arguments.folder), arguments.data_dir)
     except UserError as error:
         end(error, 2)
     except OSError as error:

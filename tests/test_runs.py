@@ -25,6 +25,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from src.config.errors import UserError
 from src.config.schema import CONFIGS
 from src.model import saved as checkpoint
+from src.model.alexnet import AlexNet
 from src.model.predictor import Predictor
 from src.model.provenance import Revision
 from src.model.saved import load
@@ -196,7 +197,6 @@ class TestEval:
 
     def test_a_run_is_taken_wherever_a_checkpoint_is(self, door: Door, run: Path, in_tmp: Path) -> None:
         Image.new("RGB", (12, 12)).save(in_tmp / "image.png")
-        (in_tmp / "logs").mkdir()
         (in_tmp / "logs" / "RUN").symlink_to(run)
         for words in (["eval", "device=cpu"], ["predict", "input=image.png"], ["export", "output=g.pt2"]):
             name, *others = words
@@ -350,6 +350,22 @@ class TestStrangers:
         outcome = door("eval", f"checkpoint={in_tmp}/other.ckpt")
         assert "its config can't be used: model.groups: there is no such key." in outcome.err
         assert f"git checkout {content['about']['git']['revision'][:12]} -- src/model/alexnet.py" in outcome.err
+
+    def test_a_run_of_another_network_does_not_go_on_and_keeps_its_results(
+        self, door: Door, run: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        grown = AlexNet.__init__
+
+        def edited(self: AlexNet, *arguments: Any, **options: Any) -> None:
+            grown(self, *arguments, **options)
+            self.more = torch.nn.Linear(1, 1)
+
+        monkeypatch.setattr(AlexNet, "__init__", edited)
+        outcome = door("train", f"resume={run}", "trainer.max_epochs=2")
+        assert outcome.code == 2
+        assert "its weights are not those of src.model.alexnet.AlexNet as it is now." in outcome.err
+        assert " -- src/model/alexnet.py" in outcome.err
+        assert (run / "results.json").exists()
 
     def test_a_network_that_is_not_here_names_the_file_that_is_missing(
         self, door: Door, run: Path, in_tmp: Path

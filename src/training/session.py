@@ -81,8 +81,6 @@ class Session:
         datamodule = build_datamodule(config, splits, start=(position.epoch, position.batch))
         datamodule.step = position.batches
         classifier = build_classifier(config, self.hardware, about, splits)
-        if resumed:  # else Lightning would find out when the run's results are gone
-            load_weights(classifier.network, Checkpoint.of(resumed.path, config, resumed.about, resumed.content))
         loaded = None if resumed else init.load(classifier.network, config.init)
         if loaded:
             classifier.about = about = about.model_copy(update={"init_sha256": loaded.sha256})
@@ -93,7 +91,7 @@ class Session:
             goes_on_at = position.of_all(config, self.used["train"] / trainer.world_size) if resumed else None
             show_start(config, splits, self.used, self.hardware, self.folder, summary, goes_on_at, about.command)
             show_loaded(loaded)
-            self._begin()
+            self._begin(classifier)
         trainer.fit(classifier, datamodule, ckpt_path=resumed.path if resumed else None, weights_only=True)
         if not trainer.global_step:
             raise UserError("nothing was trained: trainer.max_steps ended the run at its start.")
@@ -114,9 +112,12 @@ class Session:
             show_end(outcome, self.folder, config, about.handwritten)
         return checkpoints.best_score
 
-    def _begin(self) -> None:
-        """Bring the folder to where this session goes on; if a tracker is out, raise UserError and change nothing."""
+    def _begin(self, classifier: Classifier) -> None:
+        """Bring the folder to where this session goes on; if a tracker is out, or the weights are another network's,
+        raise UserError and change nothing."""
         resumed, last = self.resumed, self.checkpoints.last
+        if resumed:
+            load_weights(classifier.network, Checkpoint.of(resumed.path, self.config, resumed.about, resumed.content))
         self.trainer.loggers = [*self.logs.loggers, *self.trackers.open()]
         last.parent.mkdir(parents=True, exist_ok=True)
         for left in [*self.folder.glob(".*.part"), *last.parent.glob(".*.part")]:
