@@ -361,7 +361,7 @@ class TestStrangers:
             self.more = torch.nn.Linear(1, 1)
 
         monkeypatch.setattr(AlexNet, "__init__", edited)
-        outcome = door("train", f"resume={run}", "trainer.max_epochs=2")
+        outcome = door("train", f"resume={run}", "trainer.max_epochs=3")
         assert outcome.code == 2
         assert "its weights are not those of src.model.alexnet.AlexNet as it is now." in outcome.err
         assert " -- src/model/alexnet.py" in outcome.err
