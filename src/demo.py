@@ -1,4 +1,4 @@
-"""A page for images and drawings, and the network's answers: python -m src.demo, of the best new run, or run=logs/NAME"""
+"""A page for images and drawings, and the network's answers: python -m src.demo, or run=logs/NAME"""
 
 from __future__ import annotations
 
