@@ -20,8 +20,8 @@ from src.config.schema import Precision
 from src.data.images import ImageSet, Splits, has_dark_background
 from src.data.readers import read_mnist_sample
 from src.model.answers import Answers
-from src.model.build import build_network
 from src.model.hardware import Hardware
+from src.model.network import build_network
 from src.model.predictor import Predictor, last_feature_maps
 from src.model.saved import About, Checkpoint
 from src.results.figures import canvas, curves, runs, scores, tiles

@@ -19,7 +19,8 @@ from src.config.schema import CONFIGS, Component, TrainConfig
 from src.data.augmentation import Augmentation, batch_affine, batch_crop, batch_flip, build_component
 from src.data.batches import DataModule
 from src.data.images import ImageSet, Splits
-from src.model.build import build_datamodule, resolve
+from src.model.build import build_datamodule
+from src.model.components import resolve
 from tests.test_batches import bytes_, module, seeded
 
 LABELS = torch.arange(16) % 4

@@ -25,8 +25,9 @@ from src.config import errors
 from src.config.errors import RunError, UserError
 from src.config.files import whole
 from src.data.readers import read_mnist_sample
-from src.model.build import build_network, images_of
+from src.model.build import images_of
 from src.model.hardware import Hardware
+from src.model.network import build_network
 from src.model.predictor import Predictor
 from src.model.saved import load
 from src.results.outcome import Outcome as Outcomes

@@ -20,7 +20,7 @@ from src.config.compose import compose
 from src.config.errors import UserError
 from src.config.schema import Component, TrainConfig
 from src.model import library
-from src.model.build import build_network, preferred_size
+from src.model.network import build_network, preferred_size
 from tests.conftest import ROOT, Outcome, only_run, results_of
 
 # each of another family, with the side that its library says

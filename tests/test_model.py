@@ -23,11 +23,12 @@ from src.data.batches import Batch, DataModule
 from src.data.images import ImageSet, Splits
 from src.model import schedules
 from src.model.alexnet import AlexNet, fitting_sizes
-from src.model.build import build_classifier, build_network
+from src.model.build import build_classifier
 from src.model.classifier import Classifier
 from src.model.hardware import Hardware, pick_hardware
 from src.model.losses import CrossEntropy, focal
 from src.model.metrics import LowestRecall
+from src.model.network import build_network
 from src.model.parameters import Parameters, grouped, trainable
 from src.model.predictor import Predictor
 from src.model.saved import About, ImageCounts

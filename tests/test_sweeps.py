@@ -29,8 +29,8 @@ from src.config.compose import configure
 from src.config.errors import RunError, Stopped, UserError
 from src.config.folder import LOCK
 from src.config.schema import TrainConfig
-from src.model.build import try_network
 from src.model.hardware import pick_hardware
+from src.model.network import try_network
 from src.results.outcome import duration
 from src.results.table import Table
 from src.sweeps import grid, jobs
@@ -108,7 +108,7 @@ class TestGrid:
             tried.append(config.dataset.image_size)
             try_network(config)
 
-        monkeypatch.setattr("src.model.build.try_network", counted)
+        monkeypatch.setattr("src.model.network.try_network", counted)
         words = ["dataset.image_size=227,64", "seed=1,2", f"hydra/launcher={launcher}", "hydra.sweep.dir=s"]
         outcome = door("train", "-m", *options, *words)
         assert outcome.code == 2
@@ -692,7 +692,7 @@ class TestTryNetwork:
             network.forward = lambda images: forward(images, torch.zeros(1, num_classes))
             return network
 
-        patch.setattr("src.model.build.build_network", built)
+        patch.setattr("src.model.network.build_network", built)
         try:
             try_network(configure(list(options)))
         except UserError as error:

@@ -45,8 +45,8 @@ def check_target(key: str, path: Path, suffixes: tuple[str, ...] = ()) -> None:
     """Raises UserError, before any work is done, if such a file, or without suffixes a folder, can't be written."""
     in_the_way = path.is_file() or (path.is_dir() and any(path.iterdir()))
     problems = {
-        f"expected a file that ends in {' or '.join(suffixes)}": suffixes and path.suffix.lower() not in suffixes,
-        "that is a folder. Name a file in it": suffixes and path.is_dir(),
+        f"expected a file that ends in {' or '.join(suffixes)}": bool(suffixes) and path.suffix.lower() not in suffixes,
+        "that is a folder. Name a file in it": bool(suffixes) and path.is_dir(),
         "something lies there. Name a new folder, or remove that first": not suffixes and in_the_way,
         f"there is no folder {path.parent}. Make it first": not path.parent.is_dir(),
         f"the folder {path.parent} is read-only": not os.access(path.parent, os.W_OK),

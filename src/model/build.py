@@ -2,57 +2,41 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
-from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
-from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import Metric
 
-from src.config import signature
 from src.config.errors import UserError
-from src.config.schema import Component, DatasetConfig, TrainConfig, Values
+from src.config.schema import Component, DatasetConfig, TrainConfig
 from src.data.augmentation import Augmentation, build_component
 from src.data.batches import Augment, DataModule, measure
 from src.data.images import Source, Splits, checksum, limited, split
 from src.data.preparation import Preparation
 from src.model import init
 from src.model.classifier import Classifier, Loss
+from src.model.components import given, resolve, told
 from src.model.hardware import Hardware, pick_hardware
+from src.model.network import build_network, preferred_size
 from src.model.parameters import Parameters, grouped, trainable
-from src.model.provenance import way_back
 from src.model.saved import About, Checkpoint
-
-
-@contextmanager
-def _told(words: str, *kinds: type[Exception]) -> Iterator[None]:
-    """Errors of these `kinds` as a UserError, which begins with `words`."""
-    try:
-        yield
-    except kinds as error:
-        first_line = (str(error) or repr(error)).partition("\n")[0]
-        raise UserError(f"{words}{first_line.removesuffix('.')}.") from error
 
 
 def read_images(dataset: DatasetConfig, data_dir: str) -> Source:
     """The labelled images that a dataset config names, read into memory."""
-    with _told(f"data_dir={data_dir}: ", OSError):
+    with told(f"data_dir={data_dir}: ", OSError):
         reader = resolve(dataset)
         fit = {"fit": dataset.fit} if "fit" in inspect.signature(reader).parameters else {}
         source = reader(Path(data_dir), dataset.source, **dataset.arguments(), **fit)
     _check_classes(source, dataset)
-    with _told(f"dataset.limit={dataset.limit}: ", UserError):
+    with told(f"dataset.limit={dataset.limit}: ", UserError):
         return limited(source, dataset.limit) if dataset.limit else source
 
 
@@ -117,32 +101,10 @@ def build_datamodule(config: TrainConfig, splits: Splits, start: tuple[int, int]
     images, labels = splits.train.fetch(torch.arange(min(4, len(splits.train))))
     generator, parts = torch.Generator().manual_seed(config.seed), list[Augment]()
     for name, component in config.dataset.augmentation.components().items():
-        with _told(f"dataset.augmentation.{name}: ", ValueError, TypeError, RuntimeError):
+        with told(f"dataset.augmentation.{name}: ", ValueError, TypeError, RuntimeError):
             parts.append(build_component(resolve(component), component.arguments(), len(parts), len(splits.classes)))
             images, labels = parts[-1](images, labels, generator)
     return DataModule(splits, config, start, Augmentation(parts))
-
-
-def build_network(model: Component, in_channels: int, num_classes: int) -> nn.Module:
-    """The network of a config; raises UserError if its class or function refuses the arguments, or gives none."""
-    refused = _told(f"model._target_={model.target}: ", TypeError, AttributeError)
-    with refused, _told("", ValueError, RuntimeError, AssertionError):
-        network = resolve(model)(in_channels=in_channels, num_classes=num_classes, **model.arguments())
-        if not isinstance(network, nn.Module):
-            raise UserError(f"model._target_={model.target}: that is no network (torch.nn.Module).")
-        return network.to(memory_format=torch.channels_last)
-
-
-def preferred_size(model: Component) -> int:
-    """The side in pixels of the images that a network was designed for, as its class or function says."""
-    size = getattr(resolve(model), "image_size", 227)
-    return size(**model.arguments()) if callable(size) else size
-
-
-def compile_network(classifier: Classifier, hardware: Hardware) -> None:
-    """Let torch compile the network at its first step; on a CUDA GPU it is then replayed as one CUDA graph."""
-    mode = "reduce-overhead" if hardware.accelerator == "cuda" else None
-    classifier.network.compile(mode=mode, dynamic=False)  # an epoch's last batch has one size of its own
 
 
 def build_classifier(config: TrainConfig, hardware: Hardware, about: About, splits: Splits) -> Classifier:
@@ -155,7 +117,7 @@ def build_classifier(config: TrainConfig, hardware: Hardware, about: About, spli
     optimizer, scheduler = partial(_optimizer, config, hardware), partial(_scheduler, config)
     classifier = Classifier(network, loss, metrics, optimizer, scheduler, about, config.monitor, config.seed)
     # before anything is written
-    with _told("optimizer or scheduler: ", ValueError, TypeError, RuntimeError, IndexError):
+    with told("optimizer or scheduler: ", ValueError, TypeError, RuntimeError, IndexError):
         scheduler(optimizer(trainable(classifier)), 10)
     size = Preparation.of(config.dataset).size
     classifier.example_input_array = torch.zeros(1, about.channels, size, size)
@@ -182,7 +144,7 @@ def _scheduler(config: TrainConfig, optimizer: Optimizer, steps: int) -> LRSched
 def build_loss(component: Component, class_counts: list[int]) -> Loss:
     """A module, or a function with its arguments, tried on two images; raises UserError if it gives no number."""
     loss, offered = resolve(component), {"num_classes": len(class_counts), "class_counts": class_counts}
-    with _told("loss: ", ValueError, TypeError, RuntimeError, IndexError):
+    with told("loss: ", ValueError, TypeError, RuntimeError, IndexError):
         arguments = component.arguments() | given(component, offered)
         loss = loss(**arguments) if isinstance(loss, type) else partial(loss, **arguments)
         number = loss(torch.zeros(2, len(class_counts), requires_grad=True), torch.tensor([0, 1]))
@@ -201,7 +163,7 @@ def build_metrics(config: TrainConfig, num_classes: int) -> dict[str, Metric]:
         cls, key = resolve(component), f"metrics.{name}"
         # its own checks would wait for the device in each step
         options = component.arguments() | given(component, {"num_classes": num_classes, "validate_args": False})
-        tried = _told(f"{key}: ", ValueError, TypeError, RuntimeError, IndexError)
+        tried = told(f"{key}: ", ValueError, TypeError, RuntimeError, IndexError)
         with tried, warnings.catch_warnings(action="ignore"):  # of classes that two images have not
             metric = cls(**options)
             if not isinstance(metric, Metric):
@@ -212,63 +174,3 @@ def build_metrics(config: TrainConfig, num_classes: int) -> dict[str, Metric]:
         metric.reset()
         metrics[name] = metric
     return metrics
-
-
-def summarize(classifier: Classifier, num_classes: int) -> ModelSummary:
-    """Every layer with its output shape; raises UserError if images don't fit, or the answer isn't a logit a class."""
-    fits = _told("dataset.image_size: ", AssertionError)
-    with fits, _told("", ValueError), _told("dataset.image_size, or the network: ", RuntimeError):
-        summary = ModelSummary(classifier, max_depth=-1)
-    shape = summary.out_sizes[summary.layer_names.index("network")]
-    if shape != [1, num_classes]:
-        raise UserError(f"the network answers with shape {shape}; expected {[1, num_classes]}, one logit a class.")
-    return summary
-
-
-def try_network(config: TrainConfig) -> None:
-    """Summarize the network with images that nobody has read: colour or grey must fit, where the config doesn't say.
-
-    Raises UserError as `summarize`. Each is tried on torch's meta device, which computes no values, and what fails
-    there on the CPU; what fails otherwise there is left to the run, for it is a bug.
-    """
-    unused: Any = SimpleNamespace(classes=range(10))
-    channels = [len(config.dataset.mean)] if config.dataset.mean else [3, 1]
-    for number, device in (attempts := list(product(channels, ["meta", "cpu"]))):
-        try:
-            with torch.device(device):
-                network = build_network(config.model, number, 10)
-                init.freeze(network, config.init.freeze)
-                classifier = Classifier(network, unused, {}, unused, unused, unused).to(device)
-                size = config.dataset.image_size or preferred_size(config.model)
-                classifier.example_input_array = torch.zeros(1, number, size, size)
-                summarize(classifier, 10)
-            return
-        except Exception as error:
-            if isinstance(error, UserError) and (number, device) == attempts[-1]:
-                raise
-
-
-def load_weights(network: nn.Module, saved: Checkpoint) -> None:
-    """Put a checkpoint's weights into its network; raises UserError if they are another network's."""
-    try:
-        network.load_state_dict(saved.state_dict)
-    except RuntimeError as error:
-        theirs = f"checkpoint={saved.path}: its weights are not those of {saved.config.model.target} as it is now"
-        raise UserError(f"{theirs}.\n{way_back(saved.config.model.target, saved.about.git)}") from error
-
-
-def given(component: Component, offered: Values) -> Values:
-    """Of what this project offers to a target, that which it takes."""
-    try:
-        declared = signature.read(component.target)
-        known: Any = {**declared.parameters, **declared.computed}
-    except LookupError:
-        known = inspect.signature(resolve(component)).parameters
-    return {key: value for key, value in offered.items() if key in known}
-
-
-def resolve(component: Component) -> Any:
-    """The class or function that it names."""
-    module, _, name = component.target.rpartition(".")
-    with _told(f"_target_={component.target}: ", ImportError, AttributeError):
-        return getattr(importlib.import_module(module), name)

@@ -22,8 +22,8 @@ from src.data.images import ImageSet
 from src.data.pixels import as_pixels
 from src.data.preparation import Preparation
 from src.model.answers import Answers
-from src.model.build import build_network, load_weights
 from src.model.hardware import Hardware, pick_hardware
+from src.model.network import build_network, load_weights
 from src.model.provenance import changed_since
 from src.model.saved import About, Checkpoint, load
 

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader
 from src.config.errors import RunError
 from src.config.files import write_text
 from src.config.schema import PACKAGE, ExportConfig, Values
-from src.model.build import resolve
+from src.model.components import resolve
 from src.model.predictor import Predictor
 from src.model.saved import Checkpoint, load
 from src.results.outcome import Outcome, described, percent

@@ -147,7 +147,7 @@ def _jobs(arguments: Arguments, asked: Sequence[str], folder: Path | None) -> tu
 def _try_networks(jobs: Sequence[Job]) -> None:
     """Raises UserError if a job's network can't be built, or takes no images of the size that it is to be given."""
     with importing():
-        from src.model.build import try_network
+        from src.model.network import try_network
     distinct = dict[str, Job]()
     for job in jobs:
         config = job.request.config

@@ -20,9 +20,10 @@ from src.data.batches import used
 from src.data.images import Splits
 from src.model import init
 from src.model.answers import Answers
-from src.model.build import build_classifier, build_datamodule, compile_network, load_weights, summarize
+from src.model.build import build_classifier, build_datamodule
 from src.model.classifier import Classifier
 from src.model.hardware import Hardware
+from src.model.network import compile_network, load_weights, summarize
 from src.model.predictor import Predictor
 from src.model.saved import About, Checkpoint, load
 from src.results.outcome import Monitor, Outcome, Score, Training, Validation

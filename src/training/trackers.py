@@ -20,7 +20,7 @@ from src.config.errors import Stopped, UserError
 from src.config.files import whole, write_json
 from src.config.folder import RUNS
 from src.config.schema import Component, TrainConfig, Values
-from src.model.build import given, resolve
+from src.model.components import given, resolve
 
 STORE = RUNS / "mlflow.db"  # one for all runs, so that one page compares them
 IDS = "trackers.json"  # in a run's folder; a folder's name may come again, as seed=1 does in each sweep

@@ -18,7 +18,7 @@ from src.config.check import refuse_replaced
 from src.config.errors import UserError
 from src.config.process import world_size
 from src.config.schema import Component, TrainConfig
-from src.model.build import given, resolve
+from src.model.components import given, resolve
 from src.model.hardware import Hardware, keep_freed_memory
 from src.training.callbacks.progress import ProgressBar
 
