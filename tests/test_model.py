@@ -333,9 +333,10 @@ def test_convolutions_begin_with_the_variance_of_he_and_both_dropouts_are_those_
 
 
 @pytest.mark.parametrize(
-    ("precision", "clip", "fused"), [("16-mixed", 1.0, False), ("16-mixed", None, True), ("32-true", 1.0, True)]
+    ("precision", "clip", "fused"),
+    [("16-mixed", 1.0, False), ("16-mixed", None, True), ("bf16-mixed", 1.0, False), ("32-true", 1.0, True)],
 )
-def test_a_fused_optimizer_gives_way_where_scaled_gradients_are_clipped(
+def test_a_fused_optimizer_gives_way_where_gradients_of_mixed_precision_are_clipped(
     precision: str, clip: float | None, fused: bool
 ) -> None:
     config = configure([f"++trainer.gradient_clip_val={clip or 'null'}", "++model.widths=[1,1,1,1,1]"])

@@ -126,8 +126,8 @@ def build_classifier(config: TrainConfig, hardware: Hardware, about: About, spli
 
 def _optimizer(config: TrainConfig, hardware: Hardware, parameters: Parameters) -> Optimizer:
     options = given(config.optimizer, config.optimizer.arguments())  # not all of torch's have a weight decay
-    # Lightning can't clip the gradients of a fused optimizer that unscales them itself
-    clipped = hardware.precision == "16-mixed" and config.trainer.gradient_clip_val
+    # in mixed precision Lightning clips no gradients of a fused optimizer, which could unscale them itself
+    clipped = hardware.precision.endswith("mixed") and config.trainer.gradient_clip_val
     if hardware.accelerator in ("cuda", "cpu") and not clipped:
         options |= given(config.optimizer, {"fused": True})
     return resolve(config.optimizer)(grouped(parameters, config.optimizer), **options)
