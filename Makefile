@@ -6,7 +6,7 @@ READY := $(VENV)/.installed-from-lock
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-all crash-test lint bench leaderboard bench-table tensorboard demo lock clean
+.PHONY: help train test test-all crash-test lint notebooks bench leaderboard bench-table tensorboard demo lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ lint: $(READY)  ## ruff check and format, mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+notebooks: $(READY)  ## execute the notebooks and keep their outputs: five minutes on two cores
+	$(BIN)/python -m tests.notebooks
 
 bench: $(READY)  ## measure this machine: 10 minutes on two cores, ARGS=--quick 2
 	$(BIN)/python -m benchmarks $(ARGS)

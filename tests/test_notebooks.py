@@ -3,44 +3,24 @@
 from __future__ import annotations
 
 import os
-import shutil
+import re
 import time
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 
-from tests.conftest import ROOT
+from tests.notebooks import METADATA, NOTEBOOKS, copy_project, execute
 
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SMALL = "experiment=quick trainer.max_epochs=1 model.widths=[8,16,24,16,16] model.hidden=64 device=cpu"
 SMALL += " trainer.limit_train_batches=20"
+A_PATH = re.compile(r"(?<![\w.:/<>])(/[A-Za-z][\w.-]*){2,}|\b[A-Z]:\\")  # of some machine: absolute
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of what the notebooks call, so that nothing is written into the repository."""
-    for part in ("src", "configs", "notebooks"):
-        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    return tmp_path
-
-
-def execute(project: Path, name: str, options: str | None) -> list[Any]:
-    """The cells with their outputs; `options` replace those that the notebook trains with."""
-    notebook = nbformat.read(project / "notebooks" / name, as_version=4)
-    if options:
-        (cell,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
-        before = cell.source
-        lines = [f'OPTIONS = "{options}"' if line.startswith("OPTIONS =") else line for line in before.splitlines()]
-        cell.source = "\n".join(lines)
-        assert cell.source != before
-    client = NotebookClient(notebook, timeout=280, resources={"metadata": {"path": str(project / "notebooks")}})
-    client.execute()
-    return notebook.cells
+def project(tmp_path: Path) -> Path:
+    return copy_project(tmp_path)
 
 
 def pictures(cells: list[Any]) -> int:
@@ -52,15 +32,28 @@ def text(cells: list[Any]) -> str:
     return "".join(output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in outputs)
 
 
-def test_both_are_there_without_outputs() -> None:
+def test_both_are_there() -> None:
     assert [path.name for path in NOTEBOOKS] == ["inside_alexnet.ipynb", "quickstart.ipynb"]
-    for path in NOTEBOOKS:
-        cells = nbformat.read(path, as_version=4).cells
-        assert not any(cell.get("outputs") for cell in cells), f"{path} has outputs: clear them before a commit"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_they_carry_the_outputs_of_one_execution(path: Path) -> None:
+    """`python -m tests.notebooks` writes them."""
+    notebook = nbformat.read(path, as_version=4)
+    codes = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in codes] == list(range(1, len(codes) + 1))
+    assert pictures(codes) >= 4
+    assert path.stat().st_size < 1_000_000
+    assert notebook.metadata == METADATA
+    outputs = [output for cell in codes for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
+    shown = [output.get("text", "") for output in outputs]
+    shown += [value for output in outputs for kind, value in output.get("data", {}).items() if kind[:5] == "text/"]
+    assert not A_PATH.search("".join(shown))
 
 
 def test_quickstart(project: Path) -> None:
-    cells = execute(project, "quickstart.ipynb", SMALL)
+    cells = execute(project, "quickstart.ipynb", SMALL).cells
     assert pictures(cells) == 6
     said = text(cells)
     assert "digits that it has never seen" in said
@@ -68,7 +61,7 @@ def test_quickstart(project: Path) -> None:
 
 
 def test_inside_alexnet(project: Path) -> None:
-    cells = execute(project, "inside_alexnet.ipynb", SMALL)
+    cells = execute(project, "inside_alexnet.ipynb", SMALL).cells
     assert pictures(cells) >= 4
     assert "256 x 6 x 6" in text(cells)
     assert "37,752,832" in text(cells)  # weights of the first linear layer
@@ -79,5 +72,5 @@ def test_inside_alexnet(project: Path) -> None:
 def test_as_they_stand_under_three_minutes(project: Path, name: str) -> None:
     os.environ.pop("OMP_NUM_THREADS", None)
     began = time.monotonic()
-    assert pictures(execute(project, name, None)) >= 4
+    assert pictures(execute(project, name).cells) >= 4
     assert time.monotonic() - began < 180
