@@ -288,6 +288,11 @@ def test_warm_up_rises_in_a_line_from_nothing_or_from_the_initial_rate() -> None
     assert rates(schedules.one_cycle, warmup=0.2, initial=0.1)[:20] == pytest.approx([0.1 + 0.9 * at for at in line])
 
 
+def test_the_shortest_runs_begin_with_small_steps() -> None:
+    """One epoch of the packaged digits in 32 steps: Adam's first ones, as large as the rate, would kill ReLUs."""
+    assert rates(schedules.cosine, steps=32, **configure([]).scheduler.arguments())[0] < 0.15
+
+
 def test_each_process_drops_out_in_its_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for rank in (0, 1):

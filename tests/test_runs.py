@@ -783,3 +783,29 @@ def test_compiled_network_trains_to_the_same_answer(door: Door, in_tmp: Path, im
         assert outcome.code == 0, outcome.err
         losses.append(results_of(in_tmp / f"compile-{compiled}")["test"]["loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+@pytest.mark.slow
+class TestThePackagedDigitsAreLearned:
+    """As someone begins who has no connection, with three seeds."""
+
+    @pytest.fixture(params=[1, 2, 3])
+    def accuracy(self, request: pytest.FixtureRequest, door: Door, in_tmp: Path) -> Callable[..., float]:
+        def run(*options: str) -> float:
+            common = ["dataset=mnist", "dataset.source=sample", "report=false", "callbacks=none", "device=cpu"]
+            outcome = door("train", *common, f"seed={request.param}", *options)
+            assert outcome.code == 0, outcome.err
+            results = results_of(only_run(in_tmp))
+            shutil.rmtree(in_tmp / "logs")  # nearly a gigabyte
+            return results["test"]["accuracy"]
+
+        return run
+
+    @pytest.mark.parametrize("optimizer", [path.stem for path in sorted((CONFIGS / "optimizer").glob("*.yaml"))])
+    def test_in_two_epochs_by_each_optimizer_at_its_own_rate(
+        self, accuracy: Callable[..., float], optimizer: str
+    ) -> None:
+        assert accuracy(f"optimizer={optimizer}", "trainer.max_epochs=2") > 0.5
+
+    def test_in_one_epoch_at_the_first_tutorials_rate(self, accuracy: Callable[..., float]) -> None:
+        assert accuracy("optimizer.lr=1e-3", "trainer.max_epochs=1") > 0.5

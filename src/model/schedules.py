@@ -15,7 +15,7 @@ def constant(optimizer: Optimizer, total_steps: int) -> LRScheduler:
     return LambdaLR(optimizer, lambda step: 1.0)
 
 
-def cosine(optimizer: Optimizer, total_steps: int, warmup: Fraction = 0.05, final: Fraction = 0.0) -> LRScheduler:
+def cosine(optimizer: Optimizer, total_steps: int, warmup: Fraction = 0.2, final: Fraction = 0.0) -> LRScheduler:
     """Up in a line, then down half a cosine (Loshchilov, Hutter 2017, SGDR, section 3, without restarts)."""
     return one_cycle(optimizer, total_steps, warmup, 0.0, final)
 
