@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
@@ -149,6 +150,20 @@ def test_a_typo_is_answered_before_torch_is_imported(mine: Path) -> None:
     environment = os.environ | {"PYTHONPATH": f"{mine}{os.pathsep}{ROOT}"}
     done = subprocess.run([sys.executable, "-c", program], cwd=mine, env=environment, capture_output=True, text=True)
     assert done.stdout.split() == ["False", "False"], done.stderr
+
+
+def test_a_callback_reads_the_metrics_of_the_epoch_that_has_ended(door: Door, mine: Path) -> None:
+    (mine / "reading.py").write_text(
+        "from pathlib import Path\n\nimport lightning as L\n\n\nclass Read(L.Callback):\n"
+        "    def on_train_epoch_end(self, trainer, module):\n"
+        "        with Path('read.txt').open('a') as file:\n"
+        "            print(float(trainer.callback_metrics['train/loss']), file=file)\n"
+    )
+    words = ["dataset=image_folder", "data_dir=images", "+callbacks.read._target_=reading.Read", "hydra.run.dir=r"]
+    outcome = door("train", *SHORT, *words, "trainer.max_epochs=2")
+    assert outcome.code == 0, outcome.err
+    losses = pd.read_csv("r/metrics.csv")["train/loss"].tolist()
+    assert [float(line) for line in Path("read.txt").read_text().split()] == pytest.approx(losses)
 
 
 class TestWhatIsWrongWithOnesOwn:

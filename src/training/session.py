@@ -62,7 +62,7 @@ class Session:
             # before what logs when a batch starts: it would be in the logs of the checkpoint, and be logged again;
             # before weight averaging, which takes the averages away when a validation ends: they are the best weights
             self.checkpoints,
-            self.recorder,  # before the pictures of its answers
+            self.recorder,  # before what reads the epoch's metrics, and the pictures of its answers
             *(build_callback(name, component, config) for name, component in config.callbacks.components().items()),
             self.metrics,  # after those that draw, whose time its rate leaves out; before what shows that
             self.checkpoints.finite,

@@ -14,12 +14,10 @@ WARM_UP = 2  # steps of the process, in which kernels are chosen and memory is f
 
 class LogMetrics(L.Callback):
     """Logs `train/learning_rate` of every `log_every_n_steps`-th step, that of each group of weights beside it, and of
-    each epoch the training metrics and `train/images_per_second`, validation and checkpoints left out; the whole run's
-    is kept in `rate`."""
+    each epoch `train/images_per_second`, validation and checkpoints left out; the whole run's is kept in `rate`."""
 
     # Lightning's LearningRateMonitor logs for each batch whose gradients are accumulated, under the same step; its
-    # ThroughputMonitor waits for the device in each step, and counts validations; and it calls a module's own hook at
-    # an epoch's end after those of callbacks, some of which read the metrics
+    # ThroughputMonitor waits for the device in each step, and counts validations
 
     def __init__(self) -> None:
         self._steps, self._mark = 0, 0.0  # steps taken; when the one at hand began
@@ -67,9 +65,6 @@ class LogMetrics(L.Callback):
             rates["train/learning_rate"] = groups[0]["lr"]
             for logger in trainer.loggers:
                 logger.log_metrics(rates, step=trainer.global_step)
-
-    def on_train_epoch_end(self, trainer: L.Trainer, module: Any) -> None:
-        module.log_epoch()
 
 
 class GradientNorm(L.Callback):

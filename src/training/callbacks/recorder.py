@@ -1,4 +1,4 @@
-"""What the network answers in validation and test, for the pictures of them."""
+"""What callbacks read: the epoch's training metrics, and the network's answers in validation and test."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ class RecordAnswers(L.Callback):
         self.answers: Answers | None = None
         self._wanted = False
         self._logits: list[Tensor] = []
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: Any) -> None:
+        module.log_epoch()  # Lightning calls a module's own hook after those of callbacks
 
     def on_validation_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
         self._wanted = trainer.testing or any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers)
