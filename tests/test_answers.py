@@ -353,7 +353,7 @@ def test_a_recipe_says_what_it_reached_and_took_where_that_was_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command, where = "# python -m src.train experiment=x", "seed 1; 2026-11-23; Abacus, 2 cores, bf16-mixed"
-    lines = [command, f"# 99.65% of MNIST test, 10,000; 1,233 s; {where}"]
+    lines = [command, f"# 99.65 % of MNIST test, 10,000; 1,233 s; {where}"]
     lines += [f"{command} dataset.limit=40", f"# 98.54% ± 0.19 of MNIST test, 10,000; 130 s; {where}", "defaults:"]
     monkeypatch.setattr("src.results.screen.FOLDERS", [tmp_path])
     (tmp_path / "experiment").mkdir()

@@ -125,7 +125,7 @@ def measured(command: str) -> str | None:
         for asked, score, seconds, machine in MEASURED.findall(text):
             if words.issuperset(asked.split()):
                 took = duration(float(seconds.replace(",", "")))
-                found = f"{asked} reached {score.replace('%', ' %')}, in {took} on {machine}"
+                found = f"{asked} reached {score}, in {took} on {machine}"
     return found
 
 
