@@ -354,14 +354,14 @@ def test_a_recipe_says_what_it_reached_and_took_where_that_was_measured(
 ) -> None:
     command, where = "# python -m src.train experiment=x", "seed 1; 2026-11-23; Abacus, 2 cores, bf16-mixed"
     lines = [command, f"# 99.65 % of MNIST test, 10,000; 1,233 s; {where}"]
-    lines += [f"{command} dataset.limit=40", f"# 98.54% ± 0.19 of MNIST test, 10,000; 130 s; {where}", "defaults:"]
+    lines += [f"{command} dataset.limit=40", f"# 98.54 ± 0.19 % of MNIST test, 10,000; 130 s; {where}", "defaults:"]
     monkeypatch.setattr("src.results.screen.FOLDERS", [tmp_path])
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "x.yaml").write_text("\n".join(lines), encoding="utf-8")
     (tmp_path / "experiment" / "y.yaml").write_text("# python -m src.train experiment=y\n# not measured\ndefaults:")
     asked = "python -m src.train experiment=x seed=2"
     assert measured(asked) == "experiment=x reached 99.65 % of MNIST test, 10,000, in 21 min on Abacus, 2 cores"
-    fewer = "experiment=x dataset.limit=40 reached 98.54 % ± 0.19 of MNIST test, 10,000, in 2 min on Abacus, 2 cores"
+    fewer = "experiment=x dataset.limit=40 reached 98.54 ± 0.19 % of MNIST test, 10,000, in 2 min on Abacus, 2 cores"
     assert measured(f"{asked} dataset.limit=40") == fewer
     assert measured("python -m src.train experiment=y") is None, "not measured"
     assert measured("python -m src.train 'model.widths=[4,4]'") is measured("") is None
