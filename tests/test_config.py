@@ -159,6 +159,7 @@ WRONG = [
         "data: there is no such folder. Set data_dir=FOLDER, or dataset.folder=NAME in it, to where",
     ),
     ("dataset=image_folder data_dir=.", ".: it holds no sub-folder. Set data_dir=FOLDER, or dataset.folder=NAME in it"),
+    ("-m dataset=image_folder data_dir=nope seed=1,2", "nope: there is no such folder. Set data_dir=FOLDER"),
     ("-e", "-e: options are KEY=VALUE"),
     ("-cn elsewhere", "--config-name would hide the project's configs; "),
     ("-m seed=interval(0,1)", "A sweep takes KEY=A,B"),

@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from src.config.check import Checked, check
 from src.config.compose import compose, declared, grid, written
 from src.config.errors import RunError, Stopped, UserError, need
-from src.config.files import check_writable
+from src.config.files import check_classes, check_writable
 from src.config.folder import find_checkpoint, folder_to_resume
 from src.config.groups import command, look_into
 from src.config.help import help_text
@@ -57,13 +57,14 @@ class Arguments:
 class Request(Generic[Checked]):
     """One call of a door: in the `folder` of a run, for src.train; `command` does the same again in one of its own.
 
-    `named` are the overrides that the user wrote.
+    `named` are the overrides that the user wrote; `is_new` says that the folder has the name of a new run.
     """
 
     config: Checked
     folder: Path
     command: str
     named: tuple[str, ...]
+    is_new: bool = False
 
 
 class Parser(ArgumentParser):
@@ -131,8 +132,9 @@ def launch(
                 try:
                     task(request)
                 finally:
-                    with suppress(OSError):  # in a new one that was refused nothing lies
-                        request.folder.rmdir()
+                    for made in (request.folder, request.folder.parent) if request.is_new else ():
+                        with suppress(OSError):  # in that of a request that was refused nothing lies
+                            made.rmdir()
     except UserError as error:
         end(error, 2)
     except OSError as error:
@@ -156,14 +158,17 @@ def _requests(arguments: Arguments, schema: type[Checked]) -> list[Request[Check
             print(OmegaConf.to_yaml(OmegaConf.create(composed.values)), end="")
             return []
         folder, named = Path(composed.whole.hydra.run.dir), tuple(written(overrides))
+        is_new = "${started:}" in OmegaConf.to_yaml(composed.whole.hydra.run)
         if isinstance(config, TrainConfig):
-            folder = _folder_of(folder, config, is_new="${started:}" in OmegaConf.to_yaml(composed.whole.hydra.run))
+            if is_new and not config.resume:
+                check_needs(config)
+            folder = _folder_of(folder, config, is_new)
         elif asked := getattr(config, "checkpoint", None):
             checkpoint, note = find_checkpoint(asked)
             config = config.model_copy(update={"checkpoint": str(checkpoint)})
             if note:
                 print(note, flush=True)
-        requests.append(Request(config, folder, arguments.command(named), named))
+        requests.append(Request(config, folder, arguments.command(named), named, is_new))
     return requests
 
 
@@ -221,8 +226,11 @@ def importing() -> Iterator[None]:
         gc.freeze()
 
 
-def need_loggers(config: TrainConfig) -> None:
-    """Raises UserError if a package is not installed that one of Lightning's loggers needs, as the config names it."""
+def check_needs(config: TrainConfig) -> None:
+    """Raises UserError if a package is not installed that one of Lightning's loggers needs, as the config names it, or
+    a folder of images isn't there."""
+    if config.dataset.target.endswith(".data.image_folder.read_folder"):
+        check_classes(Path(config.data_dir, config.dataset.arguments().get("folder", ".")))
     for name, component in config.logger.components().items():
         if needed := LOGGERS.get(component.target.rpartition(".")[2]):
             need(*needed, f"logger={name}")

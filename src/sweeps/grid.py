@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from pydantic import Field
 
 from src.config.check import check
-from src.config.cli import Arguments, Request, importing, need_loggers
+from src.config.cli import Arguments, Request, check_needs, importing
 from src.config.compose import compose, declared, grid, parse, written
 from src.config.errors import UserError
 from src.config.files import check_writable, write_text
@@ -127,7 +127,7 @@ def _jobs(arguments: Arguments, asked: Sequence[str], folder: Path | None) -> tu
             raise UserError(f"resume: {words}")
         if config.devices > 1 and is_parallel(hydra):
             raise UserError("devices: hydra/launcher=joblib gives each run one device. Leave out one of the two.")
-        need_loggers(config)
+        check_needs(config)
         if folder is None:
             folder = Path(hydra.sweep.dir)
         name = as_folder(",".join(sorted(own)))

@@ -17,7 +17,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from src.config.check import check, flat, plain
-from src.config.cli import Arguments, importing, need_loggers
+from src.config.cli import Arguments, check_needs, importing
 from src.config.compose import compose, declared, parse, written
 from src.config.errors import UserError
 from src.config.files import write_text
@@ -58,7 +58,7 @@ class Search:
         config = check(composed.values, TuneConfig)
         self._arguments, self._fixed = arguments, declared(fixed)
         self._base = self.compose({})
-        need_loggers(self._base)
+        check_needs(self._base)
         if self._base.devices > 1:
             raise UserError("devices: each trial of a search has one. Start the same command once for each device.")
         option = composed.whole.hydra.runtime.choices.get("search") or "search"

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src.config import groups
-from src.config.cli import importing, need_loggers
+from src.config.cli import check_needs, importing
 from src.config.errors import Stopped
-from src.config.files import check_classes, check_weights
+from src.config.files import check_weights
 from src.config.folder import Run, lock, settle
 from src.config.paths import option
 from src.config.process import Interrupts, check_processes, is_child, requeue, slot
@@ -38,13 +38,11 @@ def train(
     """
     run = settle(folder, config, named)
     check_processes(run.config)
-    need_loggers(run.config)
     if run.config.init.weights and not run.saved:
         check_weights(run.config.init.weights)
     if run.finished:
         return _show_finished(run)
-    if run.config.dataset.target.endswith(".data.image_folder.read_folder"):  # before torch is imported
-        check_classes(Path(run.config.data_dir, run.config.dataset.arguments()["folder"]))
+    check_needs(run.config)
     with Interrupts() as interrupts, lock(folder):
         try:
             return _train(run, interrupts, command, callbacks)
