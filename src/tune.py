@@ -32,7 +32,7 @@ def main() -> None:
         end(unusable(error), 2)
     except (Stopped, KeyboardInterrupt) as stop:
         stopped = stop if isinstance(stop, Stopped) else Stopped(2)
-        words = f"{Stopped(stopped.number)} The same command goes on with the search, and with its last trial."
+        words = f"{Stopped(stopped.number)} To continue the search, and its last trial: the same command."
         end(Stopped(stopped.number, words), stopped.code)
 
 

@@ -242,7 +242,7 @@ class TestSearch:
             at_call(patch, "training_step", 2, send(signal.SIGTERM))
             outcome = door("tune", *options, "n_trials=1")
         assert outcome.code == 143
-        assert "The same command goes on with the search" in outcome.err
+        assert "To continue the search, and its last trial: the same command." in outcome.err
         assert door("tune", *options, "n_trials=1").code == 0
         assert [row["state"] for row in trials(in_tmp)] == ["finished"]
 
