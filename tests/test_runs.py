@@ -27,7 +27,7 @@ from src.config.schema import CONFIGS
 from src.model import saved as checkpoint
 from src.model.alexnet import AlexNet
 from src.model.predictor import Predictor
-from src.model.provenance import Revision
+from src.model.provenance import fingerprint
 from src.model.saved import load
 from tests.conftest import ROOT, SHORT, Outcome, only_run, results_of, write_folder, write_idx
 from tests.test_resume import broken
@@ -378,16 +378,29 @@ class TestStrangers:
         assert "Weights come without code: get src/model/theirs.py from where it was trained." in outcome.err
         assert "git checkout" not in outcome.err, "no revision here has it"
 
-    def test_a_network_that_computes_something_else_since_is_noted(
+    def test_a_network_that_computes_something_else_since_is_noted_and_its_run_does_not_go_on(
         self, door: Door, run: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        note = "src/model/alexnet.py has changed since this network was trained (revision"
         saved = load(run / "checkpoints" / "best.ckpt")
-        clean = saved.about.model_copy(update={"git": Revision(revision="0123456789abcdef", modified=False)})
-        monkeypatch.setattr("src.model.provenance._git", lambda *words: "-ReLU\n+GELU" if words[0] == "diff" else "")
-        assert note in str(Predictor.of(saved._replace(about=clean), "cpu").hardware.note)
-        monkeypatch.setattr("src.model.provenance._git", lambda *words: "")
-        assert not Predictor.of(saved._replace(about=clean), "cpu").hardware.note
+        assert not Predictor.of(saved, "cpu").hardware.note
+        monkeypatch.setattr("src.model.saved.fingerprint", lambda target: "another")
+        changed = "src/model/alexnet.py has changed since this network was trained: it may compute something else now"
+        assert Predictor.of(saved, "cpu").hardware.note == f"{changed}."
+        files = {path: path.read_bytes() for path in run.rglob("*.*") if path.is_file()}
+        outcome = door("train", f"resume={run}", "trainer.max_epochs=3")
+        assert outcome.code == 2
+        assert outcome.err.startswith(f"error: {changed}, so this run can't go on.\n")
+        assert " -- src/model/alexnet.py" in outcome.err
+        assert {path: path.read_bytes() for path in run.rglob("*.*") if path.is_file()} == files
+
+    def test_a_network_is_the_same_whatever_its_comments(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.syspath_prepend(tmp_path)
+        prints = []
+        for name, text in (("one", "x = 1"), ("two", "x = 1  # why\n"), ("three", "x = 2")):
+            (tmp_path / f"net_{name}.py").write_text(text)
+            prints.append(fingerprint(f"net_{name}.Net"))
+        assert prints[0] == prints[1] != prints[2]
+        assert fingerprint("torch.nn.Linear") == ""
 
 
 class TestBadCheckpoints:

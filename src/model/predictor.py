@@ -24,7 +24,6 @@ from src.data.preparation import Preparation
 from src.model.answers import Answers
 from src.model.hardware import Hardware, pick_hardware
 from src.model.network import build_network, load_weights
-from src.model.provenance import changed_since
 from src.model.saved import About, Checkpoint, load
 
 LIGHT = 128  # of 255: the edge of a drawing on light paper is at least this
@@ -60,8 +59,8 @@ class Predictor:
         hardware = pick_hardware(device, precision or saved.about.precision)
         network = build_network(saved.config.model, saved.about.channels, len(saved.about.classes))
         load_weights(network, saved)
-        notes = hardware.note, changed_since(saved.config.model.target, saved.about.git)
-        hardware = replace(hardware, note=" ".join(filter(None, notes)))
+        if changed := saved.about.changed_network:
+            hardware = replace(hardware, note=f"{hardware.note or ''} {changed}.".strip())
         return cls(network, saved.config, saved.about, hardware)
 
     def prepare(self, images: Tensor) -> Tensor:

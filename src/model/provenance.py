@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import hashlib
+import inspect
 import os
 import platform
 import subprocess
 from contextlib import suppress
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
@@ -72,14 +76,13 @@ def way_back(target: str, git: Revision | None) -> str:
     return f"{told}, and bring back the old one:\n{commands}"
 
 
-def changed_since(target: str, git: Revision | None) -> str | None:
-    """What to say of a network whose file is another than in training, as far as git knows; its weights may fit."""
-    file = source_file(target)
-    with suppress(OSError, subprocess.SubprocessError):
-        if git and not git.modified and _git("diff", git.revision, "--ignore-matching-lines=^ *#", "--", f":/{file}"):
-            told = f"{file} has changed since this network was trained (revision {git.revision[:12]})"
-            return f"{told}. If it computes something else now, so does this network."
-    return None
+def fingerprint(target: str) -> str:
+    """SHA-256 of the code in a network's file, which comments and layout leave as it is; empty for a library's."""
+    with suppress(OSError, TypeError):
+        file = Path(inspect.getfile(import_module(target.rpartition(".")[0])))
+        if "site-packages" not in file.parts:
+            return hashlib.sha256(ast.dump(ast.parse(file.read_text(encoding="utf-8"))).encode()).hexdigest()
+    return ""
 
 
 def _git(*words: str) -> str:

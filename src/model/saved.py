@@ -16,7 +16,7 @@ from src.config.check import check, flat, plain
 from src.config.errors import UserError
 from src.config.schema import CONFIGS, NonNegativeInt, PositiveInt, Section, TrainConfig, Values, source_file
 from src.data.images import Splits, checksum, has_dark_background
-from src.model.provenance import Revision, git_revision, versions, way_back
+from src.model.provenance import Revision, fingerprint, git_revision, versions, way_back
 
 FORMAT = 5  # counts up where an older checkpoint no longer loads
 ABOUT = "about"  # the key under which Classifier saves it
@@ -54,6 +54,7 @@ class About(Section, extra="ignore"):
     versions: dict[str, str] = Field({})
     git: Revision | None = None
     init_sha256: str | None = None  # of the file that the run began with, which may be gone
+    network_sha256: str = ""  # of the code in the network's file
 
     @classmethod
     def of(cls, config: TrainConfig, splits: Splits, precision: Any, command: str) -> About:
@@ -72,7 +73,16 @@ class About(Section, extra="ignore"):
             command=command,
             versions=versions(),
             git=git_revision(),
+            network_sha256=fingerprint(config.model.target),
         )
+
+    @property
+    def changed_network(self) -> str | None:
+        """What to say of a network whose file is another than in training; its weights may fit all the same."""
+        target = self.config["model"]["_target_"]
+        if self.network_sha256 in ("", fingerprint(target)):
+            return None
+        return f"{source_file(target)} has changed since this network was trained: it may compute something else now"
 
     @property
     def handwritten(self) -> bool:

@@ -15,6 +15,7 @@ from src.config.errors import UserError
 from src.config.files import whole
 from src.config.folder import Run
 from src.config.schema import Section, TrainConfig
+from src.model.provenance import way_back
 from src.model.saved import About, Content, read
 from src.training.saving import Saved, previous
 
@@ -99,6 +100,10 @@ def continued(resumed: Resumed, about: About) -> tuple[About, list[str]]:
     if before.classes != about.classes:
         names = [shorten(", ".join(classes), 160, placeholder=" ...") for classes in (before.classes, about.classes)]
         raise UserError(f"this run began with the classes {names[0]}, and now they are {names[1]}. Bring back the old.")
+    if changed := before.changed_network:
+        raise UserError(
+            f"{changed}, so this run can't go on.\n{way_back(about.config['model']['_target_'], before.git)}"
+        )
     then, now = flat(before.model_dump()), flat(about.model_dump())
     notes = [
         f"This run began with {key}={then.get(key)}, and goes on with {key}={now.get(key)}."
