@@ -27,7 +27,7 @@ from src.model.saved import About, Checkpoint
 from src.results.figures import canvas, curves, runs, scores, tiles
 from src.results.outcome import Outcome as Results
 from src.results.outcome import Score, Validation
-from src.results.screen import measured, show_confusion, show_end, show_start
+from src.results.screen import advice, measured, show_confusion, show_end, show_start
 from tests.conftest import Outcome, results_of, write_results
 from tests.test_model import ABOUT, configure
 
@@ -316,7 +316,8 @@ def test_a_run_at_chance_says_so_and_what_to_try(
 ) -> None:
     outcome, score = Results.read(write_results(in_tmp / "run", 0.5)), {"accuracy": 0.1, "images": 500, "chance": 0.1}
     test = Score(loss=2.3, **score) if tested else None  # type: ignore[arg-type]
-    outcome = outcome.model_copy(update={"test": test, "val": Validation(**score)})  # type: ignore[arg-type]
+    train = outcome.train.model_copy(update={"images": 54_000})
+    outcome = outcome.model_copy(update={"test": test, "val": Validation(**score), "train": train})  # type: ignore[arg-type]
     show_end(outcome, in_tmp / "run", configure(["optimizer.lr=1e-2", "trainer.max_epochs=2"]))
     words = " ".join(capsys.readouterr().out.split())
     assert f"{said} 10.00 %, no better than guessing (10.00 %)" in words
@@ -324,6 +325,17 @@ def test_a_run_at_chance_says_so_and_what_to_try(
     assert f"Train again with {tries}" in words
     for option in re.findall(r"[\w.]+=[\w.]+", tries):
         configure([option])
+
+
+def test_advice_for_few_images_and_for_what_was_learned_by_heart(in_tmp: Path) -> None:
+    outcome, said = Results.read(write_results(in_tmp / "run", 0.5)), list[str]()
+    score = Score(loss=2.3, accuracy=0.1, images=6, chance=0.1)
+    for trained in ({"accuracy": 0.95, "images": 48}, {"images": 48, "epochs": 3}):
+        train = outcome.train.model_copy(update=trained)
+        said.append(advice(outcome.model_copy(update={"test": score, "train": train}), configure([])) or "")
+    assert "It has learned the training images by heart (accuracy 95.00 %). More images, more augmentation" in said[0]
+    assert "3 steps are few: train again with batch_size=8" in said[1]
+    assert all(text.endswith(" And 6 images decide little.") for text in said)
 
 
 def test_commands_at_the_end_fit_80_columns_and_only_characters_are_drawn(

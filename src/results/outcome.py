@@ -40,6 +40,7 @@ class Training(Section, extra="ignore"):
     checkpoint_seconds: float = 0.0
     images: int
     images_per_second: float | None = None
+    accuracy: float | None = None  # of the last epoch
 
 
 class Monitor(Section, extra="ignore"):

@@ -144,6 +144,7 @@ class Session:
             checkpoint_seconds=round(checkpoints.stalled, 3),
             images=self.used["train"],
             images_per_second=rate and round(rate, 2),
+            accuracy=self.recorder.accuracy,
         )
         loss = answers.loss if answers and math.isfinite(answers.loss) else None
         named, best_of = tuple(self.config.metrics.components()), checkpoints.best_measured

@@ -14,15 +14,17 @@ from src.model.answers import Answers
 
 class RecordAnswers(L.Callback):
     """Keeps, in `answers`, those of the last test, of all processes, in the order of the images; also those of the last
-    validation, where TensorBoard may show them."""
+    validation, where TensorBoard may show them; and the last epoch's `accuracy` in training."""
 
     def __init__(self) -> None:
         self.answers: Answers | None = None
+        self.accuracy: float | None = None
         self._wanted = False
         self._logits: list[Tensor] = []
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: Any) -> None:
         module.log_epoch()  # Lightning calls a module's own hook after those of callbacks
+        self.accuracy = float(trainer.callback_metrics["train/acc"])
 
     def on_validation_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
         self._wanted = trainer.testing or any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers)
