@@ -13,11 +13,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
 import yaml
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -187,10 +189,15 @@ def test_a_folder_to_share_has_the_network_in_three_forms_that_answer_alike(
     torch.testing.assert_close(answers(share / "model.onnx", images), expected, atol=1e-4, rtol=0)
     text = (share / "README.md").read_text()
     onnx_lines, torch_lines = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    shared = load(share / "best.ckpt")
+    assert not shared.config.callbacks.components()
+    assert shared.about.config["callbacks"].keys() >= {"checkpoint_minutes"}
+    torch.testing.assert_close(shared.state_dict, load(grey).state_dict)
     monkeypatch.chdir(share)
+    Image.fromarray(images[0, 0].numpy()).save("photo.png")
     names_of_lines: dict[str, Any] = {}
     exec(onnx_lines, names_of_lines)
-    assert names_of_lines["logits"].shape == (1, 10)
+    np.testing.assert_allclose(names_of_lines["logits"], expected[:1].numpy(), atol=1e-4)
     exec(torch_lines.replace("torch.zeros(1, 1, 28, 28)", "pixels"), names_of_lines := {"pixels": images})
     torch.testing.assert_close(names_of_lines["logits"], expected, atol=1e-4, rtol=0)
 
@@ -343,7 +350,7 @@ def test_help_names_its_options(door: Door) -> None:
 @pytest.mark.parametrize(
     ("fit", "words"),
     [
-        ("crop", "decode, cut to the largest part of this shape in the middle, resize to 320x240"),
+        ("crop", "decode, cut to the middle part of the shape 320x240, resize to 320x240"),
         ("pad", "decode, fit whole into the middle of its edge's median colour, 320x240"),
         ("stretch", "decode, stretch to 320x240"),
     ],

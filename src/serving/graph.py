@@ -147,7 +147,9 @@ def describe(predictor: Predictor, about: About) -> dict[str, Any]:
     side, colours = predictor.preparation.size, {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
     shrinks = ", with antialiasing" if max(about.size) > side else ""
     light = ", light on dark" if about.dark_background else ""
-    fits = {"crop": "cut to the largest part of this shape in the middle, resize to", "stretch": "stretch to"}
+    light += ", the character in the middle, its longer side 20/28 of the image" if about.handwritten else ""
+    middle = "square" if height == width else f"part of the shape {width}x{height}"
+    fits = {"crop": f"cut to the middle {middle}, resize to", "stretch": "stretch to"}
     fit = fits.get(dataset.fit, "fit whole into the middle of its edge's median colour,")
     preprocessing = {
         "input": f"images: uint8 (N, {channels}, {height}, {width}), any N, {colours}, 0 to 255",

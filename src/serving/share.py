@@ -17,7 +17,7 @@ from src.config.files import write_text
 from src.config.schema import PACKAGE, ExportConfig, Values
 from src.model.components import resolve
 from src.model.predictor import Predictor
-from src.model.saved import Checkpoint, load
+from src.model.saved import ABOUT, Checkpoint, Content, load, read
 from src.results.outcome import Outcome, described, percent
 from src.results.screen import describe_origin, near, show_facts, show_note
 from src.serving import graph
@@ -36,7 +36,8 @@ def share(config: ExportConfig) -> None:
             plain = torch.contiguous_format  # the file's own, and each tensor has memory of its own there
             weights = {name: value.clone(memory_format=plain) for name, value in saved.state_dict.items()}
             (folder / "model.safetensors").write_bytes(safetensors.torch.save(weights, {"format": "pt"}))
-            for file in saved.path, source, *([saved.path.parent.parent / "report.html"] if outcome else []):
+            torch.save(alone(saved), folder / saved.path.name)
+            for file in source, *([saved.path.parent.parent / "report.html"] if outcome else []):
                 if file.exists():
                     shutil.copyfile(file, folder / file.name)
             write_text(folder / "README.md", card(saved, outcome, source, about))
@@ -49,6 +50,15 @@ def share(config: ExportConfig) -> None:
     show_note(predictor.hardware.note)
     facts = {"folder": str(near(output)), "files": ", ".join(names), "verified": about["verification"]["in_words"]}
     show_facts(facts | {"licence": "choose one: add license: to the head of README.md before you publish"})
+
+
+def alone(saved: Checkpoint) -> Content:
+    """The checkpoint without callbacks and loggers: training alone calls them, and others may lack their code."""
+    content, _ = read(saved.path)
+    for group in "callbacks", "logger":
+        options = content[ABOUT]["config"][group].items()
+        content[ABOUT]["config"][group] = {key: value for key, value in options if not isinstance(value, dict)}
+    return content
 
 
 def card(saved: Checkpoint, outcome: Outcome | None, source: Path, about: Values) -> str:

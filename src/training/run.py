@@ -12,7 +12,7 @@ from src.config.cli import check_needs, importing
 from src.config.errors import Stopped
 from src.config.files import check_weights
 from src.config.folder import Run, lock, settle
-from src.config.paths import option
+from src.config.paths import for_shell, option
 from src.config.process import Interrupts, check_processes, is_child, requeue, slot
 from src.config.schema import TrainConfig
 from src.results.outcome import Outcome
@@ -88,4 +88,6 @@ def _show_finished(run: Run) -> float | None:
         print(f"This run is finished: accuracy of {of}: {score.verdict}.")
         more = "" if steps and steps > 0 else " A greater trainer.max_epochs goes on."
         print(f"{run.folder}: nothing to do.{more}")
+        if run.config.report and not (run.folder / "report.html").exists():  # it was stopped before that
+            print(f"Its page is missing; this makes it: {groups.command('report', for_shell(str(run.folder)))}")
     return outcome.monitor.value
