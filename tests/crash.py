@@ -307,7 +307,8 @@ def compare(whole: Path, killed: Path) -> None:
         if difference := _difference(one, other, name):
             raise SystemExit(f"{killed} is not as the run that nobody killed: {difference}")
     for name in ("metrics.csv", "steps.csv"):
-        if (whole / name).read_bytes() != (killed / name).read_bytes():
+        one, other = (run / name for run in (whole, killed))
+        if one.exists() != other.exists() or (one.exists() and one.read_bytes() != other.read_bytes()):
             raise SystemExit(f"{killed}: {name} differs")
     one, other = (json.loads((run / "results.json").read_text()) for run in (whole, killed))
     for part in ("val", "test"):

@@ -61,10 +61,10 @@ def test_scores_are_those_of_one_process(
     for split, accuracy in (("test", results["test"]["accuracy"]), ("val", max(float(row["val/acc"]) for row in rows))):
         alone = door("eval", "checkpoint=r/checkpoints/best.ckpt", f"split={split}")
         assert alone.code == 0, alone.err
-        assert float(re.findall(r"accuracy\s+([\d.]+)", alone.out)[0]) == pytest.approx(accuracy, abs=1e-7)
+        ((right, loss),) = re.findall(r"to all digits +accuracy ([\d.]+), loss ([\d.]+)", alone.out)
+        assert float(right) == pytest.approx(accuracy, abs=1e-7)
         if split == "test":
-            loss = float(re.findall(r"loss\s+([\d.]+)", alone.out)[0])
-            assert loss == pytest.approx(results["test"]["loss"], rel=1e-5)
+            assert float(loss) == pytest.approx(results["test"]["loss"], rel=1e-5)
     drawn = in_tmp / "r/report/mistakes.png"  # each image with its probabilities
     by_two = drawn.read_bytes()
     assert door("report", "r").code == 0

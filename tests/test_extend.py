@@ -303,7 +303,7 @@ class TestMonitor:
         return ["dataset=image_folder", f"data_dir={images_folder}", *SHORT, "trainer.max_epochs=3"]
 
     def rows(self, run: Path, key: str) -> list[float]:
-        with (run / "metrics.csv").open(newline="") as file:
+        with (run / ("steps.csv" if "rate" in key else "metrics.csv")).open(newline="") as file:
             return [float(row[key]) for row in csv.DictReader(file) if row[key]]
 
     def test_the_best_checkpoint_is_that_of_the_lowest_loss(self, door: Door, options: list[str], in_tmp: Path) -> None:
@@ -441,7 +441,7 @@ def test_the_best_of_a_search_is_trained_by_the_command_that_it_says(door: Door,
     words = [*words_of(COMMANDS[0])[:-1], "search=null", "loss.epsilon=0.1,0.2", "n_trials=2", "name=s"]
     outcome = door("tune", *words)
     assert outcome.code == 0, outcome.err
-    again = door("train", *said(outcome.out, "train with the best: "), "hydra.run.dir=r")
+    again = door("train", *said(outcome.out.replace("best:\n  ", "best: "), "train with the best: "), "hydra.run.dir=r")
     assert again.code == 0, again.err
     assert "mine.losses.poly" in (mine / "r/config.yaml").read_text()
 

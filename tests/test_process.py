@@ -195,7 +195,7 @@ def test_runs_of_one_second_have_folders_of_their_own_and_a_refused_one_leaves_n
         (folder / CONFIG).touch()
 
     monkeypatch.setattr("src.train.train", task)
-    monkeypatch.setattr("src.config.compose.datetime", SimpleNamespace(now=lambda: datetime(2026, 1, 2)))
+    monkeypatch.setattr("src.config.naming.datetime", SimpleNamespace(now=lambda: datetime(2026, 1, 2)))
     codes = [door("train", f"seed={seed}").code for seed in (4, 4, 5, 4)]
     assert codes == [0, 0, 2, 0]
     names = [f"2026-01-02_00-00-00_mnist_alexnet_adamw_seed-4{end}" for end in ("", "_2", "_3")]

@@ -114,7 +114,7 @@ class TestSearch:
             assert str(results["val"]["accuracy"]) == row["val_accuracy"]
         best = max(rows, key=lambda row: float(row["val_accuracy"]))
         command = f"python -m src.train --config-dir {SEARCH} experiment=best"
-        assert f"train with the best: {command}" in outcome.out
+        assert f"train with the best:\n  {command}\n" in outcome.out
         again = door(
             "train", "--config-dir", str(SEARCH), "experiment=best", options[1], "device=cpu", "hydra.run.dir=r"
         )

@@ -191,7 +191,7 @@ class Session:
             # the first of three would name the columns for all runs; without it what differs stands first, then by name
             _, *summaries = hparams({"Changed": outcome.changed} | hyperparameters(self.config), best)
             for summary in summaries:
-                tensorboard.experiment.file_writer.add_summary(summary)
+                tensorboard.experiment._get_file_writer().add_summary(summary)  # it may be closed
             tensorboard.experiment.flush()
         outcome.write(self.folder)
         for older in self.checkpoints.last.parent.glob("*.previous.ckpt"):  # kept for the case of a damaged one
