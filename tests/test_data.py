@@ -459,7 +459,7 @@ class TestFolder:
             ("text", "no image that can be read"),
             ("gone", "can't be opened: No such file"),
             ("truncated", "broken image"),
-            ("beside", "lies beside the class folders"),
+            ("beside", r"000.png lies beside the class folders\. Move it into that of its class, or away"),
         ],
     )
     def test_what_is_wrong_with_a_folder_is_named(self, tmp_path: Path, damage: str, sentence: str) -> None:
@@ -482,7 +482,7 @@ class TestFolder:
             path = root / "class1" / "000.png"
             path.write_bytes(path.read_bytes()[:300])
         elif damage == "beside":
-            (root / "list.csv").write_text("a,b")
+            shutil.copy(root / "class0/000.png", root / "000.png")
         with pytest.raises(UserError, match=sentence):
             read_folder(root, "auto")
 
@@ -506,6 +506,19 @@ class TestFolder:
         assert len(source.train) == 4
         names = ", ".join(f"{root}/class0/{name}" for name in ("boxes.xml", "c.csv", "d"))
         assert source.note == f"5 passed over, as no image that can be read: {names}, ..."
+
+    def test_files_that_are_no_images_beside_the_classes_are_in_the_same_note(self, tmp_path: Path) -> None:
+        for part in ("train", "test"):
+            write_folder(tmp_path / part, classes=2, count=2)
+            (tmp_path / part / "labels.csv").write_text("a,b")
+        (tmp_path / "train/class1/notes.txt").write_text("x")
+        (tmp_path / "train/.DS_Store").write_text("x")
+        source = read_folder(tmp_path, "auto")
+        assert (len(source.train), source.test and len(source.test)) == (4, 4)
+        assert source.note == (
+            f"3 passed over, as no image that can be read: {tmp_path}/train/labels.csv, "
+            f"{tmp_path}/train/class1/notes.txt, {tmp_path}/test/labels.csv"
+        )
 
     @pytest.mark.parametrize(
         "names",

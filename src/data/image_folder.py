@@ -165,9 +165,11 @@ def _holds_images(folder: Path, depth: int = 2) -> bool:
 def _files(place: Path, classes: list[str], others: list[Path]) -> list[tuple[Path, int]]:
     """Each image's path and label; what is no image joins the `others`."""
     found = []
-    for item in _visible(place):
-        if not item.is_dir():
-            raise UserError(f"{item} lies beside the class folders. Move it into one of them, or away.")
+    folders, images, more = list_folder(place)
+    others += more
+    if images:
+        raise UserError(f"{images[0]} lies beside the class folders. Move it into that of its class, or away.")
+    for item in folders:
         if item.name not in classes:
             raise UserError(f"{item}: this class has no training images. The classes are {', '.join(classes)}.")
     for label, name in enumerate(classes):
