@@ -10,22 +10,26 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import optuna
 import pandas as pd
 import pytest
 import yaml
+from matplotlib.text import Text
 from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
+from PIL import Image
 
 from src.config.check import check
 from src.config.cli import Arguments
 from src.config.compose import compose
 from src.config.errors import UserError
 from src.config.schema import TuneConfig
+from src.results.figures.canvas import save
 from src.sweeps.search import Search
-from src.sweeps.study import ask, leave_out, open_storage, open_study, read_space, real_trials
+from src.sweeps.study import ask, leave_out, open_storage, open_study, read_space, real_trials, save_pictures
 from tests.conftest import NARROW, Outcome, results_of, wait_for
 from tests.test_resume import at_call, send
 from tests.test_sweeps import start
@@ -358,6 +362,28 @@ def test_the_experiment_of_the_best_has_what_was_found_and_nothing_of_this_machi
     found = yaml.safe_load(text)
     assert found.pop("defaults") == ["quick", {"override /optimizer": "sgd"}, {"override /logger": "csv"}]
     assert found == {"trainer": {"max_epochs": 3}, "optimizer": {"lr": 0.2}}
+
+
+def test_the_pictures_of_a_search_have_whole_words_and_say_what_was_monitored(
+    in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words: dict[str, set[str]] = {}
+
+    def look(figure: Any, path: Path) -> None:
+        save(figure, path)
+        words[path.stem] = {word.get_text() for word in figure.findobj(Text)}
+
+    monkeypatch.setattr("src.results.figures.canvas.save", look)
+    study, keys = optuna.create_study(direction="maximize"), ["loss.label_smoothing", "model.dropout"]
+    for score in (0.5, 0.75):
+        study.tell(study.ask({key: FloatDistribution(0.0, 0.5) for key in keys}), score)
+    save_pictures(study, in_tmp, "val/acc")
+    assert {"0", "1", "validation accuracy", "70.0 %"} <= words["history"]
+    assert "0.5" not in words["history"]
+    for name in ("importances", "parallel"):
+        assert {"validation accuracy", *keys} <= words[name]
+        pixels = np.asarray(Image.open(in_tmp / f"{name}.png").convert("L"))
+        assert min(pixels[0].min(), pixels[-1].min(), pixels[:, 0].min(), pixels[:, -1].min()) == 255, "none is cut"
 
 
 def test_a_trial_that_is_left_out_or_waits_is_none_that_counts() -> None:

@@ -112,7 +112,7 @@ class Search:
         table = self._record()
         if table.best is not None:
             self._save_best(table, table.best)
-        save_pictures(self._study, self.folder)
+        save_pictures(self._study, self.folder, self._base.monitor)
         table.show()
         return table.best is not None
 

@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from src.config.compose import parse
 from src.config.errors import UserError
 from src.config.schema import NamedComponent, TuneConfig
+from src.results.outcome import described
 
 Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
 LEFT_OUT = "left out"  # of the search: see leave_out
@@ -149,21 +150,29 @@ def _build(config: NamedComponent, **more: Any) -> Any:
         raise UserError(f"{config.name}: {error}") from error
 
 
-def save_pictures(study: optuna.Study, folder: Path) -> None:
+def save_pictures(study: optuna.Study, folder: Path, monitor: str) -> None:
     """Write history.png, importances.png and parallel.png; none where the trials are too few or too alike for them."""
     from matplotlib import pyplot
 
     from src.results.figures.canvas import save
+    from src.results.figures.runs import form
 
-    if len({trial.value for trial in study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])}) < 2:
+    trials, name = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]), described(monitor)
+    if len({trial.value for trial in trials}) < 2:
         return
     pyplot.switch_backend("agg")
     plots: Any = optuna.visualization.matplotlib
-    with warnings.catch_warnings(), pyplot.style.context("default"):
+    with warnings.catch_warnings(), pyplot.style.context(["default", {"savefig.bbox": "tight"}]):
         warnings.simplefilter("ignore")
-        draw = {"history": plots.plot_optimization_history, "importances": plots.plot_param_importances}
-        for name, plot in (draw | {"parallel": plots.plot_parallel_coordinate}).items():
-            figure = plot(study).figure
-            figure.set_size_inches(9, 4.5)
-            save(figure, folder / f"{name}.png")
-            pyplot.close(figure)
+        history = plots.plot_optimization_history(study, target_name=name)
+        importances = plots.plot_param_importances(study, target_name=name)
+        parallel = plots.plot_parallel_coordinate(study, target_name=name)
+        history.locator_params("x", integer=True, min_n_ticks=1)
+        for axes in (history, *parallel.figure.axes[:2]):  # the second has the colours
+            axes.yaxis.set_major_formatter(form(monitor))
+        keys = sorted({key for trial in trials for key in trial.params})  # Optuna's order; it cuts them
+        parallel.set_xticks(range(len(keys) + 1), [name, *keys], rotation=20, ha="right")
+        for picture, axes in {"history": history, "importances": importances, "parallel": parallel}.items():
+            axes.figure.set_size_inches(9, 4.5)
+            save(axes.figure, folder / f"{picture}.png")
+            pyplot.close(axes.figure)

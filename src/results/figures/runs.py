@@ -33,14 +33,15 @@ def save_curves(folder: Path, runs: pd.DataFrame, monitor: str, keys: list[str])
     axes.set_title(f"{described(monitor)} of each run", fontsize=10)
     axes.set(xlabel="epoch")
     axes.locator_params("x", integer=True, min_n_ticks=1)
-    axes.yaxis.set_major_formatter(_form(monitor))
+    axes.yaxis.set_major_formatter(form(monitor))
     axes.grid(alpha=0.3)
     if axes.lines:
         figure.legend(loc="outside lower center", fontsize=8, ncols=2)
     save(figure, folder / "curves.png")
 
 
-def _form(monitor: str) -> Formatter:
+def form(monitor: str) -> Formatter:
+    """Of the ticks of an axis for what is monitored."""
     return PercentFormatter(1, symbol=" %") if monitor == "val/acc" else ScalarFormatter()
 
 
@@ -61,7 +62,7 @@ def save_values(folder: Path, runs: pd.DataFrame, monitor: str, varied: list[str
         axes.plot(means.index, means, "_", color=ORANGE, markersize=24, markeredgewidth=2)
         axes.margins(x=0.3)
         axes.tick_params("x", rotation=30 if sum(map(len, means.index)) > 24 else 0)
-        axes.yaxis.set_major_formatter(_form(monitor))
+        axes.yaxis.set_major_formatter(form(monitor))
         axes.set_title(key, fontsize=10)
         axes.grid(alpha=0.3, axis="y")
     figure.supylabel(described(monitor))
