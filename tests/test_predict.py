@@ -343,6 +343,19 @@ def test_an_answer_of_less_than_half_is_unsure(capsys: pytest.CaptureFixture[str
     assert "1 image was answered with less than 50 %: these are unsure." in lines
 
 
+@pytest.mark.parametrize("true", [None, "golden retriever puppy"])
+def test_no_number_is_folded_and_no_name_is_cut_in_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, true: str | None
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    top = [("golden_retriever_puppy", 0.451), ("Pembroke Welsh corgi", 0.342), ("square", 0.207)]
+    show([Row("a/long/path/to/IMG_20231126_171442.jpg", *top[0], true, True, False, False, top)], ".")
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert all(number in shown for number in ("unsure, 45.1 %", " 34.2 %", " 20.7 %"))
+    assert "…" not in shown
+
+
 @pytest.mark.parametrize(
     ("named", "shown"),
     [

@@ -6,6 +6,7 @@ import glob
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from textwrap import fill
 from typing import NamedTuple
 
 import pandas as pd
@@ -130,10 +131,13 @@ def show(rows: list[Row], named: str) -> None:
     out, labelled = console(), [row for row in rows if row.true]
     folder = next(folder for folder in (Path(named), *Path(named).parents) if folder.is_dir())
     table = data_table("file", "predicted", "probability", *(["true"] if labelled else []), "next")
-    table.columns[0].overflow, table.columns[2].justify = "fold", "right"
+    for column in table.columns:  # no number is folded; rich would fold at a no-break space too
+        column.overflow, column.no_wrap = "fold", column.header in ("probability", "next")
+    table.columns[2].justify = "right"
     for row in rows[:SHOWN]:
         true = [Text(row.true or "", "" if row.true == row.predicted else "bold")] if labelled else []
         following = ", ".join(f"{name} {percent(share, 1)}" for name, share in row.top[1:])
+        following = fill(following.replace(" %", "\xa0%"), out.width // (4 if labelled else 3)).replace("\xa0", " ")
         probability = f"{'unsure, ' if row.unsure else ''}{percent(row.probability, 1)}"
         table.add_row(os.path.relpath(row.file, folder), row.predicted, probability, *true, following)
     out.print(table)
