@@ -238,16 +238,22 @@ class TestPictures:
         ]
 
 
-def test_the_screen_tells_training_from_validation_and_test(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_screen_tells_training_from_validation_and_test(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    monkeypatch.setenv("COLUMNS", "80")
+    folder = "logs/" + 9 * "2026-11-26_"  # a long one, to be copied
     train, valid, test = (ImageSet(torch.zeros(n, 1, 12, 12, dtype=torch.uint8), torch.zeros(n)) for n in (2000, 14, 9))
     layers: Any = SimpleNamespace(layer_names=[], layer_types=[], out_sizes=[], param_nums=[], total_parameters=3)
     splits = Splits(train, valid, test, ["a", "b"], "full")
     used = {"train": 1500, "val": 14, "test": 9}
-    show_start(configure([]), splits, used, Hardware("cpu", "32-true"), in_tmp / "run", layers, None)
+    show_start(configure([]), splits, used, Hardware("cpu", "32-true"), in_tmp / folder, layers, None)
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "images 1,500 of 2,000 to train, 14 to validate, 9 to test" in lines
     assert "data mnist, 2 classes, 1x12x12 resized to 227x227" in lines
-    assert "writes to run" in lines
+    assert f"writes to {folder}" in lines
 
 
 @pytest.mark.parametrize(("asked", "taken"), [(["batch_size=100"], 100), ([], 64)])

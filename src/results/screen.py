@@ -82,12 +82,12 @@ def show_start(
             "data": f"{name}, {len(splits.classes)} classes, {_sizes(splits, config.dataset.image_size)}",
             "images": ", ".join(counts),
             "device": f"{hardware.accelerator}, {hardware.precision}",
-            "writes to": str(near(folder)),
             "recipe": measured(asked),
             "goes on at": goes_on_at,
             "not trained": ", ".join(config.init.freeze),
         }
     )
+    console().print(f"  writes to   {near(folder)}", soft_wrap=True)  # whole, to be copied
     table, names = data_table("layer", "output shape", Column("parameters", justify="right")), summary.layer_names
     layers = zip(names, summary.layer_types, summary.out_sizes, summary.param_nums, strict=True)
     for layer, kind, sides, parameters in layers:
