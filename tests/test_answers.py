@@ -211,7 +211,7 @@ class TestPictures:
         monkeypatch.setattr(tiles, "draw_tiles", lambda figure, images, captions, columns: drawn.extend(captions))
         tiles.draw_answers(canvas.blank(5, 5), four, torch.tensor([0, 1]), sure=True)
         tiles.draw_answers(canvas.blank(5, 5), four, torch.tensor([3]))
-        assert drawn == [("a 90 %", False), ("b 70 %\nnot a 20 %", True), ("a, not c", True)]
+        assert drawn == [("a (90 %)", False), ("b (70 %)\nnot a (20 %)", True), ("a, not c", True)]
 
     def test_curves_stand_at_the_steps_and_epochs_that_were_done(self, tmp_path: Path) -> None:
         path = tmp_path / "metrics.csv"

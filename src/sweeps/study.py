@@ -154,8 +154,7 @@ def save_pictures(study: optuna.Study, folder: Path, monitor: str) -> None:
     """Write history.png, importances.png and parallel.png; none where the trials are too few or too alike for them."""
     from matplotlib import pyplot
 
-    from src.results.figures.canvas import save
-    from src.results.figures.runs import form
+    from src.results.figures.canvas import form, save
 
     trials, name = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]), described(monitor)
     if len({trial.value for trial in trials}) < 2:

@@ -12,6 +12,7 @@ from matplotlib import rcParams
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.text import Text
+from matplotlib.ticker import Formatter, PercentFormatter, ScalarFormatter
 
 from src.config.files import whole
 
@@ -70,3 +71,8 @@ def save(figure: Figure, path: Path) -> None:
 def shorten(text: str, length: int = 18) -> str:
     text = text.encode(errors="replace").decode()  # the bytes of a name may be no text
     return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def form(monitor: str) -> Formatter:
+    """Of the ticks of an axis for what is monitored."""
+    return PercentFormatter(1, symbol=" %") if monitor == "val/acc" else ScalarFormatter()

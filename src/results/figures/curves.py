@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from src.results.figures.canvas import BLUE, GREY, ORANGE, Drawing
+from src.results.figures.canvas import BLUE, GREY, ORANGE, Drawing, form
 
 Curves = dict[str, tuple[list[float], list[float]]]
 PHASES = (("train", BLUE, "o", "training"), ("val", ORANGE, "s", "validation"))
@@ -29,6 +29,7 @@ def draw_learning(figure: Drawing, curves: Curves, note: str = "") -> None:
             if f"{phase}/{metric}" in curves:
                 axes.plot(*curves[f"{phase}/{metric}"], color=colour, marker=marker, markersize=4, label=label)
         axes.set_ylabel(title, fontsize=10)
+        axes.yaxis.set_major_formatter(form(f"val/{metric}"))
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize=8)

@@ -7,9 +7,8 @@ from math import inf
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.ticker import Formatter, PercentFormatter, ScalarFormatter
 
-from src.results.figures.canvas import BLUE, COLOURS, GREY, ORANGE, blank, save, shorten
+from src.results.figures.canvas import BLUE, COLOURS, GREY, ORANGE, blank, form, save, shorten
 from src.results.figures.curves import read_curves
 from src.results.outcome import described
 
@@ -38,11 +37,6 @@ def save_curves(folder: Path, runs: pd.DataFrame, monitor: str, keys: list[str])
     if axes.lines:
         figure.legend(loc="outside lower center", fontsize=8, ncols=2)
     save(figure, folder / "curves.png")
-
-
-def form(monitor: str) -> Formatter:
-    """Of the ticks of an axis for what is monitored."""
-    return PercentFormatter(1, symbol=" %") if monitor == "val/acc" else ScalarFormatter()
 
 
 def save_values(folder: Path, runs: pd.DataFrame, monitor: str, varied: list[str]) -> None:

@@ -63,7 +63,7 @@ def draw_answers(figure: Drawing, answers: Answers, indices: Tensor, columns: in
     rows, captions = answers.images[indices], []
     for shares, *labels in zip(answers.probabilities[indices], answers.predicted[indices], rows.labels, strict=True):
         answered, true = (answers.classes[label] for label in labels)
-        captions.append(caption(answered, true, [f" {percent(float(shares[label]), 0)}" * sure for label in labels]))
+        captions.append(caption(answered, true, [f" ({percent(float(shares[label]), 0)})" * sure for label in labels]))
     draw_tiles(figure, rows.images, captions, columns)
 
 
