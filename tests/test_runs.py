@@ -820,7 +820,7 @@ class TestThePackagedDigitsAreLearned:
     def test_in_two_epochs_by_each_optimizer_at_its_own_rate(
         self, accuracy: Callable[..., float], optimizer: str
     ) -> None:
-        assert accuracy(f"optimizer={optimizer}", "trainer.max_epochs=2") > 0.5
+        assert accuracy(f"optimizer={optimizer}", "trainer.max_epochs=2") > 0.8
 
     def test_in_one_epoch_at_the_first_tutorials_rate(self, accuracy: Callable[..., float]) -> None:
         assert accuracy("optimizer.lr=1e-3", "trainer.max_epochs=1") > 0.5
