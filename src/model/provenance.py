@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import inspect
 import os
@@ -77,11 +76,13 @@ def way_back(target: str, git: Revision | None) -> str:
 
 
 def fingerprint(target: str) -> str:
-    """SHA-256 of the code in a network's file, which comments and layout leave as it is; empty for a library's."""
+    """SHA-256 of the lines of a network's file without comments; empty for a library's."""
     with suppress(OSError, TypeError):
         file = Path(inspect.getfile(import_module(target.rpartition(".")[0])))
         if "site-packages" not in file.parts:
-            return hashlib.sha256(ast.dump(ast.parse(file.read_text(encoding="utf-8"))).encode()).hexdigest()
+            # no syntax tree: Python's versions write it differently
+            lines = (line.partition("#")[0].rstrip() for line in file.read_text(encoding="utf-8").splitlines())
+            return hashlib.sha256("\n".join(filter(None, lines)).encode()).hexdigest()
     return ""
 
 
