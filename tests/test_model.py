@@ -33,6 +33,7 @@ from src.model.parameters import Parameters, grouped, trainable
 from src.model.predictor import Predictor
 from src.model.saved import About, ImageCounts
 from src.training.callbacks.log_metrics import LogMetrics
+from src.training.callbacks.recorder import RecordAnswers
 from tests.test_batches import module
 
 ABOUT = About(
@@ -186,7 +187,7 @@ def build(seed: int = 1, augment: bool = False, dropout: float = 0.0) -> tuple[C
 
 def trainer(epochs: int, **options: Any) -> L.Trainer:
     return L.Trainer(
-        callbacks=[LogMetrics()],
+        callbacks=[RecordAnswers(), LogMetrics()],
         accelerator="cpu",
         max_epochs=epochs,
         logger=False,

@@ -79,8 +79,7 @@ class About(Section, extra="ignore"):
     @property
     def changed_network(self) -> str | None:
         """What to say of a network whose file is another than in training; its weights may fit all the same."""
-        target = self.config["model"]["_target_"]
-        if self.network_sha256 in ("", fingerprint(target)):
+        if not self.network_sha256 or fingerprint(target := self.config["model"]["_target_"]) == self.network_sha256:
             return None
         return f"{source_file(target)} has changed since this network was trained: it may compute something else now"
 
