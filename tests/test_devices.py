@@ -61,7 +61,7 @@ def test_scores_are_those_of_one_process(
     for split, accuracy in (("test", results["test"]["accuracy"]), ("val", max(float(row["val/acc"]) for row in rows))):
         alone = door("eval", "checkpoint=r/checkpoints/best.ckpt", f"split={split}")
         assert alone.code == 0, alone.err
-        ((right, loss),) = re.findall(r"to all digits +accuracy ([\d.]+), loss ([\d.]+)", alone.out)
+        ((right, loss),) = re.findall(r"unrounded +accuracy ([\d.]+), loss ([\d.]+)", alone.out)
         assert float(right) == pytest.approx(accuracy, abs=1e-7)
         if split == "test":
             assert float(loss) == pytest.approx(results["test"]["loss"], rel=1e-5)

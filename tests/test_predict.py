@@ -340,7 +340,7 @@ def test_an_answer_of_less_than_half_is_unsure(capsys: pytest.CaptureFixture[str
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "1.png a unsure, 49.9 % y 30.0 %, z 10.0 %" in lines
     assert "2.png a 50.0 % y 30.0 %, z 10.0 %" in lines
-    assert "1 image was answered with less than 50 %: these are unsure." in lines
+    assert "1 image was answered with less than 50 %, which is unsure." in lines
 
 
 @pytest.mark.parametrize("true", [None, "golden retriever puppy"])

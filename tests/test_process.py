@@ -226,7 +226,7 @@ def test_the_last_run_that_ended_is_meant_by_last_and_its_best_checkpoint(in_tmp
     (pruned / "checkpoints/best.ckpt").unlink()  # as a search leaves all but its best trial
     path = newest / "checkpoints/best.ckpt"
     assert find_checkpoint("last") == (path, f"checkpoint: {path}, of the newest finished run")
-    assert find_checkpoint("logs/b/") == (path, f"checkpoint: {path}, of the finished run")
+    assert find_checkpoint("logs/b/") == (path, f"checkpoint: {path}")
     assert [run.name for run in finished_runs()] == ["b", "c", "a"]
     path.unlink()
     assert find_checkpoint("last")[0] == newest / "checkpoints/last.ckpt", "nothing was validated"

@@ -203,7 +203,7 @@ class TestEval:
             others += ["format=torch_export"] if name == "export" else []
             outcome = door(name, "run=logs/RUN", *others)
             assert (outcome.code, outcome.err) == (0, ""), name
-            assert outcome.out.startswith("checkpoint: logs/RUN/checkpoints/best.ckpt, of the finished run\n"), name
+            assert outcome.out.startswith("checkpoint: logs/RUN/checkpoints/best.ckpt\n"), name
         assert "checkpoint and run mean the same." in door("eval", "run=last", f"checkpoint={run}").err
         assert door("demo", "run=nothing").err.startswith("error: checkpoint=nothing: it does not exist. Name a .ckpt")
         assert door("eval").err == (

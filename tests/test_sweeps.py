@@ -567,9 +567,9 @@ class TestTable:
         ("scores", "words"),
         [
             (([0.97, 0.98], [0.965, 0.975]), "a 97.50 % and b 97.00 %: undecided, for their seeds differ by 0.71 %"),
-            (([0.97, 0.98], [0.90, 0.91]), "a 97.50 % and b 90.50 %: their seeds differ by 0.71 %"),
+            (([0.97, 0.98], [0.90, 0.91]), "a 97.50 % and b 90.50 %: more than their seeds differ by 0.71 %"),
             (([0.98], [0.97]), "one seed each: undecided until more seeds are run, with -m seed=1,2,3"),
-            (([0.6, 0.5], [0.4, 0.5]), "guessing: 50.00 %; no run is better than that"),
+            (([0.6, 0.5], [0.4, 0.5]), "all runs are no better than guessing (50.00 %)"),
         ],
     )
     def test_a_difference_below_the_spread_of_the_seeds_is_undecided(
@@ -583,6 +583,7 @@ class TestTable:
         Table(in_tmp, runs, "c", search=False).show()
         lines = capsys.readouterr().out.splitlines()
         assert words in lines
+        assert ("guessing" in words) == any(line.startswith("to try: a lower optimizer.lr") for line in lines)
         assert all(len(line) <= 80 for line in lines if not line.startswith("table and pictures"))
         assert f"    {words}" in (in_tmp / "summary.md").read_text().splitlines()
 

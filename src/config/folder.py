@@ -142,8 +142,8 @@ def find_checkpoint(named: str) -> tuple[Path, str]:
         return path, ""
     if (found := checkpoint_in(path)) is None:
         raise UserError(f"checkpoint={named}: no checkpoint lies in that folder. Name a run, such as logs/NAME.")
-    state = "newest finished" if named == "last" else "finished" if is_finished(path) else "unfinished"
-    return found, f"checkpoint: {found}{f', of the {state} run' if (path / CONFIG).exists() else ''}"
+    state = "newest finished" if named == "last" else "" if is_finished(path) else "unfinished"
+    return found, f"checkpoint: {found}{f', of the {state} run' if state and (path / CONFIG).exists() else ''}"
 
 
 def settle(folder: Path, config: TrainConfig, named: Sequence[str]) -> Run:

@@ -13,15 +13,13 @@ from pydantic import Field, ValidationError
 
 from src.config.errors import UserError
 from src.config.files import write_json
-from src.config.folder import finished_runs
+from src.config.folder import RESULTS, finished_runs
 from src.config.naming import changed
 from src.config.schema import Section
 from src.model.provenance import Machine, Revision, machine
 
 if TYPE_CHECKING:
     from src.model.saved import About
-
-NAME = "results.json"
 
 
 class Dataset(Section, extra="ignore"):  # as in all parts: keys of a later version are passed over
@@ -149,7 +147,7 @@ class Outcome(Section, extra="ignore"):
     @classmethod
     def read(cls, folder: Path) -> Outcome:
         """Raises UserError if this folder of a run has no results.json, or a damaged one."""
-        path = folder / NAME
+        path = folder / RESULTS
         try:
             return cls.model_validate_json(path.read_bytes())
         except OSError as error:
@@ -174,7 +172,7 @@ class Outcome(Section, extra="ignore"):
         return ", ".join(f"{key}={value}" for key, value in options.items() if key != "dataset") or "nothing"
 
     def write(self, folder: Path) -> None:
-        write_json(folder / NAME, self.model_dump())
+        write_json(folder / RESULTS, self.model_dump())
 
 
 def best_of_newest(most: int = 10) -> tuple[Path, int]:

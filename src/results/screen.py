@@ -135,17 +135,17 @@ def advice(outcome: Outcome, config: TrainConfig) -> str | None:
     score = outcome.test or outcome.val
     if not score.is_guessing:
         return None
-    train, size, warm_up = outcome.train, config.batch_size * config.devices, "scheduler=one_cycle (a warm-up), "
-    steps = train.epochs * math.ceil(train.images / size)
-    tries = f"optimizer.lr={config.optimizer.lr / 10:g} (a lower rate), "
-    tries = f"Train again with {tries}{warm_up * (config.scheduler.name != 'one_cycle')}or "
-    tries += f"trainer.max_epochs={2 * config.trainer.max_epochs} (more epochs)."
+    train, few = outcome.train, f" And {score.images} images decide little." if score.images < 50 else ""
+    steps = train.epochs * math.ceil(train.images / (config.batch_size * config.devices))
     if (train.accuracy or 0) > (score.chance or 1) + 0.2:
         tries = f"It has learned the training images by heart (accuracy {percent(train.accuracy or 0)}). "
         tries += "More images, more augmentation or a smaller network (model.widths, model.hidden) may help."
     elif steps < 100 and config.batch_size > 8:
         tries = f"{steps} steps are few: train again with batch_size=8, or more epochs (trainer.max_epochs)."
-    few = f" And {score.images} images decide little." if score.images < 50 else ""
+    else:
+        warm_up = "" if config.scheduler.name == "one_cycle" else "scheduler=one_cycle (a warm-up), "
+        tries = f"Train again with optimizer.lr={config.optimizer.lr / 10:g} (a lower rate), {warm_up}or "
+        tries += f"trainer.max_epochs={2 * config.trainer.max_epochs} (more epochs)."
     return f"Accuracy is {score.verdict}. {tries}{few}"
 
 

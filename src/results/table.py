@@ -106,8 +106,12 @@ class Table:
         lines, chances = list[str](), self.runs.chance.dropna()
         if not chances.empty:
             low, high = percent(chances.min()), percent(chances.max())
-            none = "; no run is better than that" if self.runs.guessing.all() else ""
-            lines.append(f"guessing: {low}{f' to {high}' if low != high else ''}{none}")
+            chance = f"{low}{f' to {high}' if low != high else ''}"
+            if self.runs.guessing.all():
+                lines.append(f"all runs are no better than guessing ({chance})")
+                lines.append("to try: a lower optimizer.lr, scheduler=one_cycle (a warm-up), more epochs")
+            else:
+                lines.append(f"guessing: {chance}")
         if self._ranked["mean"].count() > 1 and not self.runs.guessing.all():
             lines.append(self._compared())
         if (self.folder / "experiment/best.yaml").exists():  # of a search, whose own trials leave out the test
@@ -125,8 +129,8 @@ class Table:
         form = percent if self.monitor == "val/acc" else "{:.4f}".format
         names = (name if isinstance(name, str) else ", ".join(map(_short, name)) for name in best.index)
         both = " and ".join(f"{name} {form(mean)}" for name, mean in zip(names, best, strict=True))
-        undecided = "undecided, for " if best.max() - best.min() <= spread else ""
-        return f"{both}: {undecided}their seeds differ by {form(spread)}"
+        is_more = best.max() - best.min() > spread
+        return f"{both}: {'more than' if is_more else 'undecided, for'} their seeds differ by {form(spread)}"
 
     def _counted(self) -> str:
         words = ", ".join(f"{count} {state}" for state, count in self.runs.state.value_counts(sort=False).items())

@@ -149,7 +149,7 @@ def show(rows: list[Row], named: str) -> None:
     facts = {
         "dark on light and inverted: the network has learned light on dark.": [row.inverted for row in rows],
         "cut and centred as MNIST's digits lie; centre=false leaves them.": [row.centred for row in rows],
-        f"answered with less than {percent(UNSURE, 0)}: these are unsure.": [row.unsure for row in rows],
+        f"answered with less than {percent(UNSURE, 0)}, which is unsure.": [row.unsure for row in rows],
     }
     for fact, holds in facts.items():
         if count := sum(holds):

@@ -72,7 +72,7 @@ def _measured(answers: Answers, metrics: Mapping[str, Metric]) -> dict[str, str 
         "accuracy": Text(scored.verdict, "bold"),
         "loss": digits(answers.loss),
         **{name: str(float(metric(answers.logits, answers.labels))) for name, metric in metrics.items()},
-        "to all digits": f"accuracy {answers.accuracy}, loss {answers.loss}",
+        "unrounded": f"accuracy {answers.accuracy}, loss {answers.loss}",
     }
 
 

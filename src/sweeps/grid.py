@@ -119,7 +119,7 @@ def _jobs(arguments: Arguments, asked: Sequence[str], folder: Path | None) -> tu
     for number, overrides in enumerate(every, start=1):
         own = [text for text in overrides if text.partition("=")[0] in varied]
         title = f"job {number} of {len(every)}: {' '.join(text.lstrip('+') for text in own)}"
-        with _naming(title):
+        with _telling(title):
             composed = compose(arguments.door, overrides)
             config, hydra = check(composed.values, TrainConfig), composed.whole.hydra
         if config.resume:
@@ -153,12 +153,12 @@ def _try_networks(jobs: Sequence[Job]) -> None:
         config = job.request.config
         distinct.setdefault(repr((config.model, config.dataset.image_size, config.dataset.mean, config.init)), job)
     for job in distinct.values():
-        with _naming(job.title):
+        with _telling(job.title):
             try_network(job.request.config)
 
 
 @contextmanager
-def _naming(title: str) -> Iterator[None]:
+def _telling(title: str) -> Iterator[None]:
     """Have a UserError say which job it is of."""
     try:
         yield
