@@ -143,7 +143,8 @@ class TestPublished:
         assert len(layers) == 5
         for layer in layers:
             bound = layer.weight[0].numel() ** -0.5  # of torch's uniform distribution
-            assert 0.9 * bound < float(layer.weight.detach().abs().max()) <= bound
+            # float32 may round a draw to the number just above the bound
+            assert 0.9 * bound < float(layer.weight.detach().abs().max()) <= bound * (1 + 1e-6)
 
     def test_record_says_what_it_learned_from(
         self, networks: list[Tiny], digits: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
