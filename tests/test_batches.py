@@ -43,7 +43,7 @@ def test_normalize_agrees_with_torchvision() -> None:
 
 
 def indices(order: BatchOrder) -> list[int]:
-    return [index for batch in order for index in batch.tolist()]
+    return [index for _, batch in order for index in batch.tolist()]
 
 
 class TestOrder:

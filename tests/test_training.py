@@ -379,7 +379,7 @@ def test_answers_of_all_processes_stand_in_the_order_of_the_images(monkeypatch: 
 
     monkeypatch.setattr(distributed, "all_gather_object", gather)
     recorder.on_test_epoch_start(run)
-    for indices in loader.sampler:
+    for _, indices in loader.sampler:
         recorder.on_test_batch_end(run, None, {"logits": logits[indices]})  # type: ignore[arg-type]
     recorder.on_test_epoch_end(run)
     assert recorder.answers is not None

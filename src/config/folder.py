@@ -33,7 +33,7 @@ FREE = {"data_dir", "device", "num_workers", "report", "resume", *(f"trainer.{ke
 FREE |= {"callbacks.checkpoint_minutes", "callbacks.checkpoint_steps"}
 CAUSES = {"dataset.name", "seed"}  # they move others, so they are named first
 # in the images, where the command leaves them open
-MEASURED = {"dataset.source", "dataset.mean", "dataset.std", "dataset.image_size"}
+MEASURED = {"dataset.source", "dataset.in_memory", "dataset.mean", "dataset.std", "dataset.image_size"}
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,12 @@ class DatasetConfig(NamedComponent):
     image_size: PositiveInt | None = Field(description="side in pixels of what the network sees; null: as it asks")
     limit: PositiveInt | None = Field(None, description="only so many of the training images, validation's among them")
     fit: Fit = Field("crop", description="crop, pad or stretch files of another shape")
+    stored_size: PositiveInt = Field(256, description="largest side in pixels that files are decoded to")
+    in_memory: Literal["auto"] | bool = Field("auto", description="decode files at the start; auto: if they are few")
+    on_broken: Literal["stop", "skip"] = Field("stop", description="skip takes another of its class for a broken file")
+    checksum: Literal["names", "content"] = Field(
+        "names", description="what of files tells a run that they are its own"
+    )
     mean: list[Fraction] | None = Field(description="per channel, of pixels in 0..1; null measures it")
     std: list[Annotated[float, Strict(), Field(gt=0)]] | None = Field(description="likewise")
     augmentation: Components
@@ -148,6 +154,7 @@ class InitConfig(Section):
 
 Precision = Literal["auto", "32-true", "16-mixed", "bf16-mixed"]
 Device = Literal["auto", "cpu", "gpu"]
+Workers = Literal["auto"] | NonNegativeInt
 
 
 class TrainConfig(Section):
@@ -164,7 +171,7 @@ class TrainConfig(Section):
     monitor_mode: Literal["max", "min"] = Field(description="which is better; null: as the metric says")
     seed: int = Field(ge=0, le=LARGEST_SEED, description="of everything random in the run")
     batch_size: PositiveInt = Field(description="images a step, on each device")
-    num_workers: NonNegativeInt = Field(description="processes that fetch batches; 0 is fastest here")
+    num_workers: Workers = Field(description="processes that fetch batches; auto: none for images in memory")
     data_dir: AnyPath = Field(description="where the images lie, or are downloaded to")
     precision: Precision = Field(description="auto is 16-mixed on CUDA, bf16-mixed on CPUs that have it")
     device: Device = Field(description="auto takes the best there is")
@@ -196,6 +203,7 @@ class EvalConfig(Section):
     data_dir: AnyPath | None = Field(description="where the images lie; null: where they were in training")
     match: Literal["name", "number"] = Field(description="what tells which of the network's classes a label means")
     batch_size: PositiveInt | None = Field(description="null: as in training")
+    num_workers: Workers = Field(description="processes that fetch batches; auto: none for images in memory")
     precision: Precision | None = Field(description="null: as in training")
     device: Device = Field(description="auto takes the best there is")
 

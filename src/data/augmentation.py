@@ -1,6 +1,6 @@
 """What is done to a training batch on its device: (images, labels, generator, its arguments) -> (images, labels).
 
-Images are uint8 or float32 in 0..255 (B, C, H, W), labels int64 (B,), or float (B, classes) once images are mixed.
+Before that, a function of (width, height, generator) may say what is cut out of an image where it is read. Images are uint8 or float32 in 0..255 (B, C, H, W), labels int64 (B,), or float (B, classes) once images are mixed.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Generator, Tensor
 
-from src.config.schema import Fraction, NonNegativeInt, Values
+from src.config.schema import Fraction, NonNegativeInt, Share, Values
 from src.data.batches import Augment, Batch, step_seed
+from src.data.decoding import Box
 
 
 def batch_flip(images: Tensor, labels: Tensor, generator: Generator) -> Batch:
@@ -59,6 +60,33 @@ def batch_affine(
     grid = F.affine_grid(matrix.view(-1, 2, 3), list(images.shape), align_corners=False)
     images = images.float().contiguous()
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False), labels
+
+
+def random_resized_crop(
+    width: int,
+    height: int,
+    generator: Generator,
+    scale: Annotated[list[Share], Field(min_length=2, max_length=2)],
+    ratio: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=2, max_length=2)],
+) -> Box:
+    """A window of a share of the area within `scale` and of a width by height within `ratio`, which is then resized.
+
+    That of GoogLeNet (Szegedy et al. 2015), drawn as torchvision's RandomResizedCrop does: the middle after ten misses.
+    """
+    low, high = (math.log(shape) for shape in ratio)
+    for share, shape, left, top in torch.rand(10, 4, generator=generator).tolist():
+        area = width * height * (scale[0] + share * (scale[1] - scale[0]))
+        aspect = math.exp(low + shape * (high - low))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            return int(left * (width - w + 1)), int(top * (height - h + 1)), w, h
+    w, h = min(width, round(height * max(ratio))), min(height, round(width / min(ratio)))
+    return (width - w) // 2, (height - h) // 2, w, h
+
+
+def is_cut(function: Callable[..., Any]) -> bool:
+    """Whether it says what is cut out of an image, rather than what becomes of a batch."""
+    return not isinstance(function, type) and list(inspect.signature(function).parameters)[:2] == ["width", "height"]
 
 
 def _reflect(index: Tensor, length: int) -> Tensor:

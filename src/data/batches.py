@@ -1,11 +1,14 @@
-"""From images in memory to batches as the network sees them, in an order that seed and position decide."""
+"""From images to batches as the network sees them, in an order that seed and position decide."""
 
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import lightning as L
@@ -15,8 +18,10 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from src.config.errors import UserError
-from src.config.schema import TrainConfig
+from src.config.schema import TrainConfig, Workers
+from src.data.decoding import Box, Cut
 from src.data.images import ImageSet, Splits
+from src.data.photos import Photos
 from src.data.preparation import Preparation
 
 SHARED = Path("/dev/shm")  # where Linux has the memory that processes share; in a container often small
@@ -30,8 +35,8 @@ def step_seed(seed: int, step: int, rank: int, purpose: str) -> int:
     return int(sequence.generate_state(1, np.uint64)[0] >> 1)
 
 
-class BatchOrder(Sampler[Tensor]):
-    """Indices int64 (B,) on `device`, one tensor a batch; shuffled anew in each epoch if `seed` is given.
+class BatchOrder(Sampler[tuple[int, Tensor]]):
+    """The epoch, and indices int64 (B,) on `device`, of each batch; shuffled anew in each epoch if `seed` is given.
 
     Each of `replicas` processes takes every `replicas`-th image, for training equally many: the few left over wait for
     another epoch. A resumed run goes on at `start`, (epoch, batch): of that epoch, the batches before it are left out.
@@ -58,24 +63,72 @@ class BatchOrder(Sampler[Tensor]):
     def __len__(self) -> int:
         return math.ceil(len(self.share) / self.batch_size)
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[tuple[int, Tensor]]:
         order, done = torch.arange(self.length), 0
         if self.seed is not None:
             generator = Generator().manual_seed(step_seed(self.seed, self.epoch, 0, "order"))
             order = torch.randperm(self.length, generator=generator)
             done = self._start[1] if self.epoch == self._start[0] else 0
         share = order[self.share.start : self.share.stop : self.share.step]
-        yield from share.to(self.device).split(self.batch_size)[done:]  # one transfer an epoch
+        for indices in share.to(self.device).split(self.batch_size)[done:]:  # one transfer an epoch
+            yield self.epoch, indices
+
+
+@dataclass(frozen=True)
+class RandomCut:
+    """What is cut out of an image when it is fetched, by a function of (width, height, generator), drawn anew for each
+    (seed, epoch, index)."""
+
+    function: Callable[[int, int, Generator], Box]
+    seed: int
+
+    def __call__(self, epoch: int, index: int) -> Cut:
+        generator = Generator().manual_seed(step_seed(self.seed, epoch, index, "cut"))
+        return partial(self.function, generator=generator)
 
 
 @dataclass(frozen=True)
 class Batches(Dataset[Batch]):
-    """A data set whose index is a whole batch: the loader calls once for all its images."""
+    """A data set whose index is a whole batch: the loader calls once for all its images.
+
+    What can't be read is given in place of a batch, for of an error a loader's process hands on its traceback.
+    """
 
     images: ImageSet
+    cut: RandomCut | None = None
 
-    def __getitem__(self, indices: Tensor) -> Batch:
-        return self.images.fetch(indices)
+    def __getitem__(self, batch: tuple[int, Tensor]) -> Batch | UserError:
+        epoch, indices = batch
+        try:
+            return self.images.fetch(indices, partial(self.cut, epoch) if self.cut else None)
+        except UserError as error:
+            return error
+
+
+def make_loader(
+    images: ImageSet,
+    order: BatchOrder,
+    workers: Workers,
+    processes: int = 1,
+    pin: bool = False,
+    cut: RandomCut | None = None,
+) -> DataLoader:
+    """Batches in that order; `workers` fetch them, or as many as this machine has cores for one of so many processes."""
+    count = workers if isinstance(workers, int) else 0
+    if workers == "auto" and isinstance(images.store, Photos):
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        count = max(cores // processes - 1, 1)
+    count *= images.store.device.type == "cpu"  # what lies on the device needs no fetching
+    check_shared_memory(images, order.batch_size, count)
+    return DataLoader(
+        Batches(images, cut),
+        sampler=order,
+        batch_size=None,
+        num_workers=count,
+        timeout=50 * bool(count),  # seconds; a process that finds no memory to share says nothing
+        persistent_workers=count > 0,
+        pin_memory=pin,
+    )
 
 
 class DataModule(L.LightningDataModule):
@@ -92,15 +145,17 @@ class DataModule(L.LightningDataModule):
         config: TrainConfig,
         start: tuple[int, int] = (0, 0),
         augmentation: Augment = lambda images, labels, _: (images, labels),
+        cut: RandomCut | None = None,
     ) -> None:
         super().__init__()
-        self.splits, self.config, self._start, self.augmentation = splits, config, start, augmentation
+        self.splits, self.config, self._start, self.augmentation, self.cut = splits, config, start, augmentation, cut
         self._placed = splits  # where batches are fetched from
         self.preparation = Preparation.of(config.dataset)
 
     def setup(self, stage: str) -> None:
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        if device != self._placed.train.store.device and fits(self.splits.nbytes, device):
+        there = device == self._placed.train.store.device
+        if self.splits.in_memory and not there and fits(self.splits.nbytes, device):
             self._placed = self.splits.to(device)
 
     def train_dataloader(self) -> DataLoader:
@@ -113,20 +168,17 @@ class DataModule(L.LightningDataModule):
         return self._loader(self._placed.test, None)
 
     def _loader(self, images: ImageSet, seed: int | None) -> DataLoader:
-        rank, replicas = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        device = images.store.device
-        onto_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        workers = self.config.num_workers if device.type == "cpu" else 0  # what lies on the device needs no fetching
-        check_shared_memory(images, self.config.batch_size, workers)
-        return DataLoader(
-            Batches(images),
-            sampler=BatchOrder(len(images), self.config.batch_size, seed, rank, replicas, device, self._start),
-            batch_size=None,
-            num_workers=workers,
-            timeout=50 * bool(workers),  # seconds; a process that finds no memory to share says nothing
-            persistent_workers=workers > 0,
-            pin_memory=onto_gpu and device.type == "cpu",
-        )
+        trainer, device = self.trainer, images.store.device
+        rank, replicas, here = (trainer.global_rank, trainer.world_size, trainer.num_devices) if trainer else (0, 1, 1)
+        order = BatchOrder(len(images), self.config.batch_size, seed, rank, replicas, device, self._start)
+        pin = trainer is not None and trainer.strategy.root_device.type == "cuda" and device.type == "cpu"
+        cut = self.cut if seed is not None else None
+        return make_loader(images, order, self.config.num_workers, here, pin, cut)
+
+    def on_before_batch_transfer(self, batch: Batch | UserError, dataloader_idx: int) -> Batch:
+        if isinstance(batch, UserError):
+            raise batch
+        return batch
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """uint8 (B, C, H, W) -> float32 (B, C, image_size, image_size), augmented in training."""
@@ -176,7 +228,7 @@ def check_shared_memory(images: ImageSet, batch_size: int, workers: int) -> None
     if workers and SHARED.is_dir():
         free = shutil.disk_usage(SHARED).free
         # each process fetches two ahead, one is in use; what they need besides is small
-        needed = (2 * workers + 1) * (min(batch_size, len(images)) * images.store[0].nbytes + 2**16)
+        needed = (2 * workers + 1) * (min(batch_size, len(images)) * images.shape[1:].numel() + 2**16)
         if needed > free:
             room = f"their batches need {needed / 2**20:,.1f} MiB of {SHARED}, which has {free / 2**20:,.1f} MiB free"
             raise UserError(f"num_workers={workers}: {room}. Take num_workers=0, or a smaller batch_size.")
@@ -185,9 +237,15 @@ def check_shared_memory(images: ImageSet, batch_size: int, workers: int) -> None
 def measure(images: ImageSet) -> tuple[list[float], list[float]]:
     """Mean and standard deviation per channel, of pixels in 0..1."""
     counts = torch.zeros(images.shape[1], 256, dtype=torch.int64)
-    for indices in torch.arange(len(images)).split(1000):  # bincount makes eight bytes of each pixel
+
+    def count(indices: Tensor) -> Tensor:
         pixels, _ = images.fetch(indices)
-        counts += torch.stack([torch.bincount(channel.reshape(-1), minlength=256) for channel in pixels.unbind(1)])
+        return torch.stack([torch.bincount(channel.reshape(-1), minlength=256) for channel in pixels.unbind(1)])
+
+    with ThreadPoolExecutor() as pool:
+        counts = sum(
+            pool.map(count, torch.arange(len(images)).split(100)), counts
+        )  # bincount makes eight bytes of each pixel
     levels = torch.arange(256, dtype=torch.float64) / 255
     weights = counts.double() / counts.sum(1, keepdim=True)
     mean = weights @ levels  # (C,)

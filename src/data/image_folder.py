@@ -1,44 +1,36 @@
-"""Any folder of images with one sub-folder a class, and one file of it, the same in training and prediction."""
+"""Any folder of images with one sub-folder a class."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from src.config.errors import UserError
 from src.config.files import check_classes
-from src.config.schema import Fit, PathBelow
+from src.config.schema import PathBelow
 from src.data.images import ImageSet, Source
-from src.data.pixels import as_pixels, orientation
+from src.data.photos import Paths, Photos
 
-LARGEST_SIDE = 256  # pixels; the network sees 227, and all images are held in memory
 _SPLIT = re.compile(r"(train|test|val|dev)(ing|id|idate|idation)?[\W_]*(set|data|image|folder|split)?s?", re.IGNORECASE)
 _LIKE_SPLIT = re.compile(rf"(?<![a-z]){_SPLIT.pattern}(?![a-z])", re.IGNORECASE)  # seg_train, test2017
 _LEFT_BEHIND = re.compile(
     r"\..*|.*(~|\.bak)|(eh)?thumbs\.db|desktop\.ini|__macosx|@eadir|__pycache__|lost\+found|\$recycle\.bin",
     re.IGNORECASE | re.DOTALL,
 )
-_FITTED = {"crop": "cut to the middle square", "pad": "padded to a square", "stretch": "stretched to a square"}
 _STUBS = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}  # which Pillow knows and can't decode
-_ORIENTED_PNG = re.compile(rb"eXIf|Raw profile type exif|XML:com\.adobe\.xmp")
 
 
-def read_folder(
-    data_dir: Path, source: str, folder: PathBelow = ".", channels: Literal[1, 3] = 3, fit: Fit = "crop"
-) -> Source:
-    """Read `data_dir`/`folder`: either CLASS/IMAGE, or train/CLASS/IMAGE with test and val beside it.
+def read_folder(data_dir: Path, source: str, folder: PathBelow = ".", channels: Literal[1, 3] = 3) -> Source:
+    """List `data_dir`/`folder`: either CLASS/IMAGE, or train/CLASS/IMAGE with test and val beside it.
 
-    Images of one size keep it, up to LARGEST_SIDE; others become squares of the side that half of them reach, by
-    their shorter sides where they are cut. Raises UserError if the folder is missing, is empty, has one class, or holds
-    folders or images where none are expected.
+    No image is opened. Raises UserError if the folder is missing, is empty, has one class, or holds folders or images
+    where none are expected.
     """
     root = data_dir / folder
     if source == "sample":
@@ -51,30 +43,23 @@ def read_folder(
     if len(classes) < 2:
         found = f"only the class {classes[0]}" if classes else "no sub-folder"
         raise UserError(f"{splits['train']} holds {found}. Images are expected in one sub-folder a class, two or more.")
-    with ThreadPoolExecutor() as pool:
-        sizes = list(pool.map(_size, (path for part in files.values() for path, _ in part)))
-    same = len(set(sizes)) == 1 and max(sizes[0]) <= LARGEST_SIDE and (fit != "pad" or len({*sizes[0]}) == 1)
-    side = min(sorted(map(min if fit == "crop" else max, sizes))[len(sizes) // 2], LARGEST_SIDE)
-    size = sizes[0] if same else (side, side)
-    sets = {split: _load(part, channels, size, fit) for split, part in files.items()}
-    lost = 0 if same or fit != "crop" else sum(3 * min(size) < 2 * max(size) for size in sizes)
-    much = f"{lost:,} of {len(sizes):,} images lose more than a third to the cut; dataset.fit=pad keeps them whole."
-    note = "\n       ".join(filter(None, [much if 10 * lost > len(sizes) else "", passed_over(others)]))
-    fitted = "" if same or all(width == height for width, height in sizes) else _FITTED[fit]
-    return Source(sets["train"], classes, "full", sets.get("val"), sets.get("test"), note, fitted)
+    sets = {split: as_photos(splits[split], part, channels) for split, part in files.items()}
+    return Source(sets["train"], classes, "full", sets.get("val"), sets.get("test"), passed_over(others))
 
 
-def read_image(path: Path, channels: int, size: tuple[int, int] | None, fit: Fit = "crop") -> np.ndarray:
-    """A file's `as_pixels`. Raises UserError if it is no image, or broken."""
-    with _opened(path) as image:
-        return as_pixels(image, channels, size, str(path), fit)
+def as_photos(root: Path, files: list[tuple[str, int, int]], channels: int) -> ImageSet:
+    """Files below `root`: their names, sizes in bytes and labels."""
+    names, sizes, labels = zip(*files, strict=True)
+    digest = hashlib.sha256(
+        "".join(f"{name}\0{size}\n" for name, size in zip(names, sizes, strict=True)).encode(errors="surrogateescape")
+    )
+    return ImageSet(Photos(Paths(root, names), channels, digest.hexdigest(), str(root)), torch.tensor(labels))
 
 
 def list_folder(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
     """The folders, the images and the other files in a folder, by name; a link is what it leads to."""
-    items = _visible(folder)
-    folders, images = [item for item in items if item.is_dir()], [item for item in items if _is_image(item)]
-    return folders, images, sorted({*items} - {*folders, *images})
+    folders, images, others = ([folder / item.name for item in items] for items in _listed(folder))
+    return folders, images, others
 
 
 def passed_over(others: list[Path]) -> str:
@@ -83,44 +68,34 @@ def passed_over(others: list[Path]) -> str:
     return f"{len(others):,} passed over, as no image that can be read: {named}" if others else ""
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """An image whose pixels are not yet read. Raises UserError for whatever is wrong with it, then or in the block."""
+def _listed(folder: Path) -> tuple[list[os.DirEntry[str]], ...]:
+    """The folders, the images and what else lies in a folder, but for what desktops, editors and file systems leave."""
+    folders, images, others = [], [], []
     try:
-        with path.open("rb") as file, Image.open(file) as image:  # of a path, Pillow maps a turned TIFF awry
-            yield image
-    except UserError:
-        raise
-    except Exception as error:  # damaged files raise errors of every kind
-        reason = f" is a broken image: {str(error).rstrip('.') or type(error).__name__}"
-        if isinstance(error, UnidentifiedImageError):
-            reason = ": no image that can be read"
-        elif isinstance(error, OSError) and error.filename:
-            reason = f" can't be opened: {error.strerror}"
-        raise UserError(f"{path}{reason}. Replace or remove it.") from error
-
-
-def _visible(folder: Path) -> list[Path]:
-    """What lies in a folder, by name, without what desktops, editors and file systems leave behind."""
-    try:
-        return sorted(item for item in folder.iterdir() if not _LEFT_BEHIND.fullmatch(item.name))
+        with os.scandir(folder) as items:
+            visible = sorted(
+                (item for item in items if not _LEFT_BEHIND.fullmatch(item.name)), key=lambda item: item.name
+            )
     except OSError as error:
         raise UserError(f"{folder} can't be read: {error.strerror}.") from error
+    for item in visible:
+        (folders if item.is_dir() else images if _is_image(item) else others).append(item)
+    return folders, images, others
 
 
 def _folders(folder: Path) -> list[Path]:
-    return [item for item in _visible(folder) if item.is_dir()]
+    return list_folder(folder)[0]
 
 
-def _is_image(file: Path) -> bool:
+def _is_image(file: os.DirEntry[str]) -> bool:
     """Whether it is named as an image, or begins as one; what is broken is named when it is read."""
     if not file.is_file():
-        return not file.exists()
-    format = Image.registered_extensions().get(file.suffix.lower(), "")
+        return not Path(file).exists()
+    format = Image.registered_extensions().get(Path(file.name).suffix.lower(), "")
     if format in Image.OPEN and Image.MIME.get(format, "").startswith("image/"):  # other names mean other files too
         return True
     try:
-        with Image.open(file) as image:
+        with Image.open(file.path) as image:
             return image.format not in _STUBS
     except Exception as error:
         return not isinstance(error, UnidentifiedImageError)
@@ -157,13 +132,12 @@ def _splits(root: Path) -> dict[str, Path]:
 
 def _holds_images(folder: Path, depth: int = 2) -> bool:
     """Itself, or a folder up to `depth` below it."""
-    items = _visible(folder)
-    inner = [item for item in items if item.is_dir()] if depth else []
-    return any(map(_is_image, items)) or any(_holds_images(item, depth - 1) for item in inner)
+    folders, images, _ = list_folder(folder)
+    return bool(images) or any(_holds_images(item, depth - 1) for item in folders if depth)
 
 
-def _files(place: Path, classes: list[str], others: list[Path]) -> list[tuple[Path, int]]:
-    """Each image's path and label; what is no image joins the `others`."""
+def _files(place: Path, classes: list[str], others: list[Path]) -> list[tuple[str, int, int]]:
+    """Each image's name below `place`, its size and its label; what is no image joins the `others`."""
     found = []
     folders, images, more = list_folder(place)
     others += more
@@ -176,32 +150,23 @@ def _files(place: Path, classes: list[str], others: list[Path]) -> list[tuple[Pa
         folder = place / name
         if not folder.is_dir():  # validation and test may lack a class
             continue
-        inner, images, more = list_folder(folder)
+        inner, own, rest = _listed(folder)
         if inner:
-            reason = f"{inner[0]} is a folder in the class {name}"
+            reason = f"{folder / inner[0].name} is a folder in the class {name}"
             raise UserError(f"{reason}. Move its images up, or itself if it is a class.")
-        if not images:
-            passed = f" ({passed_over(more)})" if more else ""
+        left = [folder / item.name for item in rest]
+        if not own:
+            passed = f" ({passed_over(left)})" if left else ""
             raise UserError(f"{folder} holds no images{passed}. Add some, or remove that folder.")
-        found += [(path, label) for path in images]
-        others += more
+        found += [(f"{name}/{item.name}", _bytes(item), label) for item in own]
+        others += left
     if classes and not found:
         raise UserError(f"{place} holds no images. Add some, or remove that folder.")
     return found
 
 
-def _size(path: Path) -> tuple[int, int]:
-    """Width and height of an image as it is shown; its pixels are not decoded."""
-    with _opened(path) as image:
-        # Pillow decodes a PNG to look for EXIF behind its pixels, and gives a TIFF's size as it is turned by its tag
-        plain = image.format == "PNG" and not _ORIENTED_PNG.search(path.read_bytes())
-        turned = ExifTags.Base.Orientation in getattr(image, "tag_v2", {})
-        return image.size if plain or turned or orientation(image) not in (5, 6, 7, 8) else image.size[::-1]
-
-
-def _load(files: list[tuple[Path, int]], channels: int, size: tuple[int, int], fit: Fit) -> ImageSet:
-    pixels = np.empty((len(files), channels, size[1], size[0]), np.uint8)
-    with ThreadPoolExecutor() as pool:
-        for index, image in enumerate(pool.map(lambda file: read_image(file[0], channels, size, fit), files)):
-            pixels[index] = image
-    return ImageSet(torch.from_numpy(pixels), torch.tensor([label for _, label in files]))
+def _bytes(file: os.DirEntry[str]) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:  # a link to nothing is told when it is read
+        return 0

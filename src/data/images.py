@@ -1,14 +1,17 @@
-"""Labelled images in memory, and how they are cut into training, validation and test sets."""
+"""Labelled images, and how they are cut into training, validation and test sets."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from src.config.errors import UserError
+from src.data.decoding import BrokenImage, Cut, resized
+from src.data.photos import Photos
 
 TEST_FRACTION = 0.1  # of images that come without a test set of their own
 FIXED_SEED = 0  # so that runs with other seeds are tested on the same images, and have the same few to learn from
@@ -16,25 +19,33 @@ FIXED_SEED = 0  # so that runs with other seeds are tested on the same images, a
 
 @dataclass(frozen=True)
 class ImageSet:
-    """N images with `labels` int64 (N,) in a `store` uint8 (M, C, H, W) that other sets share, so that no cut copies.
+    """N images with `labels` int64 (N,) in a `store` that other sets share, so that no cut copies: uint8 (M, C, H, W) in
+    memory, or photos that are decoded when they are fetched.
 
-    `indices` int64 (N,) says where in the store each lies, None that the store is theirs in its order.
+    `indices` int64 (N,) says where in the store each lies, None that the store is theirs in its order. `broken`, bool
+    (M,) in memory that processes share, is what of the store can't be read, and is replaced; None lets that be an error.
     """
 
-    store: Tensor
+    store: Tensor | Photos
     labels: Tensor
     indices: Tensor | None = None
+    broken: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, indices: Tensor | list[int]) -> ImageSet:
-        return ImageSet(self.store, self.labels[indices], self._stored(torch.arange(len(self)))[indices])
+        return replace(self, labels=self.labels[indices], indices=self._stored(torch.arange(len(self)))[indices])
 
     @property
     def shape(self) -> torch.Size:
         """(N, C, H, W)"""
         return torch.Size([len(self), *self.store.shape[1:]])
+
+    @property
+    def nbytes(self) -> int:
+        """Of all, once they are decoded."""
+        return self.shape.numel()
 
     @property
     def chance(self) -> float:
@@ -44,21 +55,65 @@ class ImageSet:
     @property
     def images(self) -> Tensor:
         """uint8 (N, C, H, W), a copy if the store holds others too: for the few, not for a data set."""
-        return self.store if self.indices is None else self.store[self.indices]
+        if isinstance(self.store, Tensor) and self.indices is None:
+            return self.store
+        return self.fetch(torch.arange(len(self)))[0]
 
-    def fetch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """A batch, uint8 (B, C, H, W) and int64 (B,), in one indexing call."""
-        return self.store[self._stored(indices)], self.labels[indices]
+    @property
+    def replaced(self) -> int:
+        """How many are known to be broken."""
+        return 0 if self.broken is None else int(self.broken[self._stored(torch.arange(len(self)))].sum())
+
+    def fetch(self, indices: Tensor, cuts: Callable[[int], Cut] | None = None) -> tuple[Tensor, Tensor]:
+        """A batch, uint8 (B, C, H, W) and int64 (B,); `cuts` says what is cut out of the image of an index.
+
+        Raises BrokenImage if one can't be read, and is not to be replaced.
+        """
+        if isinstance(self.store, Tensor) and not cuts and self.broken is None:
+            return self.store[self._stored(indices)], self.labels[indices]
+        pixels = torch.empty(len(indices), *self.store.shape[1:], dtype=torch.uint8, device=self.store.device)
+        for place, index in enumerate(indices.tolist()):
+            pixels[place] = self._read(index, cuts and cuts(index))
+        return pixels, self.labels[indices]
+
+    def _read(self, index: int, cut: Cut | None) -> Tensor:
+        """An image, or if it is broken another of its class, of those in the order that their number and it decide."""
+        if self.broken is None:
+            return _read(self.store, int(self._stored(torch.tensor(index))), cut)
+        error = BrokenImage("each image of a class is broken. Replace or remove them.")
+        for other in self._in_its_place(index):
+            row = int(self._stored(torch.tensor(other)))
+            if self.broken[row]:
+                continue
+            try:
+                return _read(self.store, row, cut)
+            except BrokenImage as found:
+                error, self.broken[row] = found, True
+        raise error
+
+    def _in_its_place(self, index: int) -> Iterator[int]:
+        yield index
+        alike = (self.labels == self.labels[index]).nonzero().flatten()
+        generator = torch.Generator().manual_seed(FIXED_SEED + index)
+        yield from alike[torch.randperm(len(alike), generator=generator)].tolist()
 
     def _stored(self, indices: Tensor) -> Tensor:
         return indices if self.indices is None else self.indices[indices]
+
+
+def _read(store: Tensor | Photos, row: int, cut: Cut | None) -> Tensor:
+    if isinstance(store, Photos):
+        return store.read(row, cut)
+    height, width = store.shape[2:]
+    return resized(store[row], cut(width, height), (width, height)) if cut else store[row]
 
 
 @dataclass(frozen=True)
 class Source:
     """What a reader found; `origin` is "full", or "sample" for a part whose score is no score of the data set.
 
-    `fitted` is how images of many shapes were brought to one, if they were, `note` what else its reader must know.
+    `fitted` is how images of many shapes were brought to one, if they were, `held` where they are, `note` what else its
+    reader must know. `sha256` is that of photos by their names, sizes and options; of others the pixels are taken.
     """
 
     train: ImageSet
@@ -68,6 +123,8 @@ class Source:
     test: ImageSet | None = None
     note: str = ""
     fitted: str = ""
+    held: str = ""
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,26 +136,34 @@ class Splits:
     origin: str
     note: str = ""
     fitted: str = ""
+    held: str = ""
+    sha256: str = ""
 
     def named(self, split: str) -> ImageSet:
         return {"train": self.train, "val": self.valid, "test": self.test}[split]
 
     @property
+    def in_memory(self) -> bool:
+        return not any(isinstance(images.store, Photos) for images in (self.train, self.valid, self.test))
+
+    @property
     def stores(self) -> dict[int, Tensor]:
-        """Each once, by its address."""
-        return {images.store.data_ptr(): images.store for images in (self.train, self.valid, self.test)}
+        """Each that is in memory once, by its address."""
+        held = (images.store for images in (self.train, self.valid, self.test))
+        return {store.data_ptr(): store for store in held if isinstance(store, Tensor)}
 
     @property
     def nbytes(self) -> int:
         return sum(store.nbytes for store in self.stores.values())
 
     def to(self, device: torch.device) -> Splits:
-        """The same on `device`, with stores that stay shared."""
+        """The same on `device`, with stores that stay shared; they are in memory."""
         moved = {key: store.to(device) for key, store in self.stores.items()}
 
         def move(images: ImageSet) -> ImageSet:
-            indices = None if images.indices is None else images.indices.to(device)
-            return ImageSet(moved[images.store.data_ptr()], images.labels.to(device), indices)
+            parts = {"labels": images.labels, "indices": images.indices, "broken": images.broken}
+            there = {name: None if part is None else part.to(device) for name, part in parts.items()}
+            return replace(images, store=moved[images.store.data_ptr()], **there)
 
         return replace(self, train=move(self.train), valid=move(self.valid), test=move(self.test))
 
@@ -113,10 +178,11 @@ def has_dark_background(images: ImageSet) -> bool:
 
 
 def checksum(splits: Splits) -> str:
-    """SHA-256 of all pixels and labels and of the way in which they are cut, in hexadecimal."""
-    digest, parts = hashlib.sha256(), (splits.train, splits.valid, splits.test)
+    """SHA-256 of all images and labels and of the way in which they are cut, in hexadecimal; of photos it takes what
+    `Source` says."""
+    digest, parts = hashlib.sha256(splits.sha256.encode()), (splits.train, splits.valid, splits.test)
     cuts = [tensor for part in parts for tensor in (part.labels, part.indices) if tensor is not None]
-    for tensor in [*splits.stores.values(), *cuts]:
+    for tensor in [*([] if splits.sha256 else splits.stores.values()), *cuts]:
         digest.update(repr(tuple(tensor.shape)).encode())
         digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()
@@ -150,7 +216,8 @@ def split(source: Source, valid_fraction: float, seed: int) -> Splits:
         few = source.classes[int(present.argmin())]
         kept = f"{total} images are too few for three sets; class {few} keeps {int(present.min())} for training"
         raise UserError(f"dataset.valid_fraction={valid_fraction}: {kept}. Add images or change it.")
-    return Splits(train, valid, test, source.classes, source.origin, source.note, source.fitted)
+    texts = source.note, source.fitted, source.held, source.sha256
+    return Splits(train, valid, test, source.classes, source.origin, *texts)
 
 
 def _with_test(source: Source) -> Source:

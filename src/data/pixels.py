@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, SAMPLEFORMAT
+from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor
 
 from src.config.errors import UserError
-from src.config.schema import Fit
 
 MODES = {1: "L", 3: "RGB"}  # by channels
-_TURNS = {  # by EXIF's orientation; from 5 on they swap width and height
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+_TURNS: dict[int, Callable[[Tensor], Tensor]] = {  # by EXIF's orientation; from 5 on they swap width and height
+    2: lambda pixels: pixels.flip(2),
+    3: lambda pixels: pixels.flip(1, 2),
+    4: lambda pixels: pixels.flip(1),
+    5: lambda pixels: pixels.mT,
+    6: lambda pixels: pixels.mT.flip(2),
+    7: lambda pixels: pixels.mT.flip(1, 2),
+    8: lambda pixels: pixels.mT.flip(1),
 }
+_ORIENTED_PNG = re.compile(rb"eXIf|Raw profile type exif|XML:com\.adobe\.xmp")
 
 
-def as_pixels(
-    image: Image.Image, channels: int, size: tuple[int, int] | None, name: str = "the image", fit: Fit = "crop"
-) -> np.ndarray:
-    """uint8 (C, H, W) of the `size` (width, height), to which it is brought as `fit` says, or of its own.
-
-    It is turned as its camera says; what is transparent becomes white. UserError calls the image by its `name`.
-    """
+def as_pixels(image: Image.Image, channels: int, name: str = "the image") -> Tensor:
+    """uint8 (C, H, W), turned as its camera says; what is transparent becomes white. UserError calls it by its `name`."""
     if channels not in MODES:
         raise UserError(f"{name}: files are read as 1 channel (grey) or 3 (colour), and this network takes {channels}.")
     tags = getattr(image, "tag_v2", {})
@@ -39,34 +38,28 @@ def as_pixels(
         reason = "its pixels are decimal or signed numbers, whose range nobody knows"
         raise UserError(f"{name}: {reason}. Save it with 8 or 16 bits, unsigned.")
     _load_pixels(image)  # before its orientation: a TIFF is turned by it, a PNG may have its EXIF at the end
-    turn = _TURNS.get(orientation(image))
+    turn = orientation(image)
     if image.mode.startswith("I"):
         image = _with_8_bits(image, name)
     if image.has_transparency_data:  # what lies below transparent pixels is often black
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     image = image.convert("RGB") if image.mode == "LAB" else image  # the one mode that Pillow can't make grey
-    image = image.convert(MODES[channels])
-    image = image if turn is None else image.transpose(turn)
-    size = size or image.size
-    image = image if image.size == size else _fitted(image, size, fit)
-    return np.asarray(image).reshape(size[1], size[0], channels).transpose(2, 0, 1)
+    return turned(pil_to_tensor(image.convert(MODES[channels])), turn)
 
 
-def _fitted(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
-    """Its largest middle part of that shape, or the whole: in the middle of its edge's median colour, or stretched."""
-    if fit == "pad":  # ImageOps.pad gives a thin line no height
-        pixels, scale = np.asarray(image), min(size[0] / image.width, size[1] / image.height)
-        edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])  # (P,) or (P, C)
-        ground = Image.new(image.mode, size, tuple(np.atleast_1d(np.median(edge, 0)).astype(int).tolist()))
-        inner = image.resize([max(round(side * scale), 1) for side in image.size], Image.Resampling.BILINEAR)
-        ground.paste(inner, ((size[0] - inner.width) // 2, (size[1] - inner.height) // 2))
-        return ground
-    shape = size if fit == "crop" else image.size  # ImageOps.fit would begin between two pixels
-    width = min(image.width, image.height * shape[0] / shape[1])
-    height = min(image.height, image.width * shape[1] / shape[0])
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    return image.resize(size, Image.Resampling.BILINEAR, (left, top, left + width, top + height))
+def turned(pixels: Tensor, orientation: Any) -> Tensor:
+    """uint8 (C, H, W) as it is shown, by the number that EXIF has for how it lies."""
+    return _TURNS[orientation](pixels) if orientation in _TURNS else pixels
+
+
+def has_orientation(png: Image.Image) -> bool:
+    """Whether a PNG may say how it lies, as its bytes tell without its pixels."""
+    position = png.fp.tell()
+    png.fp.seek(0)
+    found = _ORIENTED_PNG.search(png.fp.read())
+    png.fp.seek(position)
+    return bool(found)
 
 
 def orientation(image: Image.Image) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from functools import partial
 from pathlib import Path
@@ -16,9 +15,11 @@ from torchmetrics import Metric
 
 from src.config.errors import UserError
 from src.config.schema import Component, DatasetConfig, TrainConfig
-from src.data.augmentation import Augmentation, build_component
-from src.data.batches import Augment, DataModule, measure
+from src.data.augmentation import Augmentation, build_component, is_cut
+from src.data.batches import Augment, DataModule, RandomCut, measure
 from src.data.images import Source, Splits, checksum, limited, split
+from src.data.memory import sample, settled
+from src.data.photos import Photos
 from src.data.preparation import Preparation
 from src.model import init
 from src.model.classifier import Classifier, Loss
@@ -29,21 +30,21 @@ from src.model.parameters import Parameters, grouped, trainable
 from src.model.saved import About, Checkpoint
 
 
-def read_images(dataset: DatasetConfig, data_dir: str) -> Source:
-    """The labelled images that a dataset config names, read into memory."""
+def read_images(dataset: DatasetConfig, data_dir: str, copies: int = 1) -> Source:
+    """The labelled images that a dataset config names; so many copies are to fit into memory, if they are held there."""
     with told(f"data_dir={data_dir}: ", OSError):
-        reader = resolve(dataset)
-        fit = {"fit": dataset.fit} if "fit" in inspect.signature(reader).parameters else {}
-        source = reader(Path(data_dir), dataset.source, **dataset.arguments(), **fit)
-    _check_classes(source, dataset)
-    with told(f"dataset.limit={dataset.limit}: ", UserError):
-        return limited(source, dataset.limit) if dataset.limit else source
+        source = resolve(dataset)(Path(data_dir), dataset.source, **dataset.arguments())
+        _check_classes(source, dataset)
+        with told(f"dataset.limit={dataset.limit}: ", UserError):
+            source = limited(source, dataset.limit) if dataset.limit else source
+        return settled(source, dataset, copies)
 
 
 def prepared(config: TrainConfig) -> tuple[TrainConfig, Splits]:
     """The images of a run, cut by its seed, and its config with what `auto` and `null` came to for them."""
     dataset = config.dataset
-    splits = split(read_images(dataset, config.data_dir), dataset.valid_fraction, config.seed)
+    source = read_images(dataset, config.data_dir, config.devices)
+    splits = split(source, dataset.valid_fraction, config.seed)
     update = {"dataset": resolved(dataset, splits, preferred_size(config.model))}
     return config.model_copy(update=update), splits
 
@@ -65,7 +66,9 @@ def _check_classes(source: Any, dataset: DatasetConfig) -> None:
         raise UserError(f"{wrong} {dataset.target} gives {type(source).__name__}; expected {Source.__module__}.Source.")
     for images in filter(None, (source.train, source.valid, source.test)):
         pixels, labels, last = images.store, images.labels, len(source.classes) - 1
-        if pixels.dtype != torch.uint8 or pixels.ndim != 4:
+        if not isinstance(pixels, Tensor | Photos):
+            raise UserError(f"{wrong} its images are {type(pixels).__name__}; expected a tensor, or Photos.")
+        if isinstance(pixels, Tensor) and (pixels.dtype != torch.uint8 or pixels.ndim != 4):
             raise UserError(f"{wrong} its images are {pixels.dtype} {list(pixels.shape)}; expected uint8 (N, C, H, W).")
         if labels.dtype != torch.int64 or labels.ndim != 1 or not 0 <= int(labels.min()) <= int(labels.max()) <= last:
             kind = f"{labels.dtype} {list(labels.shape)} from {labels.min():g} to {labels.max():g}"
@@ -86,25 +89,36 @@ def images_of(saved: Checkpoint, data_dir: str | None = None) -> Splits:
 
 def resolved(dataset: DatasetConfig, splits: Splits, size: int) -> DatasetConfig:
     """The config with what `auto` and `null` came to for these images, and a network that asks for them in a `size`."""
-    measured = ([], []) if dataset.mean and dataset.std else measure(splits.train)
+    few = splits.train[sample(len(splits.train))] if splits.sha256 else splits.train  # many photos take too long
+    measured = ([], []) if dataset.mean and dataset.std else measure(few)
     mean, std = dataset.mean or measured[0], dataset.std or measured[1]
     channels = splits.train.shape[1]
     for name, values in {"mean": mean, "std": std}.items():
         if len(values) != channels:
             raise UserError(f"dataset.{name}={values}: expected {channels} numbers, one a channel of these images.")
-    size = dataset.image_size or size
-    return dataset.model_copy(update={"source": splits.origin, "mean": mean, "std": std, "image_size": size})
+    update = {"source": splits.origin, "mean": mean, "std": std, "image_size": dataset.image_size or size}
+    if splits.sha256:
+        update["in_memory"] = splits.in_memory
+    return dataset.model_copy(update=update)
 
 
 def build_datamodule(config: TrainConfig, splits: Splits, start: tuple[int, int] = (0, 0)) -> DataModule:
     """Raises UserError if a part of the augmentation refuses its arguments, or a few of the images."""
     images, labels = splits.train.fetch(torch.arange(min(4, len(splits.train))))
-    generator, parts = torch.Generator().manual_seed(config.seed), list[Augment]()
+    generator, parts, cut = torch.Generator().manual_seed(config.seed), list[Augment](), None
     for name, component in config.dataset.augmentation.components().items():
-        with told(f"dataset.augmentation.{name}: ", ValueError, TypeError, RuntimeError):
-            parts.append(build_component(resolve(component), component.arguments(), len(parts), len(splits.classes)))
+        key = f"dataset.augmentation.{name}: "
+        with told(key, ValueError, TypeError, RuntimeError):
+            target = resolve(component)
+            if is_cut(target):
+                if cut:
+                    raise UserError(f"{key}another one cuts the images already. Leave one out.")
+                cut = RandomCut(partial(target, **component.arguments()), config.seed)
+                cut(0, 0)(64, 48)
+                continue
+            parts.append(build_component(target, component.arguments(), len(parts), len(splits.classes)))
             images, labels = parts[-1](images, labels, generator)
-    return DataModule(splits, config, start, Augmentation(parts))
+    return DataModule(splits, config, start, Augmentation(parts), cut)
 
 
 def build_classifier(config: TrainConfig, hardware: Hardware, about: About, splits: Splits) -> Classifier:

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from src.config.errors import UserError
-from src.config.schema import Device, Precision, TrainConfig
+from src.config.schema import Device, Precision, TrainConfig, Workers
 from src.data import handwriting
-from src.data.image_folder import read_image
+from src.data.batches import BatchOrder, make_loader
+from src.data.decoding import decode
 from src.data.images import ImageSet
-from src.data.pixels import as_pixels
 from src.data.preparation import Preparation
 from src.model.answers import Answers
 from src.model.hardware import Hardware, pick_hardware
@@ -79,9 +79,13 @@ class Predictor:
         """Probabilities, float32 (B, num_classes), on the CPU."""
         return self.logits(images).cpu().softmax(1)
 
-    def answer(self, images: ImageSet, split: str, batch_size: int = 128) -> Answers:
-        """What it says of labelled images; `split` names them in pictures."""
-        logits = [self.logits(images.fetch(indices)[0]) for indices in torch.arange(len(images)).split(batch_size)]
+    def answer(self, images: ImageSet, split: str, batch_size: int = 128, workers: Workers = "auto") -> Answers:
+        """What it says of labelled images; `split` names them in pictures. Raises UserError if one can't be read."""
+        logits = []
+        for batch in make_loader(images, BatchOrder(len(images), batch_size, None), workers):
+            if isinstance(batch, UserError):
+                raise batch
+            logits.append(self.logits(batch[0]))
         return Answers(images, torch.cat(logits).cpu(), self.classes, split)  # the device is waited for once
 
     def saliency(self, images: Tensor, classes: Tensor) -> Tensor | None:
@@ -104,21 +108,21 @@ class Predictor:
         """An image file. None inverts what is drawn dark on light, if the network has learned light on dark, and
         centres a character in what is not of the trained size, if it has learned handwriting."""
         if centre or (centre is None and self.handwritten):
-            grey = read_image(file, 1, None)[0]
+            grey = decode(file, 1, None)[0].numpy()
             if (centre or grey.shape != (self.height, self.width)) and (reading := self.centre(grey, invert)):
                 return reading
-        pixels = read_image(file, self.channels, (self.width, self.height), self.config.dataset.fit)
+        pixels = decode(file, self.channels, (self.width, self.height), self.config.dataset.fit)
         if invert is None:
-            edge = np.concatenate([pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]], axis=1)
+            edge = torch.cat([pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]], dim=1)
             invert = self.dark_background and float(np.median(edge)) >= LIGHT
-        return Reading(torch.from_numpy(255 - pixels if invert else pixels.copy()), invert, False)
+        return Reading(255 - pixels if invert else pixels, invert, False)
 
     def centre(self, grey: np.ndarray, invert: bool | None = None) -> Reading | None:
         """The handwritten character in uint8 (H, W) of any size; None if there is none."""
         if (found := handwriting.centre(grey, invert)) is None:
             return None
-        pixels = as_pixels(Image.fromarray(found[1]), self.channels, (self.width, self.height))
-        return Reading(torch.from_numpy(pixels.copy()), found[0], True)
+        pixels = decode(Image.fromarray(found[1]), self.channels, (self.width, self.height))
+        return Reading(pixels, found[0], True)
 
 
 def last_feature_maps(network: nn.Module, images: Tensor) -> nn.Module | None:

@@ -53,7 +53,7 @@ def score(config: EvalConfig) -> None:
         predictor.classes = splits.classes
     images = splits.named(config.split)
     images = replace(images, labels=numbers[images.labels])
-    answers = predictor.answer(images, config.split, config.batch_size or run.batch_size)
+    answers = predictor.answer(images, config.split, config.batch_size or run.batch_size, config.num_workers)
     for note in (splits.note, hardware.note, CHANGED if changed else None):
         show_note(note)
     show_facts(

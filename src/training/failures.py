@@ -16,6 +16,7 @@ from src.config.errors import RunError, UserError
 from src.config.groups import command
 from src.config.paths import option
 from src.config.schema import TrainConfig
+from src.data.decoding import BrokenImage
 from src.training.saving import previous
 
 _ONLY_A_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # raises them, often without a file's name
@@ -27,9 +28,9 @@ def explained(config: TrainConfig, folder: Path) -> Iterator[None]:
     hook, threading.excepthook = threading.excepthook, _quiet
     try:
         yield
-    except (UserError, RunError):
-        raise
     except Exception as error:
+        if isinstance(error, UserError | RunError) and not isinstance(error, BrokenImage):
+            raise
         if (cause := explain(error, config, folder)) is None:
             raise
         last = folder / "checkpoints" / "last.ckpt"
@@ -47,7 +48,9 @@ def _quiet(raised: threading.ExceptHookArgs) -> None:
 
 
 def explain(error: Exception, config: TrainConfig, folder: Path) -> str | None:
-    """The sentence for an error of memory, disk, loader or process; None for a bug, whose traceback is needed."""
+    """The sentence for an error of an image, memory, disk, loader or process; None for a bug, whose traceback is needed."""
+    if isinstance(error, BrokenImage):
+        return f"{error} dataset.on_broken=skip takes another of its class."
     text, chain = str(error), list[BaseException]([error])
     while link := chain[-1].__cause__ or chain[-1].__context__:
         chain.append(link)

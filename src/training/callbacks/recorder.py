@@ -42,7 +42,7 @@ class RecordAnswers(L.Callback):
         logits = torch.cat([none, *(logits.float().cpu() for logits in self._logits)])
         self._logits = []
         loaders: Any = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
-        batches = (batch.cpu() for batch in loaders.sampler)
+        batches = (indices.cpu() for _, indices in loaders.sampler)
         indices = torch.cat([torch.empty(0, dtype=torch.int64), *batches])[: len(logits)]
         if trainer.world_size > 1:
             gathered: list[Any] = [None] * trainer.world_size
