@@ -14,6 +14,7 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 # two test processes share two cores; set before torch is imported
@@ -34,6 +35,23 @@ class Outcome(NamedTuple):
     code: int
     out: str
     err: str
+
+
+def read_folder(root: Path, source: str = "auto", folder: str = ".", channels: Any = 3, **options: Any) -> Any:
+    """A folder of images as a run has it, held in memory unless the options of a dataset say otherwise."""
+    from src.data import image_folder
+    from src.data.memory import settled
+
+    defaults = {"fit": "crop", "stored_size": 256, "in_memory": True, "on_broken": "stop", "checksum": "names"}
+    config: Any = SimpleNamespace(**defaults | options)
+    return settled(image_folder.read_folder(root, source, folder, channels), config)
+
+
+def read_image(path: Path, channels: int, size: tuple[int, int] | None, fit: Any = "crop") -> np.ndarray:
+    """The pixels of a file, uint8 (C, H, W)."""
+    from src.data.decoding import decode
+
+    return decode(path, channels, size, fit).numpy()
 
 
 @pytest.fixture

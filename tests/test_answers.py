@@ -262,7 +262,7 @@ def test_images_are_scored_as_many_at_a_time_as_is_asked_for_or_as_in_training(
 ) -> None:
     sizes, answer = list[int](), Predictor.answer
 
-    def counted(self: Predictor, images: ImageSet, split: str, batch_size: int) -> Answers:
+    def counted(self: Predictor, images: ImageSet, split: str, batch_size: int, workers: Any) -> Answers:
         sizes.append(batch_size)
         return answer(self, images[list(range(10))], split, batch_size)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from src.config.compose import compose, declared
 from src.config.errors import UserError
 from src.config.schema import CONFIGS, Component, TrainConfig
 from src.data.augmentation import Augmentation, batch_affine, batch_crop, batch_flip, build_component
-from src.data.batches import DataModule
+from src.data.batches import Batches, DataModule
 from src.data.images import ImageSet, Splits
 from src.model.build import build_datamodule
 from src.model.components import resolve
@@ -36,7 +37,9 @@ def augmented(*overrides: str, channels: int = 3, side: int = 32) -> DataModule:
 
 
 def batch_of(data: DataModule, seed: int = 1) -> tuple[Tensor, Tensor]:
-    return data.augmentation(data.splits.train.images, data.splits.train.labels, seeded(seed))
+    cut = replace(data.cut, seed=seed) if data.cut else None
+    images, labels = Batches(data.splits.train, cut)[0, torch.arange(16)]
+    return data.augmentation(images, labels, seeded(seed))
 
 
 def of(*targets: Any, num_classes: int = 4, **arguments: Any) -> Augmentation:

@@ -30,7 +30,6 @@ from torchvision import datasets
 from src.config.errors import UserError
 from src.config.schema import CONFIGS
 from src.data import fetching
-from src.data.image_folder import read_folder, read_image
 from src.data.images import ImageSet, Source, Splits, checksum, limited, split, stratified
 from src.data.readers import read_mnist_sample, read_torchvision
 from tests.conftest import (
@@ -39,6 +38,8 @@ from tests.conftest import (
     idx_bytes,
     md5_of,
     pack_cifar,
+    read_folder,
+    read_image,
     trust,
     write_cifar,
     write_folder,

@@ -22,8 +22,7 @@ from benchmarks import jpeg, leaderboard, mistakes, project, published, records,
 from benchmarks.cases import accept_any_checksum
 from benchmarks.rows import BY_NAME, ROWS, Row
 from src.config.errors import RunError
-from src.data.image_folder import read_folder
-from tests.conftest import CIFAR_CLASSES, NARROW, ROOT, write_cifar, write_folder, write_idx
+from tests.conftest import CIFAR_CLASSES, NARROW, ROOT, read_folder, write_cifar, write_folder, write_idx
 
 ANY = "dataset.verify=false"  # made files have other checksums than the official ones
 
@@ -181,9 +180,9 @@ class TestMistakes:
 
         fetch = ImageSet.fetch
 
-        def noted(self: ImageSet, indices: Tensor) -> tuple[Tensor, Tensor]:
+        def noted(self: ImageSet, indices: Tensor, cuts: Any = None) -> tuple[Tensor, Tensor]:
             fetched.append(indices)
-            return fetch(self, indices)
+            return fetch(self, indices, cuts)
 
         monkeypatch.setattr(ImageSet, "fetch", noted)
         teach("no_shuffling", digits, tmp_path, monkeypatch, ANY)

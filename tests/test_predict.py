@@ -14,11 +14,10 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from src.data.image_folder import read_folder
 from src.data.readers import read_mnist_sample
 from src.model.predictor import Predictor, Reading
 from src.serving.image_files import Row, draw_sheet, find_images, show, write
-from tests.conftest import NARROW, Outcome, only_run, write_folder
+from tests.conftest import NARROW, Outcome, only_run, read_folder, read_image, write_folder
 
 
 @pytest.fixture
@@ -70,8 +69,6 @@ class TestImages:
     def test_any_mode(
         self, in_tmp: Path, predictor: Predictor, digits: list[tuple[Image.Image, str]], mode: str
     ) -> None:
-        from src.data.image_folder import read_image
-
         image, digit = digits[3]
         if mode in ("I", "I;16"):
             converted = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
@@ -87,8 +84,6 @@ class TestImages:
     def test_bytes_of_native_size_reach_the_network_unchanged(
         self, in_tmp: Path, predictor: Predictor, digits: list[tuple[Image.Image, str]]
     ) -> None:
-        from src.data.image_folder import read_image
-
         digits[5][0].save(in_tmp / "a.png")
         assert (read_image(in_tmp / "a.png", 1, (28, 28))[0] == np.asarray(digits[5][0])).all()
 
@@ -107,8 +102,6 @@ class TestImages:
         assert row["predicted"] == digit
 
     def test_of_another_shape_the_middle_is_taken_undistorted(self, in_tmp: Path) -> None:
-        from src.data.image_folder import read_image
-
         ramp = np.tile(np.linspace(0, 255, 640).astype(np.uint8), (480, 1))
         Image.fromarray(ramp).save(in_tmp / "same.png")
         Image.fromarray(np.pad(ramp, ((100, 100), (0, 0)), constant_values=0)).save(in_tmp / "tall.png")

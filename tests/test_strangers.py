@@ -27,10 +27,21 @@ from src.config.compose import compose, declared, grid
 from src.config.errors import UserError
 from src.config.paths import quoted
 from src.config.schema import TrainConfig
-from src.data.image_folder import _size, read_folder, read_image
+from src.data.decoding import size_of
 from src.data.readers import read_torchvision
 from src.model import saved as checkpoint
-from tests.conftest import SHORT, Outcome, cifar_batch, idx_bytes, trust, write_cifar, write_folder, write_idx
+from tests.conftest import (
+    SHORT,
+    Outcome,
+    cifar_batch,
+    idx_bytes,
+    read_folder,
+    read_image,
+    trust,
+    write_cifar,
+    write_folder,
+    write_idx,
+)
 
 Door = Callable[..., Outcome]
 
@@ -333,7 +344,7 @@ class TestMutation:
                 extreme = random.choice([bytes(4), b"\xff" * 4, b"\x01", b"", random.randbytes(3)])
                 made[start : start + random.choice([0, len(extreme), 16])] = extreme
             path.write_bytes(made[: random.choice([len(made)] * 4 + [len(made) // 2])])
-            for read in (lambda: _size(path), lambda: read_image(path, 3, (12, 9))):
+            for read in (lambda: size_of(path), lambda: read_image(path, 3, (12, 9))):
                 found = made_of(read)
                 assert isinstance(found, tuple | np.ndarray) or str(path) in found
 

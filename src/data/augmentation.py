@@ -1,6 +1,8 @@
 """What is done to a training batch on its device: (images, labels, generator, its arguments) -> (images, labels).
 
-Before that, a function of (width, height, generator) may say what is cut out of an image where it is read. Images are uint8 or float32 in 0..255 (B, C, H, W), labels int64 (B,), or float (B, classes) once images are mixed.
+Images are uint8 or float32 in 0..255 (B, C, H, W), labels int64 (B,), or float (B, classes) once images are mixed.
+Before all that, a function of (width, height, generator, its arguments) may say what is cut out of an image when it is
+read.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -79,7 +78,7 @@ class RandomCut:
     """What is cut out of an image when it is fetched, by a function of (width, height, generator), drawn anew for each
     (seed, epoch, index)."""
 
-    function: Callable[[int, int, Generator], Box]
+    function: Callable[..., Box]
     seed: int
 
     def __call__(self, epoch: int, index: int) -> Cut:
@@ -97,7 +96,7 @@ class Batches(Dataset[Batch]):
     images: ImageSet
     cut: RandomCut | None = None
 
-    def __getitem__(self, batch: tuple[int, Tensor]) -> Batch | UserError:
+    def __getitem__(self, batch: tuple[int, Tensor]) -> Batch | UserError:  # type: ignore[override]
         epoch, indices = batch
         try:
             return self.images.fetch(indices, partial(self.cut, epoch) if self.cut else None)
@@ -113,7 +112,7 @@ def make_loader(
     pin: bool = False,
     cut: RandomCut | None = None,
 ) -> DataLoader:
-    """Batches in that order; `workers` fetch them, or as many as this machine has cores for one of so many processes."""
+    """Batches in that order, fetched by `workers`: auto takes one for each core but one that `processes` share."""
     count = workers if isinstance(workers, int) else 0
     if workers == "auto" and isinstance(images.store, Photos):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -191,6 +190,27 @@ class DataModule(L.LightningDataModule):
             self.step += 1
         return self.prepare(images), labels
 
+    def state_dict(self) -> dict[str, list[int]]:
+        """What is known to be broken, by where it lies in the store of each split."""
+        masks = {split: images.broken for split, images in self.splits.parts.items() if images.broken is not None}
+        return {split: mask.nonzero().flatten().tolist() for split, mask in masks.items() if mask.any()}
+
+    def load_state_dict(self, state: dict[str, list[int]]) -> None:
+        for split, rows in state.items():
+            if (mask := self.splits.parts[split].broken) is not None:
+                mask[rows] = True
+
+    def replaced(self) -> dict[str, int]:
+        """How many images of each split were broken, and others of their class taken; all processes call it."""
+        assert self.trainer
+        strategy, counts = self.trainer.strategy, dict[str, int]()
+        for split, images in self.splits.parts.items():
+            if images.broken is not None:
+                found = strategy.reduce(images.broken.int().to(strategy.root_device), reduce_op="sum")
+                images.broken.copy_(found > 0)
+                counts[split] = images.replaced
+        return counts
+
     def prepare(self, images: Tensor) -> Tensor:
         """Images as the network sees them."""
         if self.preparation.mean.device != images.device:
@@ -207,7 +227,7 @@ def used(splits: Splits, config: TrainConfig, replicas: int) -> dict[str, int]:
     for split in counts:
         limit, seed = getattr(config.trainer, f"limit_{split}_batches"), config.seed if split == "train" else None
         for rank in range(replicas):
-            order = BatchOrder(len(splits.named(split)), config.batch_size, seed, rank, replicas)
+            order = BatchOrder(len(splits.parts[split]), config.batch_size, seed, rank, replicas)
             batches = int(limit * len(order)) if isinstance(limit, float) else limit or len(order)
             if not batches and (split != "test" or config.test):
                 key = f"trainer.limit_{split}_batches"
@@ -232,22 +252,3 @@ def check_shared_memory(images: ImageSet, batch_size: int, workers: int) -> None
         if needed > free:
             room = f"their batches need {needed / 2**20:,.1f} MiB of {SHARED}, which has {free / 2**20:,.1f} MiB free"
             raise UserError(f"num_workers={workers}: {room}. Take num_workers=0, or a smaller batch_size.")
-
-
-def measure(images: ImageSet) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation per channel, of pixels in 0..1."""
-    counts = torch.zeros(images.shape[1], 256, dtype=torch.int64)
-
-    def count(indices: Tensor) -> Tensor:
-        pixels, _ = images.fetch(indices)
-        return torch.stack([torch.bincount(channel.reshape(-1), minlength=256) for channel in pixels.unbind(1)])
-
-    with ThreadPoolExecutor() as pool:
-        counts = sum(
-            pool.map(count, torch.arange(len(images)).split(100)), counts
-        )  # bincount makes eight bytes of each pixel
-    levels = torch.arange(256, dtype=torch.float64) / 255
-    weights = counts.double() / counts.sum(1, keepdim=True)
-    mean = weights @ levels  # (C,)
-    std = (weights @ levels.square() - mean.square()).clamp(min=0).sqrt()
-    return [round(value, 4) for value in mean.tolist()], [max(round(value, 4), 1e-4) for value in std.tolist()]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -16,12 +18,13 @@ from torchvision.transforms.functional import to_pil_image
 
 from src.config.errors import UserError
 from src.config.schema import Fit
-from src.data.pixels import as_pixels, has_orientation, orientation, turned
+from src.data.pixels import as_pixels, orientation, turned
 
 Encoded = Path | bytes | Image.Image | Tensor  # of torch: uint8 (C, H, W)
 Box = tuple[int, int, int, int]  # left, top, width and height, in an image as it is shown
 Cut = Callable[[int, int], Box]  # of an image's width and height
 _JPEG = ("JPEG", "MPO")
+_ORIENTED_PNG = re.compile(rb"eXIf|Raw profile type exif|XML:com\.adobe\.xmp")
 
 
 class BrokenImage(UserError):
@@ -42,13 +45,13 @@ def decode(
     or `name`, if it can't be read, and UserError if its pixels mean nothing known.
     """
     name = str(image) if isinstance(image, Path) else name
-    with _opened(image, name) as found:
-        shown, pixels = _shown(found) if found.format in _JPEG else None, None
+    with _opened(image, name) as (found, file):
+        shown, pixels = _shown(found, file) if found.format in _JPEG else None, None
         box = _box(shown, size, fit, cut) if shown and size else None
         if box and size and (steps := min(box[2] // size[0], box[3] // size[1], 8)) > 1:
             found.draft(None, (found.width // steps, found.height // steps))  # at 1/2, 1/4 or 1/8, by its cosines
-        elif shown:
-            pixels = _by_libjpeg(found, channels)
+        elif shown and file:
+            pixels = _by_libjpeg(found, file, channels)
         pixels = as_pixels(found, channels, name) if pixels is None else pixels
     if size is None:
         return pixels.contiguous()
@@ -64,7 +67,7 @@ def decode(
 def size_of(image: Encoded, name: str = "the image") -> tuple[int, int]:
     """Width and height as it is shown; its pixels are not decoded. Raises BrokenImage."""
     with _opened(image, str(image) if isinstance(image, Path) else name) as found:
-        return _shown(found)
+        return _shown(*found)
 
 
 def resized(pixels: Tensor, box: Box, size: tuple[int, int]) -> Tensor:
@@ -79,17 +82,15 @@ def resized(pixels: Tensor, box: Box, size: tuple[int, int]) -> Tensor:
 
 
 @contextmanager
-def _opened(image: Encoded, name: str) -> Iterator[Image.Image]:
-    """An image whose pixels are not yet read. Raises BrokenImage for whatever is wrong with it, then or in the block."""
+def _opened(image: Encoded, name: str) -> Iterator[tuple[Image.Image, BinaryIO | None]]:
+    """An image whose pixels are not yet read, and its file; BrokenImage for whatever is wrong, then or in the block."""
     try:
-        if isinstance(image, Tensor):
-            image = to_pil_image(image)
-        if isinstance(image, Image.Image):
-            yield image
+        if isinstance(image, Tensor | Image.Image):
+            yield to_pil_image(image) if isinstance(image, Tensor) else image, None
             return
         # of a path, Pillow maps a turned TIFF awry
         with BytesIO(image) if isinstance(image, bytes) else image.open("rb") as file, Image.open(file) as found:
-            yield found
+            yield found, file
     except (UserError, MemoryError):
         raise
     except Exception as error:  # damaged files raise errors of every kind
@@ -101,19 +102,26 @@ def _opened(image: Encoded, name: str) -> Iterator[Image.Image]:
         raise BrokenImage(f"{name}{reason}. Replace or remove it.") from error
 
 
-def _shown(image: Image.Image) -> tuple[int, int]:
+def _shown(image: Image.Image, file: BinaryIO | None) -> tuple[int, int]:
     # Pillow decodes a PNG to look for EXIF behind its pixels, and gives a TIFF's size as it is turned by its tag
-    plain = image.format == "PNG" and image.fp and not has_orientation(image)
+    plain = image.format == "PNG" and file is not None and not _ORIENTED_PNG.search(_whole(file))
     is_turned = ExifTags.Base.Orientation in getattr(image, "tag_v2", {})
     return image.size if plain or is_turned or orientation(image) not in (5, 6, 7, 8) else image.size[::-1]
 
 
-def _by_libjpeg(image: Image.Image, channels: int) -> Tensor | None:
+def _whole(file: BinaryIO) -> bytes:
+    position = file.tell()  # from which Pillow reads on
+    file.seek(0)
+    content = file.read()
+    file.seek(position)
+    return content
+
+
+def _by_libjpeg(image: Image.Image, file: BinaryIO, channels: int) -> Tensor | None:
     """What Pillow would make of a JPEG, sooner; None for what torchvision can't read, or reads otherwise."""
-    if (channels, image.mode) not in ((1, "L"), (3, "L"), (3, "RGB")) or not image.fp:
+    if (channels, image.mode) not in ((1, "L"), (3, "L"), (3, "RGB")):
         return None
-    image.fp.seek(0)
-    data = torch.frombuffer(bytearray(image.fp.read()), dtype=torch.uint8)
+    data = torch.frombuffer(bytearray(_whole(file)), dtype=torch.uint8)
     with suppress(RuntimeError):  # Pillow says what is wrong with it
         return turned(decode_jpeg(data, ImageReadMode.RGB if channels == 3 else ImageReadMode.GRAY), orientation(image))
     return None

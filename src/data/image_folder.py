@@ -70,7 +70,7 @@ def passed_over(others: list[Path]) -> str:
 
 def _listed(folder: Path) -> tuple[list[os.DirEntry[str]], ...]:
     """The folders, the images and what else lies in a folder, but for what desktops, editors and file systems leave."""
-    folders, images, others = [], [], []
+    folders, images, others = list[os.DirEntry[str]](), list[os.DirEntry[str]](), list[os.DirEntry[str]]()
     try:
         with os.scandir(folder) as items:
             visible = sorted(

@@ -19,11 +19,11 @@ FIXED_SEED = 0  # so that runs with other seeds are tested on the same images, a
 
 @dataclass(frozen=True)
 class ImageSet:
-    """N images with `labels` int64 (N,) in a `store` that other sets share, so that no cut copies: uint8 (M, C, H, W) in
-    memory, or photos that are decoded when they are fetched.
+    """N images with `labels` int64 (N,) in a `store` that other sets share, so that no cut copies: uint8 (M, C, H, W),
+    or photos that are decoded when they are fetched.
 
-    `indices` int64 (N,) says where in the store each lies, None that the store is theirs in its order. `broken`, bool
-    (M,) in memory that processes share, is what of the store can't be read, and is replaced; None lets that be an error.
+    `indices` int64 (N,) says where in the store each lies, None that the store is theirs in its order. `broken` bool
+    (M,), in memory that processes share, says what of the store can't be read and is replaced; None makes it an error.
     """
 
     store: Tensor | Photos
@@ -139,17 +139,18 @@ class Splits:
     held: str = ""
     sha256: str = ""
 
-    def named(self, split: str) -> ImageSet:
-        return {"train": self.train, "val": self.valid, "test": self.test}[split]
+    @property
+    def parts(self) -> dict[str, ImageSet]:
+        return {"train": self.train, "val": self.valid, "test": self.test}
 
     @property
     def in_memory(self) -> bool:
-        return not any(isinstance(images.store, Photos) for images in (self.train, self.valid, self.test))
+        return not any(isinstance(images.store, Photos) for images in self.parts.values())
 
     @property
     def stores(self) -> dict[int, Tensor]:
         """Each that is in memory once, by its address."""
-        held = (images.store for images in (self.train, self.valid, self.test))
+        held = (images.store for images in self.parts.values())
         return {store.data_ptr(): store for store in held if isinstance(store, Tensor)}
 
     @property
@@ -161,9 +162,10 @@ class Splits:
         moved = {key: store.to(device) for key, store in self.stores.items()}
 
         def move(images: ImageSet) -> ImageSet:
-            parts = {"labels": images.labels, "indices": images.indices, "broken": images.broken}
-            there = {name: None if part is None else part.to(device) for name, part in parts.items()}
-            return replace(images, store=moved[images.store.data_ptr()], **there)
+            assert isinstance(images.store, Tensor)
+            parts = (images.indices, images.broken)
+            there = [None if part is None else part.to(device) for part in parts]
+            return ImageSet(moved[images.store.data_ptr()], images.labels.to(device), *there)
 
         return replace(self, train=move(self.train), valid=move(self.valid), test=move(self.test))
 

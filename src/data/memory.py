@@ -1,4 +1,4 @@
-"""In which size photos are decoded, and whether they are held in memory."""
+"""What holds for all images of a set: their size, mean and standard deviation, and whether they are held in memory."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -36,43 +37,68 @@ def settled(source: Source, dataset: DatasetConfig, copies: int = 1) -> Source:
     parts = {name: part for name in _PARTS if (part := getattr(source, name)) and isinstance(part.store, Photos)}
     if not parts:
         return source
-    fit, largest, skips = dataset.fit, dataset.stored_size, dataset.on_broken == "skip"
-    photos = {name: part.store.taken(part.indices) for name, part in parts.items() if isinstance(part.store, Photos)}
+    skips = dataset.on_broken == "skip"
+    photos = {name: part.store.taken(part.indices) for name, part in parts.items()}
     sizes = _sizes(list(photos.values()), skips)
-    same = len(set(sizes)) == 1 and max(sizes[0]) <= largest and (fit != "pad" or len({*sizes[0]}) == 1)
-    side = min(sorted(map(min if fit == "crop" else max, sizes))[len(sizes) // 2], largest)
-    size = sizes[0] if same else (side, side)
-    made, digest = dict[str, ImageSet](), hashlib.sha256(repr((size, fit)).encode())
-    for name, part in parts.items():
-        store = replace(photos[name], size=size, fit=fit)
-        broken = torch.zeros(len(part), dtype=torch.bool).share_memory_() if skips else None
-        made[name] = ImageSet(store, part.labels, broken=broken)
+    size, fitted, lost = _fitted(sizes, dataset)
+    digest = hashlib.sha256(repr((size, dataset.fit)).encode())
+    sets = dict[str, Any]()
+    for name, store in photos.items():
         digest.update(_content(store) if dataset.checksum == "content" else store.sha256.encode())
-        digest.update(b"" if part.indices is None else part.indices.numpy().tobytes())
-    needed, free = sum(part.nbytes for part in made.values()) * copies, free_memory()
-    held = dataset.in_memory if dataset.in_memory != "auto" else needed < free / 4
-    amount, there = (f"{size / 2**30:,.2f} GiB" for size in (needed, free))
-    if held and needed > free:
-        raise UserError(
-            f"dataset.in_memory=true: the images are {amount} once decoded, and {there} are free. Leave it out."
-        )
-    if held:
-        made = {name: _loaded(part) for name, part in made.items()}
-    where = f"in memory, {amount}" if held else f"decoded when needed: all are {amount}, and {there} are free"
-    sampled = sum(map(len, made.values())) > SAMPLE
-    lost = 0 if same or fit != "crop" else sum(3 * min(size) < 2 * max(size) for size in sizes)
-    of = f"{lost:,} of {len(sizes):,} images{' looked at' if sampled else ''}"
-    much = (
-        f"{of} lose more than a third to the cut; dataset.fit=pad keeps them whole." if 10 * lost > len(sizes) else ""
-    )
-    return replace(
-        source,
-        **made,
-        note="\n       ".join(filter(None, [much, source.note])),
-        fitted="" if same or all(width == height for width, height in sizes) else _FITTED[fit],
-        held=f"{where}; sizes, mean and std of {SAMPLE:,} of them" if sampled else where,
-        sha256=digest.hexdigest(),
-    )
+        digest.update(b"" if store.rows is None else store.rows.numpy().tobytes())
+        broken = torch.zeros(len(store), dtype=torch.bool).share_memory_() if skips else None
+        sets[name] = ImageSet(replace(store, size=size, fit=dataset.fit), parts[name].labels, broken=broken)
+    is_held, where = _place(sum(part.nbytes for part in sets.values()) * copies, dataset.in_memory)
+    if is_held:
+        sets = {name: _loaded(part) for name, part in sets.items()}
+    few = f"; sizes, mean and std are those of {SAMPLE:,}" if len(sizes) < sum(map(len, sets.values())) else ""
+    note = "\n       ".join(filter(None, [lost, source.note]))
+    return replace(source, **sets, note=note, fitted=fitted, held=where + few, sha256=digest.hexdigest())
+
+
+def _fitted(sizes: list[tuple[int, int]], dataset: DatasetConfig) -> tuple[tuple[int, int], str, str]:
+    """The size for images of these, how they are brought to it, if they are, and what to say of what that costs."""
+    fit, largest = dataset.fit, dataset.stored_size
+    if len(set(sizes)) == 1 and max(sizes[0]) <= largest and (fit != "pad" or len({*sizes[0]}) == 1):
+        return sizes[0], "", ""
+    side = min(sorted(map(min if fit == "crop" else max, sizes))[len(sizes) // 2], largest)
+    lost = sum(3 * min(size) < 2 * max(size) for size in sizes) if fit == "crop" else 0
+    much = f"{lost:,} of {len(sizes):,} images lose more than a third to the cut; dataset.fit=pad keeps them whole."
+    are_square = all(width == height for width, height in sizes)
+    return (side, side), "" if are_square else _FITTED[fit], much if 10 * lost > len(sizes) else ""
+
+
+def _place(needed: int, in_memory: bool | str) -> tuple[bool, str]:
+    """Whether images of so many bytes are held in memory, and that with its reason in words."""
+    free = free_memory()
+    sizes = f"{_gigabytes(needed)} decoded, and {_gigabytes(free)} are free"
+    if in_memory is True and needed > free:
+        raise UserError(f"dataset.in_memory=true: the images take {sizes}. Leave it out, or take less stored_size.")
+    is_held = needed < free / 4 if in_memory == "auto" else bool(in_memory)
+    return is_held, f"{'held in memory' if is_held else 'decoded when needed'}: {sizes}"
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 2**30:,.{1 if count >= 2**30 else 3}f} GiB"
+
+
+def measure(images: ImageSet) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation per channel, of pixels in 0..1."""
+    counts = torch.zeros(images.shape[1], 256, dtype=torch.int64)
+
+    def count(indices: Tensor) -> Tensor:
+        pixels, _ = images.fetch(indices)
+        return torch.stack([torch.bincount(channel.reshape(-1), minlength=256) for channel in pixels.unbind(1)])
+
+    with ThreadPoolExecutor() as pool:
+        counts = sum(
+            pool.map(count, torch.arange(len(images)).split(100)), counts
+        )  # bincount makes eight bytes of each pixel
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    weights = counts.double() / counts.sum(1, keepdim=True)
+    mean = weights @ levels  # (C,)
+    std = (weights @ levels.square() - mean.square()).clamp(min=0).sqrt()
+    return [round(value, 4) for value in mean.tolist()], [max(round(value, 4), 1e-4) for value in std.tolist()]
 
 
 def free_memory() -> int:
@@ -145,7 +171,6 @@ def _content(photos: Photos) -> bytes:
     for index in range(len(photos)):
         with suppress(BrokenImage, OSError):
             item = photos.item(index)
-            digest.update(
-                item.read_bytes() if isinstance(item, Path) else item if isinstance(item, bytes) else np.array(item)
-            )
+            content = item.read_bytes() if isinstance(item, Path) else item
+            digest.update(content if isinstance(content, bytes) else np.array(content).tobytes())
     return digest.digest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -25,11 +24,10 @@ _TURNS: dict[int, Callable[[Tensor], Tensor]] = {  # by EXIF's orientation; from
     7: lambda pixels: pixels.mT.flip(1, 2),
     8: lambda pixels: pixels.mT.flip(1),
 }
-_ORIENTED_PNG = re.compile(rb"eXIf|Raw profile type exif|XML:com\.adobe\.xmp")
 
 
 def as_pixels(image: Image.Image, channels: int, name: str = "the image") -> Tensor:
-    """uint8 (C, H, W), turned as its camera says; what is transparent becomes white. UserError calls it by its `name`."""
+    """uint8 (C, H, W), turned as its camera says; what is transparent becomes white. UserError names it by `name`."""
     if channels not in MODES:
         raise UserError(f"{name}: files are read as 1 channel (grey) or 3 (colour), and this network takes {channels}.")
     tags = getattr(image, "tag_v2", {})
@@ -51,15 +49,6 @@ def as_pixels(image: Image.Image, channels: int, name: str = "the image") -> Ten
 def turned(pixels: Tensor, orientation: Any) -> Tensor:
     """uint8 (C, H, W) as it is shown, by the number that EXIF has for how it lies."""
     return _TURNS[orientation](pixels) if orientation in _TURNS else pixels
-
-
-def has_orientation(png: Image.Image) -> bool:
-    """Whether a PNG may say how it lies, as its bytes tell without its pixels."""
-    position = png.fp.tell()
-    png.fp.seek(0)
-    found = _ORIENTED_PNG.search(png.fp.read())
-    png.fp.seek(position)
-    return bool(found)
 
 
 def orientation(image: Image.Image) -> Any:

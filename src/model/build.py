@@ -16,9 +16,9 @@ from torchmetrics import Metric
 from src.config.errors import UserError
 from src.config.schema import Component, DatasetConfig, TrainConfig
 from src.data.augmentation import Augmentation, build_component, is_cut
-from src.data.batches import Augment, DataModule, RandomCut, measure
+from src.data.batches import Augment, DataModule, RandomCut
 from src.data.images import Source, Splits, checksum, limited, split
-from src.data.memory import sample, settled
+from src.data.memory import measure, sample, settled
 from src.data.photos import Photos
 from src.data.preparation import Preparation
 from src.model import init
@@ -31,7 +31,7 @@ from src.model.saved import About, Checkpoint
 
 
 def read_images(dataset: DatasetConfig, data_dir: str, copies: int = 1) -> Source:
-    """The labelled images that a dataset config names; so many copies are to fit into memory, if they are held there."""
+    """The labelled images that a dataset config names; so many copies must fit into memory, if they are held there."""
     with told(f"data_dir={data_dir}: ", OSError):
         source = resolve(dataset)(Path(data_dir), dataset.source, **dataset.arguments())
         _check_classes(source, dataset)

@@ -104,7 +104,8 @@ def duration(seconds: float) -> str:
 
 
 class Outcome(Section, extra="ignore"):
-    """`checkpoint` is the one that was scored, relative to the run's folder; `command` runs the run again."""
+    """`checkpoint` is the one that was scored, relative to the run's folder; `command` runs the run again; `broken` is
+    how many images of each split couldn't be read, if others were to be taken for them."""
 
     dataset: Dataset
     model: str
@@ -117,6 +118,7 @@ class Outcome(Section, extra="ignore"):
     monitor: Monitor
     val: Validation
     test: Score | None
+    broken: dict[str, int] = Field({})
     checkpoint: str = Field(pattern=r"^checkpoints/\w[\w.]*$")  # a folder may be a stranger's
     command: str = ""
     date: str = ""

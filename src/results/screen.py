@@ -29,6 +29,7 @@ from src.model.init import Loaded
 from src.results.outcome import Outcome, described, duration, percent
 
 # two comments of a recipe: its command, and "# SCORE; SECONDS; SEEDS; DATE; MACHINE, PRECISION"
+PURPOSES = {"train": "train", "val": "validate", "test": "test"}  # of each split
 MEASURED = re.compile(r"^# python -m \S+ (.+)\n# (.+?); ([\d,]+) s; .+; (.+), .+$", re.MULTILINE)
 
 
@@ -69,8 +70,7 @@ def show_start(
 ) -> None:
     """Data, how many images of each split are used, device, precision, where it writes, and the network's layers."""
     name, count = config.dataset.name, len(splits.train)
-    purposes = {"train": "train", "val": "validate", "test": "test"}
-    counts = [f"{_part(used[split], len(splits.named(split)))} to {purpose}" for split, purpose in purposes.items()]
+    counts = [f"{_part(used[split], len(splits.parts[split]))} to {purpose}" for split, purpose in PURPOSES.items()]
     if splits.origin == "sample":
         total = count + len(splits.valid) + len(splits.test)
         genuine = f"this run is an {name.upper()} score. dataset.source=full takes no sample."
@@ -81,6 +81,7 @@ def show_start(
         {
             "data": f"{name}, {len(splits.classes)} classes, {_sizes(splits, config.dataset.image_size)}",
             "images": ", ".join(counts),
+            "photos": splits.held,
             "device": f"{hardware.accelerator}, {hardware.precision}",
             "recipe": measured(asked),
             "goes on at": goes_on_at,
@@ -167,6 +168,9 @@ def show_end(outcome: Outcome, folder: Path, config: TrainConfig, handwritten: b
         "training": f"{epochs(train.epochs)} in {train.seconds:.0f} s" + (f", {rate:,.0f} images/s" if rate else ""),
     }
     show_facts(facts, "Result")
+    if broken := {split: count for split, count in outcome.broken.items() if count}:
+        counts = ", ".join(f"{count:,} to {PURPOSES[split]}" for split, count in broken.items())
+        show_note(f"Broken images, for which others of their class were taken: {counts}.")
     if said := advice(outcome, config):
         show_note(fill(said, 73).replace("\n", "\n       "))
     there = {path.name for path in folder.iterdir()}

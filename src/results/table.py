@@ -22,6 +22,7 @@ from src.config.groups import command
 from src.config.paths import for_shell
 from src.results.outcome import Outcome, duration, percent
 
+pd.set_option("mode.string_storage", "python")  # a file's name may be no UTF-8, which Arrow takes alone
 TRAINING = {"epochs": "Int64", "seconds": float}
 NUMBERS = re.compile(r"runs|training|(val|test) \w+")  # columns of what is shown
 SHOWN = 20  # rows on the screen

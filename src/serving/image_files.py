@@ -23,6 +23,7 @@ from src.results.figures import canvas, tiles
 from src.results.outcome import percent
 from src.results.screen import console, data_table, show_note
 
+pd.set_option("mode.string_storage", "python")  # a file's name may be no UTF-8, which Arrow takes alone
 SHOWN = 20  # rows on the screen
 SHEET = 64  # images on a contact sheet
 

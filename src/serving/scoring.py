@@ -51,7 +51,7 @@ def score(config: EvalConfig) -> None:
         )
     if config.match == "number":
         predictor.classes = splits.classes
-    images = splits.named(config.split)
+    images = splits.parts[config.split]
     images = replace(images, labels=numbers[images.labels])
     answers = predictor.answer(images, config.split, config.batch_size or run.batch_size, config.num_workers)
     for note in (splits.note, hardware.note, CHANGED if changed else None):

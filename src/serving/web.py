@@ -17,8 +17,8 @@ from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from src.config.errors import UserError
 from src.config.schema import DemoConfig
+from src.data.decoding import decode
 from src.data.images import split
-from src.data.pixels import as_pixels
 from src.model.build import read_images
 from src.model.predictor import UNSURE, Predictor, Reading
 from src.results.figures.canvas import BLUE, shorten
@@ -42,7 +42,7 @@ Example = tuple[Path, str]  # its true class
 def answer_drawing(predictor: Predictor, drawing: str | None) -> Answer:
     """Of a PNG in base64, as the pad gives it."""
     sheet = Image.open(io.BytesIO(base64.b64decode(drawing.partition(",")[2]))) if drawing else None
-    reading = sheet and predictor.centre(as_pixels(sheet, 1, None)[0], invert=True)
+    reading = sheet and predictor.centre(decode(sheet, 1, None)[0].numpy(), invert=True)
     if not reading:
         return None, note("Draw something large. The answer comes as soon as you lift the pen.")
     return answer(predictor, reading)

@@ -48,7 +48,7 @@ def _quiet(raised: threading.ExceptHookArgs) -> None:
 
 
 def explain(error: Exception, config: TrainConfig, folder: Path) -> str | None:
-    """The sentence for an error of an image, memory, disk, loader or process; None for a bug, whose traceback is needed."""
+    """The sentence for an error of images, memory, disk or process; None for a bug, whose traceback is needed."""
     if isinstance(error, BrokenImage):
         return f"{error} dataset.on_broken=skip takes another of its class."
     text, chain = str(error), list[BaseException]([error])

@@ -102,8 +102,9 @@ class Session:
         if config.test:
             trainer.test(classifier, datamodule, verbose=False)
             answers = self.recorder.answers
+        broken = datamodule.replaced()
         if trainer.is_global_zero:
-            outcome = self._outcome(classifier, splits, answers, best)
+            outcome = self._outcome(classifier, splits, answers, best, broken)
             self._end(outcome, answers)
             if config.report:
                 from src.results.page import try_to_save  # matplotlib, for which the first step need not wait
@@ -134,7 +135,9 @@ class Session:
         if self.logs.tensorboard and not resumed:
             self.logs.tensorboard.experiment.add_text("config", indent(as_yaml(self.config), "    "))
 
-    def _outcome(self, classifier: Classifier, splits: Splits, answers: Answers | None, best: Path) -> Outcome:
+    def _outcome(
+        self, classifier: Classifier, splits: Splits, answers: Answers | None, best: Path, broken: dict[str, int]
+    ) -> Outcome:
         """What the run came to; `answers` are the test's."""
         rate, about, checkpoints = self.metrics.rate, classifier.about, self.checkpoints
         train = Training(
@@ -171,6 +174,7 @@ class Session:
                 metrics=tested,
                 chance=answers.images.chance,
             ),
+            broken=broken,
             checkpoint=best.relative_to(self.folder).as_posix(),
         )
 
