@@ -38,8 +38,9 @@ def augmented(*overrides: str, channels: int = 3, side: int = 32) -> DataModule:
 
 def batch_of(data: DataModule, seed: int = 1) -> tuple[Tensor, Tensor]:
     cut = replace(data.cut, seed=seed) if data.cut else None
-    images, labels = Batches(data.splits.train, cut)[0, torch.arange(16)]
-    return data.augmentation(images, labels, seeded(seed))
+    batch = Batches(data.splits.train, cut)[0, torch.arange(16)]
+    assert not isinstance(batch, UserError)
+    return data.augmentation(*batch, seeded(seed))
 
 
 def of(*targets: Any, num_classes: int = 4, **arguments: Any) -> Augmentation:
