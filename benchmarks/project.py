@@ -20,7 +20,8 @@ from src.config.errors import RunError, Stopped, UserError
 from src.config.files import check_target, write_json, write_text
 from src.config.folder import is_finished
 from src.config.schema import TrainConfig
-from src.data.batches import fits, step_seed
+from src.data.batches import step_seed
+from src.data.datamodule import fits
 from src.data.images import stratified
 from src.data.preparation import Preparation
 from src.model import build, saved

@@ -75,6 +75,7 @@ def case(model: str, optimizer: str, scheduler: str, average: bool, accumulate: 
 
 
 STOPPED = ["callbacks=[early_stopping,weight_averaging]", "callbacks.early_stopping.patience=1"]
+PHOTOS = ["dataset.in_memory=false", "dataset/augmentation=[random_resized_crop,flip]", "callbacks.checkpoint_steps=3"]
 # each value stands in two cases at least
 CASES = [
     case("alexnet", "adamw", "one_cycle", False, 1, 0, "callbacks.checkpoint_steps=3"),
@@ -83,6 +84,10 @@ CASES = [
     case("alexnet", "sgd", "cosine", False, 4, 2, "trainer.max_steps=8", "callbacks.checkpoint_steps=1"),
     case("alexnet_bn", "adamw", "one_cycle", True, 1, 2, "devices=2", "callbacks.checkpoint_steps=3"),
     case("alexnet", "sgd", "one_cycle", False, 4, 0, "devices=2", "callbacks.checkpoint_steps=1"),
+    case("alexnet", "adamw", "cosine", False, 1, 0, *PHOTOS),
+    case("alexnet", "adamw", "cosine", False, 1, 2, *PHOTOS),
+    case("alexnet_bn", "adamw", "cosine", False, 1, 0, "devices=2", *PHOTOS),
+    case("alexnet_bn", "adamw", "cosine", False, 1, 2, "devices=2", *PHOTOS),
 ]
 
 
@@ -252,7 +257,8 @@ def arguments_of(one: Case, images: Path, run: Path) -> list[str]:
     chosen = {text.lstrip("+").partition("=")[0] for text in one.options}
     arguments = [f"trainer.max_epochs={EPOCHS}", "batch_size=8", "device=cpu", *LOGGED]
     if not {"dataset", "experiment"} & chosen:
-        arguments += ["dataset=image_folder", "dataset/augmentation=affine", f"data_dir={images}"]
+        arguments += ["dataset=image_folder", f"data_dir={images}"]
+        arguments += [] if "dataset/augmentation" in chosen else ["dataset/augmentation=affine"]
     if not {"model", "experiment"} & chosen or any(text.startswith("model=alexnet") for text in one.options):
         arguments += NARROW
     return [*arguments, *one.options, f"hydra.run.dir={run}"]

@@ -18,7 +18,8 @@ from src.config.compose import compose, declared
 from src.config.errors import UserError
 from src.config.schema import CONFIGS, Component, TrainConfig
 from src.data.augmentation import Augmentation, batch_affine, batch_crop, batch_flip, build_component
-from src.data.batches import Batches, DataModule
+from src.data.batches import Batches
+from src.data.datamodule import DataModule
 from src.data.images import ImageSet, Splits
 from src.model.build import build_datamodule
 from src.model.components import resolve

@@ -14,7 +14,8 @@ from torch import Generator
 from src.config.compose import configure
 from src.config.errors import UserError
 from src.config.schema import DatasetConfig, TrainConfig
-from src.data.batches import BatchOrder, DataModule, check_shared_memory, fits, step_seed, used
+from src.data.batches import BatchOrder, check_shared_memory, step_seed
+from src.data.datamodule import DataModule, fits, used
 from src.data.images import ImageSet, Splits
 from src.data.memory import measure
 from src.data.preparation import batch_normalize, batch_resize

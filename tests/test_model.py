@@ -19,7 +19,8 @@ from src.config.check import check, plain
 from src.config.compose import compose, declared
 from src.config.schema import TrainConfig
 from src.data.augmentation import batch_affine, batch_crop, batch_flip
-from src.data.batches import Batch, DataModule
+from src.data.batches import Batch
+from src.data.datamodule import DataModule
 from src.data.images import ImageSet, Splits
 from src.model import schedules
 from src.model.alexnet import AlexNet, fitting_sizes

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -200,5 +201,15 @@ def _devices_here() -> int:
     return device_count() or os.cpu_count() or 1
 
 
+def _published(name: str, value: Any = None) -> Any:
+    """The file of weights of that name, or `value` instead, if it lies where torch keeps what it downloads."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "torch")
+    path = Path(os.environ.get("TORCH_HOME") or cache, "hub", "checkpoints", name)
+    if not path.exists():
+        return None if value is None else []
+    return str(path) if value is None else value
+
+
 naming.register()
 OmegaConf.register_new_resolver("devices_here", _devices_here, replace=True)
+OmegaConf.register_new_resolver("published", _published, replace=True)

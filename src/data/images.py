@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from textwrap import shorten
 
 import torch
 from torch import Tensor
@@ -218,7 +219,11 @@ def split(source: Source, valid_fraction: float, seed: int) -> Splits:
         few = source.classes[int(present.argmin())]
         kept = f"{total} images are too few for three sets; class {few} keeps {int(present.min())} for training"
         raise UserError(f"dataset.valid_fraction={valid_fraction}: {kept}. Add images or change it.")
-    texts = source.note, source.fitted, source.held, source.sha256
+    seen = [torch.bincount(part.labels, minlength=len(source.classes)) for part in (valid, test)]
+    unseen = [name for name, *counts in zip(source.classes, *seen, strict=True) if 0 in counts]
+    few = f"of these classes, no image is left to validate or to test: {shorten(', '.join(unseen), 200)}"
+    note = "\n       ".join(filter(None, [source.note, few if unseen else ""]))
+    texts = note, source.fitted, source.held, source.sha256
     return Splits(train, valid, test, source.classes, source.origin, *texts)
 
 

@@ -22,6 +22,7 @@ from src.data.decoding import BrokenImage
 from src.data.images import FIXED_SEED, ImageSet, Source
 from src.data.photos import Photos
 
+GROUP = Path("/sys/fs/cgroup")  # where Linux says what a container may take
 SAMPLE = 2000  # images that are opened for what holds for all: sizes, mean, standard deviation
 _FITTED = {"crop": "cut to the middle square", "pad": "padded to a square", "stretch": "stretched to a square"}
 _PARTS = ("train", "valid", "test")
@@ -71,11 +72,11 @@ def _fitted(sizes: list[tuple[int, int]], dataset: DatasetConfig) -> tuple[tuple
 def _place(needed: int, in_memory: bool | str) -> tuple[bool, str]:
     """Whether images of so many bytes are held in memory, and that with its reason in words."""
     free = free_memory()
-    sizes = f"{_gigabytes(needed)} decoded, and {_gigabytes(free)} are free"
+    sizes = f"{_gigabytes(needed)} of the {_gigabytes(free)} that are free"
     if in_memory is True and needed > free:
         raise UserError(f"dataset.in_memory=true: the images take {sizes}. Leave it out, or take less stored_size.")
     is_held = needed < free / 4 if in_memory == "auto" else bool(in_memory)
-    return is_held, f"{'held in memory' if is_held else 'decoded when needed'}: {sizes}"
+    return is_held, f"held in memory: {sizes}" if is_held else f"decoded when needed, for all would take {sizes}"
 
 
 def _gigabytes(count: int) -> str:
@@ -105,9 +106,8 @@ def free_memory() -> int:
     """Bytes that this machine, or the container that this process runs in, can still give."""
     free = [psutil.virtual_memory().available]
     with suppress(OSError, ValueError):  # without a limit there is no such file, or no number in it
-        group = Path("/sys/fs/cgroup")
-        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-        cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())["inactive_file"]
+        limit, used = (int((GROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        cached = dict(line.split() for line in (GROUP / "memory.stat").read_text().splitlines())["inactive_file"]
         free.append(limit - used + int(cached))
     return max(min(free), 0)
 

@@ -16,7 +16,8 @@ from torchmetrics import Metric
 from src.config.errors import UserError
 from src.config.schema import Component, DatasetConfig, TrainConfig
 from src.data.augmentation import Augmentation, build_component, is_cut
-from src.data.batches import Augment, DataModule, RandomCut
+from src.data.batches import Augment, RandomCut
+from src.data.datamodule import DataModule
 from src.data.images import Source, Splits, checksum, limited, split
 from src.data.memory import measure, sample, settled
 from src.data.photos import Photos

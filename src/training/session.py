@@ -16,7 +16,7 @@ from src.config.errors import UserError
 from src.config.files import write_text
 from src.config.process import Interrupts
 from src.config.schema import TrainConfig
-from src.data.batches import used
+from src.data.datamodule import used
 from src.data.images import Splits
 from src.model import init
 from src.model.answers import Answers
