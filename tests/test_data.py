@@ -865,7 +865,7 @@ class TestDownload:
         def full(*_: Any) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr(fetching, "_watch", full)
+        monkeypatch.setattr(fetching, "watch", full)
         with pytest.raises(OSError, match="No space left"):
             read(tmp_path, source="auto", download=True)
 

@@ -227,10 +227,12 @@ def importing() -> Iterator[None]:
 
 
 def check_needs(config: TrainConfig) -> None:
-    """Raises UserError if a package is not installed that one of Lightning's loggers needs, as the config names it, or
-    a folder of images isn't there."""
+    """Raises UserError if a package is not installed that the data set or one of Lightning's loggers needs, as the
+    config names it, or a folder of images isn't there."""
     if config.dataset.target.endswith(".data.image_folder.read_folder"):
         check_classes(Path(config.data_dir, config.dataset.arguments().get("folder", ".")))
+    if config.dataset.target.endswith(".data.hub.read_hub"):
+        need("datasets", "huggingface", "dataset=huggingface")
     for name, component in config.logger.components().items():
         if needed := LOGGERS.get(component.target.rpartition(".")[2]):
             need(*needed, f"logger={name}")

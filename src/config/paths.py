@@ -16,7 +16,7 @@ from src.config.schema import AnyPath, Section
 
 # besides what the schema calls one; none of them can have several values
 _OTHERS = {"hydra.run.dir", "hydra.sweep.dir", "hydra.launcher.submitit_folder", "sweep", "dataset.folder"}
-_OTHERS |= {"storage", "name"}  # of a search
+_OTHERS |= {"storage", "name", "dataset.path"}  # the first two of a search
 _WORDS = ("true", "false", "null", "inf", "nan")
 _MEANT = ("last", "null")  # names of something else where they stand alone
 _PLAIN = re.compile(r"(?=.*/|[a-z_])[\w./-]+", re.ASCII | re.IGNORECASE)

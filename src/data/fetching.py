@@ -44,7 +44,7 @@ def fetch(data_dir: Path, name: str, missing: Callable[[], list[str]], addresses
         for address in addresses if missing() else ():  # another process may have been first
             root = Path(mkdtemp(dir=folder))  # what was given up may still write into its own
             try:
-                _watch(fill, address, root, PATIENCE / len(addresses))
+                watch(fill, address, root, PATIENCE / len(addresses))
             except Exception as error:  # of the network, of torchvision, of an archive
                 if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
                     raise
@@ -62,7 +62,7 @@ def fetch(data_dir: Path, name: str, missing: Callable[[], list[str]], addresses
         lock.release()
 
 
-def _watch(fill: Fill, address: str, folder: Path, seconds: float) -> None:
+def watch(fill: Fill, address: str, folder: Path, seconds: float) -> None:
     """Fill the `folder`, and raise TimeoutError once nothing has been written below it for `seconds`."""
     done: Future[object] = Future()
 

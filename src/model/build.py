@@ -78,10 +78,15 @@ def _check_classes(source: Any, dataset: DatasetConfig) -> None:
             )
 
 
+def here(dataset: DatasetConfig) -> DatasetConfig:
+    """That of a checkpoint, which a stranger may have made: of a name on a hub it takes only what lies here."""
+    return dataset.model_copy(update={"download": False}) if "path" in dataset.arguments() else dataset
+
+
 def images_of(saved: Checkpoint, data_dir: str | None = None) -> Splits:
     """A checkpoint's images, cut as they were for its training; raises UserError if those in `data_dir` are others."""
     config, data_dir = saved.config, data_dir or saved.config.data_dir
-    splits = split(read_images(config.dataset, data_dir), config.dataset.valid_fraction, config.seed)
+    splits = split(read_images(here(config.dataset), data_dir), config.dataset.valid_fraction, config.seed)
     if checksum(splits) != saved.about.images.sha256:
         others = f"these are not the images of {saved.about.dataset} that {saved.path} was trained on"
         raise UserError(f"data_dir={data_dir}: {others}. Set data_dir to where they lie.")

@@ -14,7 +14,7 @@ from src.config.errors import UserError
 from src.config.schema import EvalConfig
 from src.data.images import checksum, split
 from src.model.answers import Answers
-from src.model.build import build_metrics, read_images
+from src.model.build import build_metrics, here, read_images
 from src.model.hardware import keep_freed_memory
 from src.model.predictor import Predictor
 from src.model.saved import load
@@ -34,7 +34,7 @@ def score(config: EvalConfig) -> None:
     hardware = predictor.hardware
     if hardware.accelerator == "cpu":
         keep_freed_memory()
-    dataset, data_dir = config.dataset or run.dataset, config.data_dir or run.data_dir
+    dataset, data_dir = config.dataset or here(run.dataset), config.data_dir or run.data_dir
     if "fit" not in dataset.model_fields_set:
         dataset = dataset.model_copy(update={"fit": run.dataset.fit})
     source = read_images(dataset, data_dir)
