@@ -6,7 +6,7 @@ import difflib
 import re
 from contextlib import suppress
 from importlib.util import find_spec
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from omegaconf import OmegaConf
 from pydantic import Field, Strict, ValidationError, create_model
@@ -19,6 +19,7 @@ from src.config.problems import nearest, problems
 from src.config.schema import (
     PACKAGE,
     Component,
+    MapStyle,
     NonNegativeFloat,
     OptimizerConfig,
     ParameterGroup,
@@ -41,12 +42,13 @@ REPLACED = {  # callbacks of Lightning's that change training in a way that no c
     "ModelCheckpoint": "A run saves itself: callbacks.checkpoint_minutes, checkpoint_steps, and monitor.",
     "Timer": "Take trainer.max_time.",
 }
+_UNPICKLES = "torchvision.datasets.lsun"  # a file that lies beside the images
 _ADDRESS = re.compile(r"://|^(hf[-_]hub|local-dir):|\.(pth|pt|ckpt|safetensors|bin|pkl|npz|onnx)(?!\w)", re.IGNORECASE)
 
 
 # the words that a signature may use for the type of an option: torch.optim takes lr: float | Tensor, YAML has no tuples
 _PLAIN = {"int": int, "float": float, "bool": bool, "str": str, "Tensor": float}
-_RANGES = ("Fraction", "PositiveInt", "NonNegativeInt", "NonNegativeFloat", "PathBelow")
+_RANGES = ("Fraction", "PositiveInt", "NonNegativeInt", "NonNegativeFloat", "PathBelow", "MapStyle")
 _TYPES: Any = {name: Annotated[kind, Strict()] for name, kind in _PLAIN.items()}
 _TYPES |= {name: getattr(schema, name) for name in _RANGES}
 _TYPES |= {"TorchvisionArchitecture": TorchvisionArchitecture, "TimmArchitecture": TimmArchitecture}
@@ -130,10 +132,10 @@ def _component(
         raise UserError(f"{key}: {address!r} is an address or a file of weights, which a checkpoint may not name.")
     if declared is None:
         return create_model(base.__name__, __base__=base, __cls_kwargs__=OPEN)
-    if group.several and not group.leading and not declared.is_class:
+    if (base is MapStyle or (group.several and not group.leading)) and not declared.is_class:
         raise UserError(f"{wrong}: that is a function; expected a class.")
     if (missing := sorted(group.required - declared.parameters.keys())) and not (declared.open and named is None):
-        raise UserError(f"{wrong}: expected a {name} that takes {' and '.join(missing)}.")
+        raise UserError(f"{wrong}: expected a {name.removeprefix('dataset/')} that takes {' and '.join(missing)}.")
     leading, ours = 0 if declared.is_class else group.leading, given(name, target, declared.parameters)
     if taken := sorted((values.keys() & ours) - base.model_fields.keys()):
         why = "follows monitor and monitor_mode" if taken[0] in ("monitor", "mode") else "is set by this project"
@@ -143,6 +145,9 @@ def _component(
         for parameter, (annotation, default) in list(declared.parameters.items())[leading:]
         if parameter not in ours and parameter not in base.model_fields
     }
+    for inner, (kind, default) in fields.items():
+        if MapStyle in (kind, *get_args(kind)) and isinstance(part := values.get(inner), dict):
+            fields[inner] = (_component("dataset/map_style", f"{key}.{inner}", part, MapStyle, named), default)
     set_here = values.keys() & declared.computed.keys() - ours
     fields |= {key: (signature.evaluate(declared.computed[key], _TYPES), ...) for key in sorted(set_here)}
     unknown = values.keys() - fields.keys() - base.model_fields.keys() - {"_target_"}
@@ -160,7 +165,7 @@ def _component(
 def _signature(name: str, wrong: str, target: str, named: frozenset[str] | None) -> signature.Signature | None:
     """That of a target; None where only a call can tell. Raises UserError if it is not there, or a stranger's own."""
     inside = GROUPS[name].inside
-    stranger = named is not None and target not in named and not is_named(name, target)
+    stranger = named is not None and target not in named and not is_named(name.removesuffix("/map_style"), target)
     strange = UserError(
         f"{wrong}: no YAML file here names it, so it is not called. If you trust it, add --config-dir FOLDER with one."
     )
@@ -182,7 +187,9 @@ def _signature(name: str, wrong: str, target: str, named: frozenset[str] | None)
         package = target.partition(".")[0]
         absent = f"the package {package} is not there. Install it, or put its folder's parent on PYTHONPATH"
         raise UserError(f"{wrong}: {error if find_spec(package) else absent}.") from error
-    if stranger and not f"{declared.module}.".startswith(inside):  # torch.nn.modules.module.torch.hub.load
+    if stranger and (
+        declared.module == _UNPICKLES or not f"{declared.module}.".startswith(inside)
+    ):  # torch.nn.modules.module.torch.hub.load
         raise strange
     return declared
 

@@ -24,6 +24,7 @@ from src.config.schema import (
     Component,
     Components,
     DatasetConfig,
+    MapStyle,
     NamedComponent,
     OptimizerConfig,
     Section,
@@ -61,11 +62,13 @@ _DATA, _MODEL, _CALLBACKS = (f"{PACKAGE}.{room}." for room in ("data", "model", 
 _NETWORK, _SCHEDULES = "in_channels num_classes", "torch.optim.lr_scheduler"
 _OPTIMIZER = "params fused foreach differentiable capturable maximize"
 _TRANSFORMS = f"{_DATA}augmentation. torchvision.transforms.v2."
+_OF_ITEMS = "transform transforms target_transform loader download"
 _LOGGER = "save_dir dir name run_name version id run_id experiment_key run_hash experiment sub_dir purge_step"
 
 GROUPS = {
     "dataset": _row(DatasetConfig, _DATA, "data_dir source", "data_dir source"),
     "dataset/augmentation": _row(Components, _TRANSFORMS, "", "num_classes labels_getter", 3),
+    "dataset/map_style": _row(MapStyle, f"{_DATA} torchvision.datasets.", "root", _OF_ITEMS),
     "model": _row(NamedComponent, _MODEL, _NETWORK, _NETWORK),
     "loss": _row(Component, f"{_MODEL}losses. torch.nn.", "", "num_classes class_counts", 2),
     "metrics": _row(Components, f"{_MODEL}metrics. torchmetrics.classification.", "", "num_classes validate_args"),

@@ -44,7 +44,8 @@ def problems(error: ValidationError, schema: type[BaseModel]) -> list[str]:
             expected.setdefault(key, []).append(_expectation(key, item, schema))
             lines[key] = f"{key}={show(item['input'])}: expected {' or '.join(dict.fromkeys(expected[key]))}."
     for section in [key.removesuffix("._target_") for key in lines if key.endswith("._target_")]:
-        if lines[f"{section}._target_"].endswith("a value is needed."):  # the rest follows from that
+        named = options(section.replace(".", "/"))
+        if named and lines[f"{section}._target_"].endswith("a value is needed."):  # the rest follows from that
             lines = {key: line for key, line in lines.items() if not key.startswith(f"{section}.")}
             lines[section] = f"{section}: no option of it is named. Add {section}=NAME, which --help lists."
     meant = " ".join(lines.values())

@@ -67,6 +67,12 @@ class Component(Section):
         return declared | (self.model_extra or {})  # of a target that takes any
 
 
+class MapStyle(Component):
+    """A class of map-style data sets, which is given data_dir/`root`."""
+
+    root: PathBelow = "."
+
+
 class NamedComponent(Component):
     name: str = Field(min_length=1)  # in folders of runs, and tables
 

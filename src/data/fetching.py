@@ -19,6 +19,7 @@ from src.config.errors import UserError
 
 PATIENCE = 14.0  # seconds without a byte, for all addresses together, so that a blocked network costs little
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+Missing = Callable[[], list[str]]  # files below data_dir
 Fill = Callable[[str, Path], object]  # downloads from an address into an empty folder
 
 
@@ -26,10 +27,10 @@ class Unreachable(UserError):
     """No address gave the files; the message says which were tried and why each failed."""
 
 
-def fetch(data_dir: Path, name: str, missing: Callable[[], list[str]], addresses: list[str], fill: Fill) -> None:
+def fetch(data_dir: Path, name: str, missing: Missing, addresses: list[str], fill: Fill, patience: float = 0) -> None:
     """Have the files of the data set `name` that are `missing` below `data_dir` downloaded there.
 
-    Raises Unreachable if each address, tried in turn, failed or gave nothing for its part of PATIENCE.
+    Raises Unreachable if each address, tried in turn, failed or gave nothing for its part of `patience`, or PATIENCE.
     """
     lock, folder = FileLock(data_dir / f".{name}.lock"), data_dir / f".{name}.part"  # for what is half-written
     try:
@@ -44,7 +45,7 @@ def fetch(data_dir: Path, name: str, missing: Callable[[], list[str]], addresses
         for address in addresses if missing() else ():  # another process may have been first
             root = Path(mkdtemp(dir=folder))  # what was given up may still write into its own
             try:
-                watch(fill, address, root, PATIENCE / len(addresses))
+                watch(fill, address, root, patience or PATIENCE / len(addresses))
             except Exception as error:  # of the network, of torchvision, of an archive
                 if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
                     raise

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ class Paths(Sequence[Path]):
 
 @dataclass(frozen=True)
 class Photos:
-    """N images, of which `items[index]` is a path, bytes of a file, or one of Pillow's or torch's.
+    """N images, of which `items[index]` is a path, bytes of a file, one of Pillow's or torch's, or such in a pair.
 
     `sha256` tells them from others by what is known without reading them; `origin` is what they are called. Until their
     `size` (width, height) is known, as memory.settled finds it, they have no shape.
@@ -63,7 +64,8 @@ class Photos:
     def item(self, index: int) -> Encoded:
         """Raises BrokenImage."""
         try:
-            return self.items[self._row(index)]
+            item: Any = self.items[self._row(index)]
+            return item[0] if isinstance(item, tuple | list) else item
         except (UserError, MemoryError):
             raise
         except Exception as error:  # of any library

@@ -20,8 +20,11 @@ from torchvision.datasets.mnist import read_image_file, read_label_file
 from torchvision.datasets.utils import check_integrity
 
 from src.config.errors import UserError
+from src.config.schema import PathBelow
 from src.data.fetching import Unreachable, fetch
+from src.data.image_folder import as_photos, list_folder
 from src.data.images import ImageSet, Source
+from src.data.map_style import unique
 
 DIGITS = list("0123456789")
 PLAIN_MD5 = {  # torchvision knows those of the .gz files only
@@ -85,6 +88,30 @@ def read_mnist_sample() -> Source:
     rank = torch.arange(500).repeat(10)  # of a digit in its class
     train, valid, test = digits[rank < 400], digits[(rank >= 400) & (rank < 450)], digits[rank >= 450]
     return Source(train, DIGITS, "sample", valid, test)
+
+
+def read_tiny_imagenet(data_dir: Path, source: str, folder: PathBelow, channels: Literal[1, 3] = 3) -> Source:
+    """List train/WNID/images, and val/images as the test set: the labels of test/ were never published.
+
+    Raises UserError if a part of the archive is missing.
+    """
+    root = data_dir / folder
+    tables = [root / name for name in ("wnids.txt", "words.txt", "val/val_annotations.txt")]
+    gone = [str(path) for path in (*tables, root / "train", root / "val/images") if not path.exists()]
+    if gone or source == "sample":
+        lacking = f"there is no {', '.join(gone)}" if gone else "dataset.source=sample, and there is no sample"
+        raise UserError(f"Tiny ImageNet: {lacking}. Put tiny-imagenet-200.zip, unpacked, into {root.parent}.")
+    wnids, words, notes = ([line.split("\t") for line in path.read_text().splitlines()] for path in tables)
+    labels = {wnid: label for label, wnid in enumerate(sorted(wnid for wnid, *_ in wnids))}
+    names, noted = {row[0]: row[-1] for row in words}, {row[0]: labels.get(row[1], -1) for row in notes}
+
+    def listed(folder: str, label: int | None = None) -> list[tuple[str, int, int]]:
+        paths = list_folder(root / folder)[1]
+        return [(f"{folder}/{p.name}", p.stat().st_size, noted[p.name] if label is None else label) for p in paths]
+
+    files = [file for wnid, label in labels.items() for file in listed(f"train/{wnid}/images", label)]
+    train, test = as_photos(root, files, channels), as_photos(root, listed("val/images"), channels)
+    return Source(train, unique([names.get(wnid, wnid) for wnid in labels]), "full", test=test)
 
 
 class _Published:
