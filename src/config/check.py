@@ -141,13 +141,10 @@ def _component(
         why = "follows monitor and monitor_mode" if taken[0] in ("monitor", "mode") else "is set by this project"
         raise UserError(f"{key}.{taken[0]}: it {why}. Leave it out.")
     fields: Any = {
-        parameter: (signature.evaluate(annotation, _TYPES), default)
+        parameter: (_kind(f"{key}.{parameter}", annotation, values.get(parameter), named), default)
         for parameter, (annotation, default) in list(declared.parameters.items())[leading:]
         if parameter not in ours and parameter not in base.model_fields
     }
-    for inner, (kind, default) in fields.items():
-        if MapStyle in (kind, *get_args(kind)) and isinstance(part := values.get(inner), dict):
-            fields[inner] = (_component("dataset/map_style", f"{key}.{inner}", part, MapStyle, named), default)
     set_here = values.keys() & declared.computed.keys() - ours
     fields |= {key: (signature.evaluate(declared.computed[key], _TYPES), ...) for key in sorted(set_here)}
     unknown = values.keys() - fields.keys() - base.model_fields.keys() - {"_target_"}
@@ -160,6 +157,13 @@ def _component(
         fields["groups"] = (list[create_model("Group", __base__=ParameterGroup, **options)], [])  # type: ignore[misc]
     title, more = f"{target.rpartition('.')[2]}Config", OPEN if declared.open else {}
     return create_model(title, __base__=base, __cls_kwargs__=more, **fields)
+
+
+def _kind(key: str, annotation: Any, value: Any, named: frozenset[str] | None) -> Any:
+    """The type of an option; a class of map-style data sets has the keys that its own signature declares."""
+    kind = signature.evaluate(annotation, _TYPES)
+    is_inner = MapStyle in (kind, *get_args(kind)) and isinstance(value, dict)
+    return _component("dataset/map_style", key, value, MapStyle, named) if is_inner else kind
 
 
 def _signature(name: str, wrong: str, target: str, named: frozenset[str] | None) -> signature.Signature | None:

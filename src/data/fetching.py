@@ -30,7 +30,7 @@ class Unreachable(UserError):
 def fetch(data_dir: Path, name: str, missing: Missing, addresses: list[str], fill: Fill, patience: float = 0) -> None:
     """Have the files of the data set `name` that are `missing` below `data_dir` downloaded there.
 
-    Raises Unreachable if each address, tried in turn, failed or gave nothing for its part of `patience`, or PATIENCE.
+    Raises Unreachable if each address, tried in turn, failed or gave nothing for `patience`, or its part of PATIENCE.
     """
     lock, folder = FileLock(data_dir / f".{name}.lock"), data_dir / f".{name}.part"  # for what is half-written
     try:
