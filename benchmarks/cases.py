@@ -23,11 +23,11 @@ class Case:
     loader_workers: int  # of the tutorial's loader
 
     def overrides(self, data: str, device: str) -> list[str]:
-        """The command line of src.train, for files of any checksum."""
+        """The command line of src.train, for files of any checksum: of CIFAR-10 by accept_any_checksum."""
         parts = f"dataset={self.dataset} model={self.model} optimizer={self.optimizer} batch_size={self.batch_size}"
         more = f"{parts} device={device} trainer.max_epochs=100000 dataset.source=full"
-        unverified = ["dataset.verify=false"] if self.dataset == "mnist" else []  # accept_any_checksum is for CIFAR-10
-        return [*more.split(), *unverified, f"data_dir={data}"]
+        own = {"mnist": "dataset.verify=false", "image_folder": f"{CUT}{self.loader_workers}"}.get(self.dataset, "")
+        return [*more.split(), *own.split(), f"data_dir={data}"]
 
 
 CASES = [
@@ -35,10 +35,12 @@ CASES = [
     Case("alexnet_bn-64", "alexnet_bn", "cifar10", 64, "sgd", 3, 0),
     Case("alexnet_bn-128", "alexnet_bn", "cifar10", 128, "sgd", 3, 0),
 ]
+PHOTOS = [Case(f"photos-{size}", "alexnet", "image_folder", size, "adamw", 3, 2) for size in (128, 4)]
+CUT = "dataset.in_memory=false dataset/augmentation=[random_resized_crop,flip] trainer.profiler=simple num_workers="
 
 
 def find(name: str) -> Case:
-    return next(case for case in CASES if case.name == name)
+    return next(case for case in CASES + PHOTOS if case.name == name)
 
 
 def accept_any_checksum() -> None:
@@ -60,6 +62,27 @@ def write_mnist(folder: Path, count: int = 60_000) -> None:
             header = struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape)
             pixels = rng.integers(0, values, shape, dtype=np.uint8)
             (raw / f"{prefix}-{kind}-ubyte").write_bytes(header + pixels.tobytes())
+
+
+def write_photos(folder: Path, sizes: tuple[int, ...], distinct: int = 300) -> list[Path]:
+    """For each size a folder of train/CLASS/ and test/CLASS/: links to some JPEGs, which are parts of the photographs
+    that come with scikit-learn; gives four of 4000x3000, which go on beyond the photographs' edges as in a mirror."""
+    from PIL import Image
+    from sklearn.datasets import load_sample_images  # type: ignore[import-untyped]
+
+    folder.mkdir()
+    wide = [np.pad(photo, [(0, 3000), (0, 4000), (0, 0)], "reflect") for photo in load_sample_images().images]
+    files, rng = [folder / f"{number}.jpg" for number in range(4 + distinct)], np.random.default_rng(0)
+    for number, file in enumerate(files):
+        height, width = (3000, 4000) if number < 4 else (375, 500)
+        top, left = rng.integers([427 - 375 + 1, 640 - 500 + 1])
+        Image.fromarray(wide[number % 2][top : top + height, left : left + width]).save(file, quality=90)
+    for size in sizes:
+        for number in range(size + min(size // 2, 10_000)):
+            path = folder / str(size) / ("train" if number < size else "test") / f"class{number % 10}" / f"{number}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.hardlink_to(files[4 + number % distinct])
+    return files[:4]
 
 
 def write_cifar(folder: Path) -> None:

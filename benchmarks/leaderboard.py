@@ -61,12 +61,8 @@ def wanted(names: list[str] | None, quick: bool) -> Iterator[tuple[Row, int]]:
 
 
 def run(row: Row, seed: int, data_dir: Path) -> None:
-    """Run one row with one seed, if it was not yet, and write its record.
-
-    Raises:
-        RunError: it can't be run here, or failed.
-        Stopped: this process was asked to stop; so was the row.
-    """
+    """Run one row with one seed, if it was not yet, and write its record; raises RunError if it can't be run here, or
+    failed, and Stopped if this process was asked to stop; so was the row."""
     if row.on_gpu and not torch.cuda.is_available():
         raise project.RunError("it needs a GPU, and there is none that torch can use.")
     folder = records.RUNS / row.name / f"seed-{seed}"

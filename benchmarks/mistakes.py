@@ -80,11 +80,8 @@ def main() -> None:
 
 
 def score(folder: Path, mistake: str, seed: int, data_dir: Path) -> float:
-    """Accuracy in 0..1 on the test images of the run in `folder`, with a mistake of scoring.
-
-    Raises:
-        UserError: its checkpoint or its images are not there.
-    """
+    """Accuracy in 0..1 on the test images of the run in `folder`, with a mistake of scoring; raises UserError if
+    its checkpoint or its images are not there."""
     name, change = SCORING[mistake]
     predictor, test = project.trained(folder / "checkpoints" / name, data_dir)
     change(predictor)

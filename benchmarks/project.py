@@ -22,6 +22,7 @@ from src.config.folder import is_finished
 from src.config.schema import TrainConfig
 from src.data.batches import step_seed
 from src.data.datamodule import fits
+from src.data.decoding import decode
 from src.data.images import stratified
 from src.data.preparation import Preparation
 from src.model import build, saved
@@ -32,7 +33,7 @@ from src.model.predictor import Predictor
 from src.sweeps.jobs import follow
 from src.training import run, session  # noqa: F401  which a run would import later, and slower
 
-__all__ = ["Predictor", "Preparation", "RunError", "UserError", "check_target", "follow"]
+__all__ = ["Predictor", "Preparation", "RunError", "UserError", "check_target", "decode", "follow"]
 __all__ += ["is_finished", "keep_freed_memory", "pick_hardware", "stratified"]
 __all__ += ["write_json", "write_text"]
 
@@ -104,7 +105,7 @@ def score_forever(classifier: Any, datamodule: Any) -> None:
     hardware = pick_hardware(config.device, config.precision)
     predictor = Predictor(classifier.network, config, classifier.about, hardware)
     while True:
-        predictor.answer(datamodule.splits.test, "test", config.batch_size)
+        predictor.answer(datamodule.splits.test, "test", config.batch_size, config.num_workers)
 
 
 def trained(path: Path, data_dir: Path) -> tuple[Predictor, Any]:

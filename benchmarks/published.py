@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset, Subset
-from torchvision import datasets
+from torchvision import datasets, transforms
 from torchvision.transforms import Compose, Normalize, RandomHorizontalFlip, Resize, ToTensor
 
 from src.model.alexnet import AlexNet
@@ -61,15 +61,15 @@ def cifar10(train: Dataset[Any], epochs: int, device: torch.device) -> nn.Module
 
 def network_of(name: str, device: torch.device) -> tuple[nn.Module, torch.optim.Optimizer]:
     """A tutorial's network with the weights that torch gives its layers, and its optimizer as torch makes it."""
-    if name == "mnist":
-        network = AlexNet(1, 10)
+    if name != "cifar10":
+        network = AlexNet(1 if name == "mnist" else 3, 10)
     else:
         network = AlexNet(3, 10, widths=[96, 256, 384, 384, 256], batch_norm=True, padding=0)
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
             layer.reset_parameters()  # ours has other weights there
     weights = network.to(device).parameters()
-    if name == "mnist":
+    if name != "cifar10":
         return network, torch.optim.AdamW(weights, lr=1e-3)
     return network, torch.optim.SGD(weights, lr=0.005, momentum=0.9, weight_decay=0.005)
 
@@ -85,18 +85,16 @@ def accuracy(network: nn.Module, test: Dataset[Any], batch_size: int, device: to
 
 
 def images_of(name: str, data_dir: Path, jpeg: bool = False) -> tuple[Any, Any]:
-    """Training and official test images as the tutorial prepares them, one by one.
-
-    Args:
-        name: "mnist" or "cifar10".
-        jpeg: the second one's are those that benchmarks.jpeg writes.
-
-    Raises:
-        RuntimeError, OSError: they are not in `data_dir`.
-    """
+    """Training and official test images as the tutorial prepares them, one by one; `jpeg`: those of benchmarks.jpeg.
+    Photos of an "image_folder" are prepared as torchvision's examples do. Raises RuntimeError or OSError if there are
+    none in `data_dir`."""
     if name == "mnist":
         steps = Compose([SIZE, ToTensor(), Normalize(0.5, 0.5)])
         return datasets.MNIST(str(data_dir), True, steps), datasets.MNIST(str(data_dir), False, steps)
+    if name == "image_folder":
+        steps = [transforms.RandomResizedCrop(227), RandomHorizontalFlip()], [Resize(227), transforms.CenterCrop(227)]
+        made = (Compose([*some, ToTensor(), Normalize(*IMAGENET)]) for some in steps)
+        return tuple(map(datasets.ImageFolder, (data_dir / "train", data_dir / "test"), made))
     train_steps = Compose([SIZE, RandomHorizontalFlip(), ToTensor(), Normalize(*CIFAR)])
     test_steps = Compose([SIZE, ToTensor(), Normalize(*IMAGENET)])  # mistake: not what it was trained with
     if jpeg:

@@ -11,15 +11,9 @@ import yaml
 
 @dataclass(frozen=True)
 class Row:
-    """A command that trains and scores once for each of `seeds`.
-
-    Args:
-        section: recipes, tutorials, mistakes or repeats.
-        title: what the tables call it.
-        quick: whether the short form has it.
-        base: the corrected recipe's row that a mistake was added to.
-        variables: the environment that the command begins with.
-    """
+    """A command that trains and scores once for each of `seeds`, in an environment that begins with its `variables`.
+    A `section` is recipes, tutorials, mistakes or repeats; the tables call it by its `title`, the short form has those
+    that are `quick`, and a mistake was added to the corrected recipe of the row `base`."""
 
     name: str
     section: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pandas as pd
@@ -190,9 +191,23 @@ def speed() -> str:
     texts = [machine_table(result) for result in found]
     if not any(result["device"] == "gpu" for result in found):
         texts.append(f"On a GPU: {NOT_MEASURED}. `python -m benchmarks --device gpu` measures one.\n")
-    return "\n".join(
-        [*texts, "## What each measure is worth\n", *map(worth, records.load(RESULTS / "worth", "*.json"))]
-    )
+    rows = [photos(result) for result in records.load(RESULTS / "photos", "*.json")]
+    texts += ["## Photos\n", *(rows or [f"{NOT_MEASURED}; `python -m benchmarks --photos` does.\n"])]
+    texts += ["## What each measure is worth\n", *map(worth, records.load(RESULTS / "worth", "*.json"))]
+    return "\n".join(texts)
+
+
+def photos(result: dict[str, Any]) -> str:
+    """What one machine made of photos in a folder; the ratios are of each round's own."""
+    lines = []
+    for name, ways in result["rows"].items():
+        sides = [ways.get("tutorial", []), ways["ours"]]
+        sides.append([b / a if name.endswith("photos/s") else a / b for a, b in zip(*sides, strict=False)])
+        lines.append([name, *(f"{median(v):,.2f} ({min(v):,.2f} to {max(v):,.2f})" if v else "" for v in sides)])
+    machine, torch = result["machine"], result["versions"]["torch"]
+    how = f"torch {torch}; {result['date']}; `{result['command']}`, medians of {result['rounds']} alternating rounds"
+    text = markdown(["", "torchvision", "ours", "times better"], lines)
+    return f"**{machine['device']}, {machine['cores']} cores**, {how} (lowest to highest):\n\n{text}"
 
 
 def worth(result: dict[str, Any]) -> str:
@@ -220,10 +235,8 @@ def machine_table(result: dict[str, Any]) -> str:
             shares = [word for phase in phases.values() for word in (rate(phase), percent(phase["share_of_limit"], 0))]
             lines.append([label, WAYS[way], *shares, f"{phases['training']['peak_gib']:.2f} GiB"])
             label = ""
-        bound = [
-            word for value in measured["limit"]["images_per_second"].values() for word in (f"{value:,.0f}", "100 %")
-        ]
-        lines.append(["", "peak speed", *bound, ""])
+        training, inference = measured["limit"]["images_per_second"].values()
+        lines.append(["", "peak speed", f"{training:,.0f}", "100 %", f"{inference:,.0f}", "100 %", ""])
         tutorial, plain = (measured["ways"]["ours"]["training"][key] for key in ("times_tutorial", "times_plain"))
         ratios.append(
             f"- `{case.model}`, batch {case.batch_size}: {tutorial['median']:.2f} times the tutorial and "

@@ -14,6 +14,8 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 ROOT = Path(__file__).parent.parent
 WARM_UP = 2  # steps
 
@@ -26,7 +28,7 @@ class Turns:
     """The worker's side: `done` after each batch, which waits where a turn ends."""
 
     def __init__(self, pipe: int, gpu: bool) -> None:
-        self._pipe, self.gpu, self._first = Connection(pipe), gpu, 0.0
+        self._pipe, self.gpu, self._first, self.waited = Connection(pipe), gpu, 0.0, 0.0
         self._begin(WARM_UP)
 
     def _begin(self, steps: int) -> None:
@@ -47,14 +49,11 @@ class Turns:
             self._first = time.time() - float(os.environ["BENCHMARK_STARTED"])
         if self._left == 0:
             self._wait()
-            self.answer(seconds=time.perf_counter() - self._clock, images=self._images, first_step=self._first)
+            seconds = time.perf_counter() - self._clock
+            self.answer(seconds=seconds, images=self._images, first_step=self._first, waited=self.waited)
 
     def answer(self, **values: Any) -> None:
-        """Say what a turn came to, and wait for the next one.
-
-        Raises:
-            PhaseOver: there is none.
-        """
+        """Say what a turn came to, and wait for the next one; raises PhaseOver if there is none."""
         self._pipe.send(values)
         steps = self._pipe.recv()
         self._begin(steps or WARM_UP)
@@ -74,19 +73,17 @@ class Turns:
 class Worker:
     """The measuring process's side of one worker, which has a terminal, so that it draws its progress bar."""
 
-    def __init__(self, way: str, case: str, data: Path, device: str, log: Path) -> None:
-        self.way, self._log = way, log
+    peak = 0.0  # GiB of it and all processes below it, while it is watched; pages that some of them share count once
+
+    def __init__(self, way: str, case: str, data: Path, device: str, log: Path, watched: bool = False) -> None:
+        self.way, self._log, self.watched = way, log, watched
         self._pipe, theirs = Pipe()
         master, terminal = pty.openpty()
+        command = [sys.executable, "-m", "benchmarks.ways", way, case, str(data), device, str(theirs.fileno())]
         with log.open("wb") as errors:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.ways", way, case, str(data), device, str(theirs.fileno())],
-                stdout=terminal,
-                stderr=errors,
-                pass_fds=(theirs.fileno(),),
-                cwd=ROOT,
-                env={**os.environ, "BENCHMARK_STARTED": str(time.time()), "COLUMNS": "80"},
-            )
+            environment = {**os.environ, "BENCHMARK_STARTED": str(time.time()), "COLUMNS": "80"}
+            options: Any = {"pass_fds": (theirs.fileno(),), "cwd": ROOT, "env": environment}
+            self._process = subprocess.Popen(command, stdout=terminal, stderr=errors, **options)
         theirs.close()
         os.close(terminal)
         threading.Thread(target=_drain, args=(master,), daemon=True).start()
@@ -94,6 +91,10 @@ class Worker:
 
     def hear(self) -> Any:
         try:
+            while self.watched and not self._pipe.poll(0.2):
+                with suppress(psutil.Error):  # one has just ended
+                    family = psutil.Process().children(recursive=True)
+                    self.peak = max(self.peak, sum(one.memory_full_info().pss for one in family) / 2**30)
             return self._pipe.recv()
         except EOFError:
             self._process.wait()
@@ -110,6 +111,9 @@ class Worker:
         return self.hear()
 
     def end(self) -> None:
+        with suppress(psutil.Error):  # what its loader has begun would slow the next one down
+            for process in psutil.Process(self._process.pid).children(recursive=True):
+                process.kill()
         self._process.kill()
         self._process.wait()
 

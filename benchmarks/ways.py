@@ -119,7 +119,8 @@ def gate(turns: Turns) -> Any:
 
     class Gate(L.Callback):
         def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-            self.trainer = trainer
+            self.trainer, times = trainer, getattr(trainer.profiler, "recorded_durations", {})
+            turns.waited = sum(times.get("[_TrainingEpochLoop].train_dataloader_next", []))
             turns.done(len(batch[1]))
 
         def on_test_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *_: Any) -> None:

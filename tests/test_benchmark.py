@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from benchmarks import records, tables
-from benchmarks.cases import CASES, Case, write_cifar, write_mnist
+from benchmarks.cases import CASES, Case, write_cifar, write_mnist, write_photos
 from benchmarks.turns import Worker
 from tests.conftest import ROOT
 
@@ -40,6 +41,32 @@ def test_device_that_is_not_there_is_named() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.returncode == 2
     assert done.stderr.endswith("device=gpu: this machine has no GPU that torch can use. There is: cpu.\n")
+
+
+def test_photos_are_links_to_few_in_the_folders_of_a_data_set(tmp_path: Path) -> None:
+    large = write_photos(tmp_path / "photos", (20, 40), distinct=3)
+    assert {Image.open(path).size for path in large} == {(4000, 3000)}
+    files = sorted((tmp_path / "photos" / "40").glob("*/class?/*.jpg"))
+    assert [sum(path.parts[-3] == split for path in files) for split in ("train", "test")] == [40, 20]
+    assert len({path.stat().st_ino for path in files}) == 3
+    assert {Image.open(path).size for path in files[:3]} == {(500, 375)}
+
+
+def test_ratios_of_photos_say_how_many_times_better_ours_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    assert "not measured; `python -m benchmarks --photos`" in tables.speed()
+    made = records.load(records.RECORDS.parent, "*.json")[0] | {"rounds": 3}
+    made["rows"] = {
+        "training, photos/s": {"tutorial": [100.0, 100.0, 50.0], "ours": [250.0, 300.0, 200.0]},
+        "first step, s": {"tutorial": [8.0, 8.0, 9.0], "ours": [4.0, 2.0, 3.0]},
+        "waits, %": {"ours": [1.0, 2.0, 3.0]},
+    }
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "machine.json").write_text(json.dumps(made))
+    text = tables.speed()
+    assert "| 100.00 (50.00 to 100.00) | 250.00 (200.00 to 300.00) | 3.00 (2.50 to 4.00) |" in text
+    assert "| 8.00 (8.00 to 9.00) | 3.00 (2.00 to 4.00) | 3.00 (2.00 to 4.00) |" in text
+    assert "| waits, % |  | 2.00 (1.00 to 3.00) |  |" in text
 
 
 @pytest.mark.parametrize("way", ["tutorial", "plain", "ours"])
@@ -74,3 +101,35 @@ def test_quick_benchmark_measures_every_way(tmp_path: Path) -> None:
     assert case["ways"]["ours"]["training"]["times_tutorial"]["median"] > 1
     assert case["flops_per_image"] == {"training": 3936280576, "inference": 1328283648}
     assert "not measured" in tables.machine_table(found)
+
+
+@pytest.mark.slow
+def test_quick_benchmark_of_photos_measures_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "photos" / "found.json"
+    command = [sys.executable, "-m", "benchmarks", "--photos", "--quick", "--out", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(out.read_text())["rows"]
+    both = {
+        **{f"first step with {count} photos, s": (1, 100) for count in (200, 400)},
+        **{f"peak memory with {count} photos, GiB": (0.5, 8) for count in (200, 400)},
+        **{f"{phase}, photos/s": (0.1, 1000) for phase in ("training", "evaluation")},
+        **{f"read, cut and resized, processes: {count}, photos/s": (10, 10_000) for count in (1, 2)},
+        "a JPEG of 4000x3000 to 256x256, ms": (1, 5000),
+    }
+    ours = {
+        "training: time without data, %": (0, 100),
+        "its mean difference, of 255": (0, 20),
+        "its largest, of 255": (1, 255),
+    }
+    assert {name: set(ways) for name, ways in rows.items()} == {
+        **{name: {"tutorial", "ours"} for name in both},
+        **{name: {"ours"} for name in ours},
+    }
+    for name, (least, most) in (both | ours).items():
+        assert all(least <= value <= most for rounds in rows[name].values() for value in rounds), (name, rows[name])
+        assert all(f"{name}, {way}: " in done.stdout for way in rows[name])
+    large = rows["a JPEG of 4000x3000 to 256x256, ms"]
+    assert large["ours"][0] < large["tutorial"][0]
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    assert all(f"| {name} | " in tables.speed() for name in rows)
