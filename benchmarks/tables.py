@@ -192,7 +192,7 @@ def speed() -> str:
     if not any(result["device"] == "gpu" for result in found):
         texts.append(f"On a GPU: {NOT_MEASURED}. `python -m benchmarks --device gpu` measures one.\n")
     rows = [photos(result) for result in records.load(RESULTS / "photos", "*.json")]
-    texts += ["## Photos\n", *(rows or [f"{NOT_MEASURED}; `python -m benchmarks --photos` does.\n"])]
+    texts += ["## Photos\n", *(rows or [f"`python -m benchmarks --photos`: {NOT_MEASURED}.\n"])]
     texts += ["## What each measure is worth\n", *map(worth, records.load(RESULTS / "worth", "*.json"))]
     return "\n".join(texts)
 
