@@ -316,11 +316,17 @@ class TestRefused:
         assert outcome.code == 2
         assert "another process works on this run" in outcome.err
 
-    @pytest.mark.parametrize("change", ["pixel", "label"])
+    @pytest.mark.parametrize(("change", "checksum"), [("pixel", "content"), ("label", "names")])
     def test_images_that_have_changed(
-        self, door: Door, options: list[str], images_folder: Path, monkeypatch: pytest.MonkeyPatch, change: str
+        self,
+        door: Door,
+        options: list[str],
+        images_folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        change: str,
+        checksum: str,
     ) -> None:
-        broken(door, monkeypatch, 3, *options, "hydra.run.dir=r")
+        broken(door, monkeypatch, 3, *options, f"dataset.checksum={checksum}", "hydra.run.dir=r")
         first, second = images_folder / "class0/000.png", images_folder / "class1/000.png"
         if change == "pixel":
             shutil.copy(images_folder / "class0/001.png", first)

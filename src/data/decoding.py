@@ -14,7 +14,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.io import ImageReadMode, decode_jpeg
-from torchvision.transforms.functional import to_pil_image
+from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from src.config.errors import UserError
 from src.config.schema import Fit
@@ -23,7 +23,6 @@ from src.data.pixels import as_pixels, orientation, turned
 Encoded = Path | bytes | Image.Image | Tensor  # of torch: uint8 (C, H, W)
 Box = tuple[int, int, int, int]  # left, top, width and height, in an image as it is shown
 Cut = Callable[[int, int], Box]  # of an image's width and height
-_JPEG = ("JPEG", "MPO")
 _ORIENTED_PNG = re.compile(rb"eXIf|Raw profile type exif|XML:com\.adobe\.xmp")
 
 
@@ -46,22 +45,21 @@ def decode(
     """
     name = str(image) if isinstance(image, Path) else name
     with _opened(image, name) as (found, file):
-        shown, pixels = _shown(found, file) if found.format in _JPEG else None, None
-        box = _box(shown, size, fit, cut) if shown and size else None
-        if box and size and (steps := min(box[2] // size[0], box[3] // size[1], 8)) > 1:
-            found.draft(None, (found.width // steps, found.height // steps))  # at 1/2, 1/4 or 1/8, by its cosines
-        elif shown and file:
-            pixels = _by_libjpeg(found, file, channels)
+        box = _box(_shown(found, file), size, fit, cut) if size and found.format in ("JPEG", "MPO") else None
+        step = _reduce(found, box, size) if box and size else 1
+        pixels = _by_libjpeg(found, file, channels) if box and file and step == 1 else None
         pixels = as_pixels(found, channels, name) if pixels is None else pixels
     if size is None:
         return pixels.contiguous()
+    if fit == "pad" and not cut:
+        return _padded(pixels, size)
     height, width = pixels.shape[1:]
-    if not box or not shown:
-        box = _box((width, height), size, fit, cut)
-    elif shown != (width, height):
-        x, y = width / shown[0], height / shown[1]
-        box = round(box[0] * x), round(box[1] * y), max(round(box[2] * x), 1), max(round(box[3] * y), 1)
-    return _padded(pixels, size) if fit == "pad" and not cut else resized(pixels, box, size)
+    box = box or _box((width, height), size, fit, cut)
+    if step == 1:
+        return resized(pixels, box, size)
+    left, top, right, bottom = (edge / step for edge in (box[0], box[1], box[0] + box[2], box[1] + box[3]))
+    edges = left, top, min(right, width), min(bottom, height)  # between two pixels, where torch can't begin
+    return pil_to_tensor(to_pil_image(pixels).resize(size, Image.Resampling.BILINEAR, edges))
 
 
 def size_of(image: Encoded, name: str = "the image") -> tuple[int, int]:
@@ -115,6 +113,14 @@ def _whole(file: BinaryIO) -> bytes:
     content = file.read()
     file.seek(position)
     return content
+
+
+def _reduce(jpeg: Image.Image, box: Box, size: tuple[int, int]) -> int:
+    """Have it decoded at 1/2, 1/4 or 1/8, which its cosines give sooner, if that is enough; gives that step."""
+    width, steps = jpeg.width, min(box[2] // size[0], box[3] // size[1])
+    if steps > 1:
+        jpeg.draft(None, (width // steps, jpeg.height // steps))
+    return round(width / jpeg.width)
 
 
 def _by_libjpeg(image: Image.Image, file: BinaryIO, channels: int) -> Tensor | None:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,6 +18,9 @@ from src.data.decoding import Encoded
 from src.data.fetching import PATIENCE, watch
 from src.data.images import ImageSet, Source
 from src.data.photos import Photos
+
+if TYPE_CHECKING:
+    from datasets import Dataset, Features
 
 _SPLITS = {"train": "train", "validation": "valid", "valid": "valid", "val": "valid", "dev": "valid", "test": "test"}
 _KINDS = {"image": ("Image",), "label": ("ClassLabel", r"Value\('(u?int|string|large_string)")}  # the first there is
@@ -128,7 +131,7 @@ def _words(error: Exception) -> str:
     return shorten(text, 300, placeholder=" ...").rstrip(".") or type(error).__name__
 
 
-def _splits(found: Any) -> tuple[dict[str, Any], list[str]]:
+def _splits(found: Any) -> tuple[dict[str, Dataset], list[str]]:
     """The tables of our splits, and the names of the others."""
     found = found if isinstance(found, dict) else {"train": found}
     named = {ours: name for name, ours in reversed(_SPLITS.items()) if found.get(name)}
@@ -139,7 +142,7 @@ def _splits(found: Any) -> tuple[dict[str, Any], list[str]]:
     return {ours: found[name] for ours, name in named.items()}, [name for name in found if name not in named.values()]
 
 
-def _column(key: str, features: dict[str, Any], named: str | None) -> str:
+def _column(key: str, features: Features, named: str | None) -> str:
     """The one that is named, or the only one of a kind."""
     kinds = ([name for name, kind in features.items() if re.match(wanted, repr(kind))] for wanted in _KINDS[key])
     found = [*{named} & features.keys()] if named else next(filter(None, kinds), [])

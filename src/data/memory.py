@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -43,7 +42,7 @@ def settled(source: Source, dataset: DatasetConfig, copies: int = 1) -> Source:
     sizes = _sizes(list(photos.values()), skips)
     size, fitted, lost = _fitted(sizes, dataset)
     digest = hashlib.sha256(repr((size, dataset.fit)).encode())
-    sets = dict[str, Any]()
+    sets = dict[str, ImageSet]()
     for name, store in photos.items():
         digest.update(_content(store) if dataset.checksum == "content" else store.sha256.encode())
         digest.update(b"" if store.rows is None else store.rows.numpy().tobytes())
@@ -54,7 +53,9 @@ def settled(source: Source, dataset: DatasetConfig, copies: int = 1) -> Source:
         sets = {name: _loaded(part) for name, part in sets.items()}
     few = f"; sizes, mean and std are those of {SAMPLE:,}" if len(sizes) < sum(map(len, sets.values())) else ""
     note = "\n       ".join(filter(None, [lost, source.note]))
-    return replace(source, **sets, note=note, fitted=fitted, held=where + few, sha256=digest.hexdigest())
+    train, valid, test = (sets.get(name, getattr(source, name)) for name in _PARTS)
+    texts = note, fitted, where + few, digest.hexdigest()
+    return Source(train, source.classes, source.origin, valid, test, *texts)
 
 
 def _fitted(sizes: list[tuple[int, int]], dataset: DatasetConfig) -> tuple[tuple[int, int], str, str]:

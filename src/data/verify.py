@@ -28,7 +28,7 @@ def problems(folder: Path) -> Iterator[str]:
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder.")
     source, copies = read_folder(folder, "full"), defaultdict[str, set[tuple[str, str, Path]]](set)
-    parts: dict[str, Any] = {"train": source.train, "val": source.valid, "test": source.test}
+    parts: Any = {"train": source.train, "val": source.valid, "test": source.test}
     rows = [(split, part.labels.tolist(), part.store.items) for split, part in parts.items() if part]
     files = [(split, source.classes[label], path) for split, *pairs in rows for label, path in zip(*pairs, strict=True)]
     meant = {_words(name): name for name in source.classes if re.search("[^\\W\\d_]", name)}
