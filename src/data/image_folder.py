@@ -50,7 +50,9 @@ def read_folder(data_dir: Path, source: str, folder: PathBelow = ".", channels: 
 def as_photos(root: Path, files: list[tuple[str, int, int]], channels: int) -> ImageSet:
     """Files below `root`: their names, sizes in bytes and labels."""
     names, _, labels = zip(*files, strict=True)
-    known = "".join(f"{name.rpartition('/')[2]}\0{size}\n" for name, size, _ in files)  # what classes are called is free
+    known = "".join(
+        f"{name.rpartition('/')[2]}\0{size}\n" for name, size, _ in files
+    )  # what classes are called is free
     digest = hashlib.sha256(known.encode(errors="surrogateescape"))
     return ImageSet(Photos(Paths(root, names), channels, digest.hexdigest(), str(root)), torch.tensor(labels))
 

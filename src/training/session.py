@@ -98,13 +98,12 @@ class Session:
             raise UserError("nothing was trained: trainer.max_steps ended the run at its start.")
         best = checkpoints.last if checkpoints.best_step is None else checkpoints.best  # without validation
         load_weights(classifier.network, load(best, config))
-        answers = None
         if config.test:
             trainer.test(classifier, datamodule, verbose=False)
-            answers = self.recorder.answers
-        broken = datamodule.replaced()
+        answers = self.recorder.answers if config.test else None
+        self.broken = datamodule.replaced()
         if trainer.is_global_zero:
-            outcome = self._outcome(classifier, splits, answers, best, broken)
+            outcome = self._outcome(classifier, splits, answers, best)
             self._end(outcome, answers)
             if config.report:
                 from src.results.page import try_to_save  # matplotlib, for which the first step need not wait
@@ -135,9 +134,7 @@ class Session:
         if self.logs.tensorboard and not resumed:
             self.logs.tensorboard.experiment.add_text("config", indent(as_yaml(self.config), "    "))
 
-    def _outcome(
-        self, classifier: Classifier, splits: Splits, answers: Answers | None, best: Path, broken: dict[str, int]
-    ) -> Outcome:
+    def _outcome(self, classifier: Classifier, splits: Splits, answers: Answers | None, best: Path) -> Outcome:
         """What the run came to; `answers` are the test's."""
         rate, about, checkpoints = self.metrics.rate, classifier.about, self.checkpoints
         train = Training(
@@ -174,7 +171,7 @@ class Session:
                 metrics=tested,
                 chance=answers.images.chance,
             ),
-            broken=broken,
+            broken=self.broken,
             checkpoint=best.relative_to(self.folder).as_posix(),
         )
 
