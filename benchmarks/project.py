@@ -19,6 +19,7 @@ from src.config.compose import compose, declared
 from src.config.errors import RunError, Stopped, UserError
 from src.config.files import check_target, write_json, write_text
 from src.config.folder import is_finished
+from src.config.process import keep_freed_memory
 from src.config.schema import TrainConfig
 from src.data.batches import step_seed
 from src.data.datamodule import fits
@@ -27,7 +28,7 @@ from src.data.images import stratified
 from src.data.preparation import Preparation
 from src.model import build, saved
 from src.model import provenance as made_by
-from src.model.hardware import keep_freed_memory, pick_hardware
+from src.model.hardware import pick_hardware
 from src.model.parameters import trainable
 from src.model.predictor import Predictor
 from src.sweeps.jobs import follow

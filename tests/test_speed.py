@@ -172,7 +172,7 @@ class TestCounts:
     def test_memory_of_one_step_serves_the_next(self) -> None:
         code = """
 import resource, sys, torch
-from src.model.hardware import keep_freed_memory
+from src.config.process import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 for step in range(28):

@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from src.config.errors import UserError
+from src.config.process import keep_freed_memory
 from src.config.schema import Workers
 from src.data.decoding import Box, Cut
 from src.data.images import ImageSet
@@ -102,6 +103,10 @@ class Batches(Dataset[Batch]):
             return error
 
 
+def _keep_memory(_: int) -> None:
+    keep_freed_memory()
+
+
 def make_loader(
     images: ImageSet,
     order: BatchOrder,
@@ -124,6 +129,7 @@ def make_loader(
         num_workers=count,
         timeout=50 * bool(count),  # seconds; a process that finds no memory to share says nothing
         persistent_workers=count > 0,
+        worker_init_fn=_keep_memory,
         pin_memory=pin,
     )
 

@@ -50,7 +50,7 @@ def decode(
         pixels = _by_libjpeg(found, file, channels) if box and file and step == 1 else None
         pixels = as_pixels(found, channels, name) if pixels is None else pixels
     if size is None:
-        return pixels.contiguous()
+        return pixels
     if fit == "pad" and not cut:
         return _padded(pixels, size)
     height, width = pixels.shape[1:]
@@ -73,10 +73,10 @@ def resized(pixels: Tensor, box: Box, size: tuple[int, int]) -> Tensor:
     left, top, width, height = box
     part = pixels[None, :, top : top + height, left : left + width]
     if (width, height) == size:
-        return part[0].contiguous()
+        return part[0]
     # torch resizes bytes five times as fast where an image's channels lie side by side
     part = part.contiguous(memory_format=torch.channels_last)
-    return interpolate(part, size=size[::-1], mode="bilinear", antialias=True)[0].contiguous()
+    return interpolate(part, size=size[::-1], mode="bilinear", antialias=True)[0]
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -92,14 +93,20 @@ def _is_image(file: os.DirEntry[str]) -> bool:
     """Whether it is named as an image, or begins as one; what is broken is named when it is read."""
     if not file.is_file():
         return not Path(file).exists()
-    format = Image.registered_extensions().get(Path(file.name).suffix.lower(), "")
-    if format in Image.OPEN and Image.MIME.get(format, "").startswith("image/"):  # other names mean other files too
+    if f".{file.name.rpartition('.')[2].lower()}" in _endings():
         return True
     try:
         with Image.open(file.path) as image:
             return image.format not in _STUBS
     except Exception as error:
         return not isinstance(error, UnidentifiedImageError)
+
+
+@cache
+def _endings() -> set[str]:
+    """Of names that mean an image: others mean other files too."""
+    formats = Image.registered_extensions().items()
+    return {end for end, name in formats if name in Image.OPEN and Image.MIME.get(name, "").startswith("image/")}
 
 
 def _splits(root: Path) -> dict[str, Path]:

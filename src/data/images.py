@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from textwrap import shorten
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,10 +73,13 @@ class ImageSet:
         """
         if isinstance(self.store, Tensor) and not cuts and self.broken is None:
             return self.store[self._stored(indices)], self.labels[indices]
-        pixels = torch.empty(len(indices), *self.store.shape[1:], dtype=torch.uint8, device=self.store.device)
-        for place, index in enumerate(indices.tolist()):
-            pixels[place] = self._read(index, cuts and cuts(index))
-        return pixels, self.labels[indices]
+        pixels = [self._read(index, cuts and cuts(index)) for index in indices.tolist()]
+        if isinstance(self.store, Tensor):
+            return torch.stack(pixels), self.labels[indices]
+        batch = np.empty((len(pixels), *self.store.shape[1:]), np.uint8)
+        for place, image in enumerate(pixels):
+            batch[place] = image.numpy()  # of channels that lie side by side, NumPy's copy takes half of torch's time
+        return torch.from_numpy(batch), self.labels[indices]
 
     def _read(self, index: int, cut: Cut | None) -> Tensor:
         """An image, or if it is broken another of its class, of those in the order that their number and it decide."""

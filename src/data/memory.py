@@ -143,12 +143,12 @@ def _sizes(several: list[Photos], skips: bool) -> list[tuple[int, int]]:
 
 def _loaded(part: ImageSet) -> ImageSet:
     """The same in memory; what is broken is marked, or raises BrokenImage."""
-    pixels, photos = torch.empty(part.shape, dtype=torch.uint8), part.store
+    pixels, photos = np.empty(part.shape, np.uint8), part.store
     assert isinstance(photos, Photos)
 
     def load(index: int) -> None:
         try:
-            pixels[index] = photos.read(index)
+            pixels[index] = photos.read(index).numpy()
         except BrokenImage:
             if part.broken is None:
                 raise
@@ -163,7 +163,7 @@ def _loaded(part: ImageSet) -> ImageSet:
         raise UserError(
             "dataset.in_memory: reading the images took all memory. Take dataset.in_memory=false."
         ) from error
-    return replace(part, store=pixels)
+    return replace(part, store=torch.from_numpy(pixels))
 
 
 def _content(photos: Photos) -> bytes:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,13 +49,3 @@ def pick_hardware(device: str, precision: str, slot: int | None = None) -> Hardw
     note = f"precision=16-mixed needs a CUDA GPU; this run uses {half} instead." if refused else None
     mine = slot % torch.cuda.device_count() if slot is not None and accelerator == "cuda" else None
     return Hardware(accelerator, half if precision == "auto" or note else precision, note, mine)
-
-
-def keep_freed_memory() -> None:
-    """Keep memory that a step frees for the next one: glibc would map each large tensor anew, so that the kernel clears
-    some 200,000 pages in each step of AlexNet, a fifth of its time."""
-    if sys.platform != "linux" or not hasattr(library := ctypes.CDLL(None), "gnu_get_libc_version"):
-        return
-    trim_threshold, mmap_max = -1, -4  # of malloc.h
-    library.mallopt(mmap_max, 0)
-    library.mallopt(trim_threshold, -1)  # never

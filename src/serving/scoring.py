@@ -11,11 +11,11 @@ from rich.text import Text
 from torchmetrics import Metric
 
 from src.config.errors import UserError
+from src.config.process import keep_freed_memory
 from src.config.schema import EvalConfig
 from src.data.images import checksum, split
 from src.model.answers import Answers
 from src.model.build import build_metrics, here, read_images
-from src.model.hardware import keep_freed_memory
 from src.model.predictor import Predictor
 from src.model.saved import load
 from src.results.outcome import Validation

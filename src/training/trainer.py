@@ -16,10 +16,10 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from src.config.check import refuse_replaced
 from src.config.errors import UserError
-from src.config.process import world_size
+from src.config.process import keep_freed_memory, world_size
 from src.config.schema import Component, TrainConfig
 from src.model.components import given, resolve
-from src.model.hardware import Hardware, keep_freed_memory
+from src.model.hardware import Hardware
 from src.training.callbacks.progress import ProgressBar
 
 QUIET = (  # warnings of Lightning's that are wrong here
