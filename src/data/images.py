@@ -73,11 +73,11 @@ class ImageSet:
         """
         if isinstance(self.store, Tensor) and not cuts and self.broken is None:
             return self.store[self._stored(indices)], self.labels[indices]
-        pixels = [self._read(index, cuts and cuts(index)) for index in indices.tolist()]
+        images = (self._read(index, cuts and cuts(index)) for index in indices.tolist())
         if isinstance(self.store, Tensor):
-            return torch.stack(pixels), self.labels[indices]
-        batch = np.empty((len(pixels), *self.store.shape[1:]), np.uint8)
-        for place, image in enumerate(pixels):
+            return torch.stack(list(images)), self.labels[indices]
+        batch = np.empty((len(indices), *self.store.shape[1:]), np.uint8)
+        for place, image in enumerate(images):
             batch[place] = image.numpy()  # of channels that lie side by side, NumPy's copy takes half of torch's time
         return torch.from_numpy(batch), self.labels[indices]
 

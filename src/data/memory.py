@@ -94,7 +94,7 @@ def measure(images: ImageSet) -> tuple[list[float], list[float]]:
 
     with ThreadPoolExecutor() as pool:
         counts = sum(
-            pool.map(count, torch.arange(len(images)).split(100)), counts
+            pool.map(count, torch.arange(len(images)).split(16)), counts
         )  # bincount makes eight bytes of each pixel
     levels = torch.arange(256, dtype=torch.float64) / 255
     weights = counts.double() / counts.sum(1, keepdim=True)
