@@ -117,7 +117,7 @@ def make_loader(
 ) -> DataLoader:
     """Batches in that order, fetched by `workers`: auto takes one for each core but one that `processes` share."""
     count = workers if isinstance(workers, int) else 0
-    if workers == "auto" and isinstance(images.store, Photos):
+    if workers == "auto" and (cut or isinstance(images.store, Photos)):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         count = max(cores // processes - 1, 1)
     count *= images.store.device.type == "cpu"  # what lies on the device needs no fetching

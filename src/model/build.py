@@ -79,8 +79,10 @@ def _check_classes(source: Any, dataset: DatasetConfig) -> None:
 
 
 def here(dataset: DatasetConfig) -> DatasetConfig:
-    """That of a checkpoint, which a stranger may have made: of a name on a hub it takes only what lies here."""
-    return dataset.model_copy(update={"download": False}) if "path" in dataset.arguments() else dataset
+    """That of a checkpoint, which a stranger may have made, on another machine: of a name on a hub it takes only what
+    lies here, and in memory it holds what fits here."""
+    no_hub = {"download": False} if "path" in dataset.arguments() else {}
+    return dataset.model_copy(update={"in_memory": "auto"} | no_hub)
 
 
 def images_of(saved: Checkpoint, data_dir: str | None = None) -> Splits:
