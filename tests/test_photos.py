@@ -326,12 +326,14 @@ class TestBrokenPhotos:
         self, door: Door, photos: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch, workers: int
     ) -> None:
         monkeypatch.setattr(memory, "SAMPLE", 2)
-        step, gone = Classifier.on_train_epoch_start, list[Path]()
+        step, gone, sizes = Classifier.on_train_epoch_start, list[Path](), list[int]()
 
         def break_one(self: Classifier) -> None:
-            if self.trainer.current_epoch == 1:
+            if self.trainer.current_epoch == 1 and not gone:
                 images = self.trainer.datamodule.splits.train  # type: ignore[attr-defined]
-                gone.append(cut_file(images.store.item(int(images.indices[4]))))
+                gone.append(images.store.item(int(images.indices[4])))
+                sizes.append(gone[0].stat().st_size)
+                cut_file(gone[0])
             step(self)
 
         monkeypatch.setattr(Classifier, "on_train_epoch_start", break_one)
@@ -341,6 +343,10 @@ class TestBrokenPhotos:
         assert outcome.err.startswith(f"error: {gone[0]} is a broken image: ")
         assert "dataset.on_broken=skip takes another of its class. The last whole checkpoint is" in outcome.err
         assert (in_tmp / "r/checkpoints/last.ckpt").exists()
+        gone[0].write_bytes(bytes(sizes[0]))  # of its old size, which is what the run knows it by
+        outcome = door("train", f"resume={in_tmp}/r", "dataset.on_broken=skip")
+        assert outcome.code == 0, outcome.err
+        assert results_of(in_tmp / "r")["broken"]["train"] == 1
 
     def test_one_that_vanishes_is_told_as_that(self, door: Door, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         start, gone = Classifier.on_train_epoch_start, list[Path]()

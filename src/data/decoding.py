@@ -97,7 +97,8 @@ def _opened(image: Encoded, name: str) -> Iterator[tuple[Image.Image, BinaryIO |
             reason = ": no image that can be read"
         elif isinstance(error, OSError) and error.filename:
             reason = f" can't be opened: {error.strerror}"
-        raise BrokenImage(f"{name}{reason}. Replace or remove it.") from error
+        advice = "Bring it back" if isinstance(error, FileNotFoundError) else "Replace or remove it"
+        raise BrokenImage(f"{name}{reason}. {advice}.") from error
 
 
 def _shown(image: Image.Image, file: BinaryIO | None) -> tuple[int, int]:

@@ -146,6 +146,8 @@ def _column(key: str, features: Features, named: str | None) -> str:
     """The one that is named, or the only one of a kind."""
     kinds = ([name for name, kind in features.items() if re.match(wanted, repr(kind))] for wanted in _KINDS[key])
     found = [*{named} & features.keys()] if named else next(filter(None, kinds), [])
+    if found and key == "label" and not any(re.match(wanted, repr(features[found[0]])) for wanted in _KINDS[key]):
+        raise UserError(f"the column {named} holds no labels, but {features[found[0]]!r}. Set dataset.label_column")
     if len(found) != 1:
         wrong = f"it has no column {named}" if named else f"which column holds the {key}s is not clear"
         raise UserError(f"{wrong}. Set dataset.{key}_column to one of {', '.join(features)}")

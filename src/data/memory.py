@@ -51,7 +51,7 @@ def settled(source: Source, dataset: DatasetConfig, copies: int = 1) -> Source:
     is_held, where = _place(sum(part.nbytes for part in sets.values()) * copies, dataset.in_memory)
     if is_held:
         sets = {name: _loaded(part) for name, part in sets.items()}
-    few = f"; sizes, mean and std are those of {SAMPLE:,}" if len(sizes) < sum(map(len, sets.values())) else ""
+    few = f"; sizes, mean and std are those of {SAMPLE:,}" if sum(map(len, sets.values())) > SAMPLE else ""
     note = "\n       ".join(filter(None, [lost, source.note]))
     train, valid, test = (sets.get(name, getattr(source, name)) for name in _PARTS)
     texts = note, fitted, where + few, digest.hexdigest()
@@ -77,7 +77,8 @@ def _place(needed: int, in_memory: bool | str) -> tuple[bool, str]:
     if in_memory is True and needed > free:
         raise UserError(f"dataset.in_memory=true: the images take {sizes}. Leave it out, or take less stored_size.")
     is_held = needed < free / 4 if in_memory == "auto" else bool(in_memory)
-    return is_held, f"held in memory: {sizes}" if is_held else f"decoded when needed, for all would take {sizes}"
+    why = f"for all would take {sizes}" if in_memory == "auto" else "as dataset.in_memory=false says"
+    return is_held, f"held in memory: {sizes}" if is_held else f"decoded when needed, {why}"
 
 
 def _gigabytes(count: int) -> str:

@@ -93,10 +93,9 @@ def continued(resumed: Resumed, about: About) -> tuple[About, list[str]]:
     of its score should know; raises UserError if the images are not those that the run began with."""
     before = resumed.about
     if before.images != about.images:
-        raise UserError(
-            f"the images of {about.dataset} have changed since this run began (checksum {about.images.sha256[:12]}, "
-            f"then {before.images.sha256[:12]}). Bring the old ones back, or begin another run."
-        )
+        sums = f"checksum {about.images.sha256[:12]} now, {before.images.sha256[:12]} then"
+        changed_images = f"the images of {about.dataset} have changed since this run began ({sums})"
+        raise UserError(f"{changed_images}. Bring the old ones back, or begin another run.")
     if before.classes != about.classes:
         names = [shorten(", ".join(classes), 160, placeholder=" ...") for classes in (before.classes, about.classes)]
         raise UserError(f"this run began with the classes {names[0]}, and now they are {names[1]}. Bring back the old.")
