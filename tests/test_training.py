@@ -370,7 +370,7 @@ def test_answers_of_all_processes_stand_in_the_order_of_the_images(monkeypatch: 
     classes = list("abcdefg")
     part = ImageSet(torch.zeros(7, 1, 1, 1, dtype=torch.uint8), torch.arange(7))
     logits, order = torch.eye(7), [torch.tensor([0, 2, 4, 6]), torch.tensor([1, 3, 5])]
-    recorder, loader = RecordAnswers(), SimpleNamespace(sampler=order[0].split(3))
+    recorder, loader = RecordAnswers(), SimpleNamespace(sampler=[(0, indices) for indices in order[0].split(3)])
     run: Any = SimpleNamespace(testing=True, world_size=2, test_dataloaders=loader, loggers=[])
     run.datamodule = SimpleNamespace(splits=Splits(part, part, part, classes, "full"))
 

@@ -175,15 +175,6 @@ class Splits:
         return replace(self, train=move(self.train), valid=move(self.valid), test=move(self.test))
 
 
-def has_dark_background(images: ImageSet) -> bool:
-    """Whether nearly all images are grey with an edge that is black, as MNIST's and Fashion-MNIST's are."""
-    if images.shape[1] != 1:
-        return False
-    few = images[torch.linspace(0, len(images) - 1, min(len(images), 500)).round().long()].images[:, 0]
-    edges = torch.cat([few[:, 0], few[:, -1], few[:, :, 0], few[:, :, -1]], dim=1)  # (N, pixels)
-    return float((edges.median(1).values < 32).float().mean()) > 0.9
-
-
 def checksum(splits: Splits) -> str:
     """SHA-256 of all images and labels and of the way in which they are cut, in hexadecimal; of photos it takes what
     `Source` says."""

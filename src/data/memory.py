@@ -104,6 +104,15 @@ def measure(images: ImageSet) -> tuple[list[float], list[float]]:
     return [round(value, 4) for value in mean.tolist()], [max(round(value, 4), 1e-4) for value in std.tolist()]
 
 
+def has_dark_background(images: ImageSet) -> bool:
+    """Whether nearly all images are grey with an edge that is black, as MNIST's and Fashion-MNIST's are."""
+    if images.shape[1] != 1:
+        return False
+    few = images[torch.linspace(0, len(images) - 1, min(len(images), 500)).round().long()].images[:, 0]
+    edges = torch.cat([few[:, 0], few[:, -1], few[:, :, 0], few[:, :, -1]], dim=1)  # (N, pixels)
+    return float((edges.median(1).values < 32).float().mean()) > 0.9
+
+
 def free_memory() -> int:
     """Bytes that this machine, or the container that this process runs in, can still give."""
     free = [psutil.virtual_memory().available]
