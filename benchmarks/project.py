@@ -35,8 +35,7 @@ from src.sweeps.jobs import follow
 from src.training import run, session  # noqa: F401  which a run would import later, and slower
 
 __all__ = ["Predictor", "Preparation", "RunError", "UserError", "check_target", "decode", "follow"]
-__all__ += ["is_finished", "keep_freed_memory", "pick_hardware", "stratified"]
-__all__ += ["write_json", "write_text"]
+__all__ += ["is_finished", "keep_freed_memory", "pick_hardware", "stratified", "write_json", "write_text"]
 
 
 @contextmanager
