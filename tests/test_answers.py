@@ -18,8 +18,8 @@ from torch import nn
 from src.config.errors import UserError
 from src.config.schema import Precision
 from src.data.images import ImageSet, Splits
-from src.data.memory import has_dark_background
 from src.data.readers import read_mnist_sample
+from src.data.statistics import has_dark_background
 from src.model.answers import Answers
 from src.model.hardware import Hardware
 from src.model.network import build_network

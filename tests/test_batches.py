@@ -17,8 +17,8 @@ from src.config.schema import DatasetConfig, TrainConfig
 from src.data.batches import BatchOrder, check_shared_memory, step_seed
 from src.data.datamodule import DataModule, fits, used
 from src.data.images import ImageSet, Splits
-from src.data.memory import measure
 from src.data.preparation import batch_normalize, batch_resize
+from src.data.statistics import measure
 
 
 def seeded(seed: int = 0) -> Generator:

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,16 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from src.config.compose import configure
 from src.config.errors import UserError
 from src.config.schema import Fit
-from src.data import batches, decoding, memory
+from src.data import batches, datamodule, decoding, memory, statistics
 from src.data.augmentation import random_resized_crop
 from src.data.batches import Batches, BatchOrder, RandomCut, make_loader
 from src.data.decoding import BrokenImage, decode
-from src.data.images import ImageSet
+from src.data.images import ImageSet, split
 from src.data.photos import Paths, Photos
+from src.model.build import build_datamodule
 from src.model.classifier import Classifier
 from tests.conftest import SHORT, Outcome, read_folder, results_of
 from tests.test_resume import assert_same, broken
@@ -200,7 +203,7 @@ class TestHeldOrDecoded:
     def test_of_many_photos_a_sample_is_looked_at_and_that_is_said(
         self, photos: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(memory, "SAMPLE", 20)
+        monkeypatch.setattr(statistics, "SAMPLE", 20)
         seen, shown = list[int](), Photos.shown
 
         def noted(self: Photos, index: int) -> tuple[int, int]:
@@ -313,6 +316,16 @@ class TestCuts:
         assert "goes on at  epoch 2 of 2, batch" in outcome.out
         assert_same(in_tmp / "whole", in_tmp / "r")
 
+    @pytest.mark.parametrize(
+        "values", ["scale=[1.0]", "scale=[5.0,9.0]", "scale=[0.0,1.0]", "ratio=[0.0,1.0]", "ratio=2"]
+    )
+    def test_a_window_that_can_t_be_is_refused(self, door: Door, photos: Path, values: str) -> None:
+        key = "dataset.augmentation.random_resized_crop"
+        outcome = run(door, photos, "r", CROP, f"{key}.{values}")
+        assert outcome.code == 2
+        assert "Traceback" not in outcome.err
+        assert outcome.err.startswith(f"error: {key}.{values.partition('=')[0]}")
+
     def test_two_cuts_are_one_too_many(self, door: Door, photos: Path) -> None:
         target = "_target_: src.data.augmentation.random_resized_crop, scale: [1.0, 1.0], ratio: [1.0, 1.0]"
         outcome = run(door, photos, "r", CROP, f"+dataset.augmentation.again={{{target}}}")
@@ -325,7 +338,7 @@ class TestBrokenPhotos:
     def test_one_that_is_met_on_the_way_ends_the_run_with_its_name_and_leaves_the_checkpoint(
         self, door: Door, photos: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch, workers: int
     ) -> None:
-        monkeypatch.setattr(memory, "SAMPLE", 2)
+        monkeypatch.setattr(statistics, "SAMPLE", 2)
         step, gone, sizes = Classifier.on_train_epoch_start, list[Path](), list[int]()
 
         def break_one(self: Classifier) -> None:
@@ -341,7 +354,8 @@ class TestBrokenPhotos:
         assert outcome.code == 1
         assert "Traceback" not in outcome.err
         assert outcome.err.startswith(f"error: {gone[0]} is a broken image: ")
-        assert "dataset.on_broken=skip takes another of its class. The last whole checkpoint is" in outcome.err
+        assert "dataset.on_broken=skip takes another of its class; python -m src.data.verify FOLDER" in outcome.err
+        assert "lists all that are broken. The last whole checkpoint is" in outcome.err
         assert (in_tmp / "r/checkpoints/last.ckpt").exists()
         gone[0].write_bytes(bytes(sizes[0]))  # of its old size, which is what the run knows it by
         outcome = door("train", f"resume={in_tmp}/r", "dataset.on_broken=skip")
@@ -365,9 +379,9 @@ class TestBrokenPhotos:
     def test_one_truncated_file_among_a_hundred_thousand_is_named(
         self, door: Door, tmp_path: Path, in_tmp: Path
     ) -> None:
-        for split, count in (("train", 99_000), ("val", 1_000)):
+        for part, count in (("train", 99_000), ("val", 1_000)):
             for name in ("a", "b"):
-                place = tmp_path / "many" / split / name
+                place = tmp_path / "many" / part / name
                 place.mkdir(parents=True)
                 picture(16, 16).save(place / "00000.jpg")
                 for number in range(1, count // 2):
@@ -438,6 +452,27 @@ class TestLoaders:
         assert loader.num_workers == workers
         held = read_folder(photos).train
         assert make_loader(held, BatchOrder(len(held), 8, None), "auto").num_workers == 0
+
+    def test_a_batch_of_slow_photos_is_waited_for_and_one_in_memory_for_less_than_a_minute(self, photos: Path) -> None:
+        waits = []
+        for part in (read_folder(photos, in_memory=False).train, read_folder(photos).train):
+            waits.append(make_loader(part, BatchOrder(len(part), 128, None), 1).timeout)
+        assert waits[0] >= 128 * 2
+        assert 0 < waits[1] < 60
+
+    @pytest.mark.parametrize(("cut", "there"), [(False, "meta"), (True, "cpu")])
+    def test_images_that_are_cut_at_random_stay_with_the_processes_that_cut_them(
+        self, photos: Path, monkeypatch: pytest.MonkeyPatch, cut: bool, there: str
+    ) -> None:
+        monkeypatch.setattr(datamodule, "fits", lambda *_: True)
+        splits = split(read_folder(photos), 0.2, 1)
+        options = [*SHORT, CROP if cut else "dataset/augmentation=flip", "dataset.mean=[0.5,0.5,0.5]"]
+        config = configure([*options, "dataset=image_folder", "dataset.std=[0.2,0.2,0.2]", "dataset.image_size=227"])
+        data = build_datamodule(config, splits)
+        trainer: Any = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("meta")))
+        data.trainer = trainer
+        data.setup("fit")
+        assert data._placed.train.store.device.type == there
 
     def test_too_little_memory_to_share_is_a_sentence(
         self, door: Door, photos: Path, monkeypatch: pytest.MonkeyPatch

@@ -42,13 +42,13 @@ REPLACED = {  # callbacks of Lightning's that change training in a way that no c
     "ModelCheckpoint": "A run saves itself: callbacks.checkpoint_minutes, checkpoint_steps, and monitor.",
     "Timer": "Take trainer.max_time.",
 }
-_UNPICKLES = "torchvision.datasets.lsun"  # a file that lies beside the images
+_UNPICKLES = "torchvision.datasets.lsun."  # a file that lies beside the images
 _ADDRESS = re.compile(r"://|^(hf[-_]hub|local-dir):|\.(pth|pt|ckpt|safetensors|bin|pkl|npz|onnx)(?!\w)", re.IGNORECASE)
 
 
 # the words that a signature may use for the type of an option: torch.optim takes lr: float | Tensor, YAML has no tuples
 _PLAIN = {"int": int, "float": float, "bool": bool, "str": str, "Tensor": float}
-_RANGES = ("Fraction", "PositiveInt", "NonNegativeInt", "NonNegativeFloat", "PathBelow", "MapStyle")
+_RANGES = ("Fraction", "Share", "PositiveInt", "NonNegativeInt", "NonNegativeFloat", "PathBelow", "MapStyle")
 _TYPES: Any = {name: Annotated[kind, Strict()] for name, kind in _PLAIN.items()}
 _TYPES |= {name: getattr(schema, name) for name in _RANGES}
 _TYPES |= {"TorchvisionArchitecture": TorchvisionArchitecture, "TimmArchitecture": TimmArchitecture}
@@ -191,9 +191,8 @@ def _signature(name: str, wrong: str, target: str, named: frozenset[str] | None)
         package = target.partition(".")[0]
         absent = f"the package {package} is not there. Install it, or put its folder's parent on PYTHONPATH"
         raise UserError(f"{wrong}: {error if find_spec(package) else absent}.") from error
-    if stranger and (
-        declared.module == _UNPICKLES or not f"{declared.module}.".startswith(inside)
-    ):  # torch.nn.modules.module.torch.hub.load
+    defined = f"{declared.module}."  # which is another than the target says: torch.nn.modules.module.torch.hub.load
+    if stranger and (defined.startswith(_UNPICKLES) or not defined.startswith(inside)):
         raise strange
     return declared
 

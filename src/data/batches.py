@@ -127,7 +127,8 @@ def make_loader(
         sampler=order,
         batch_size=None,
         num_workers=count,
-        timeout=50 * bool(count),  # seconds; a process that finds no memory to share says nothing
+        # seconds; a process that finds no memory to share says nothing, but one photo may take a second
+        timeout=bool(count) * (50 + 2 * order.batch_size * isinstance(images.store, Photos)),
         persistent_workers=count > 0,
         worker_init_fn=_keep_memory,
         pin_memory=pin,

@@ -38,7 +38,8 @@ class DataModule(L.LightningDataModule):
     def setup(self, stage: str) -> None:
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         there = device == self._placed.train.store.device
-        if self.splits.in_memory and not there and fits(self.splits.nbytes, device):
+        # what is cut at random is fetched image by image, which processes do sooner than a GPU
+        if self.splits.in_memory and not there and not self.cut and fits(self.splits.nbytes, device):
             self._placed = self.splits.to(device)
 
     def train_dataloader(self) -> DataLoader:

@@ -26,6 +26,9 @@ Cut = Callable[[int, int], Box]  # of an image's width and height
 _ORIENTED_PNG = re.compile(rb"eXIf|Raw profile type exif|XML:com\.adobe\.xmp")
 
 
+SKIP = "dataset.on_broken=skip takes another of its class; python -m src.data.verify FOLDER lists all that are broken."
+
+
 class BrokenImage(UserError):
     """An image that can't be read."""
 

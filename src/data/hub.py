@@ -5,7 +5,8 @@ from __future__ import annotations
 import glob
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal
@@ -69,8 +70,10 @@ def read_hub(
     need("datasets", "huggingface", "dataset=huggingface")
     if source == "sample":
         raise UserError("dataset.source=sample: the hub has no packaged sample. Use auto or full.")
-    try:
-        tables, unused = _splits(_loaded(path, subset, download))
+    with _refusing(path, Exception):  # files, the network and the library raise errors of every kind
+        found = _loaded(path, subset, download)
+    with _refusing(path, UserError, ValueError, NotImplementedError):  # the last two of tables
+        tables, unused = _splits(found)
         features, sets = tables["train"].features, dict[str, ImageSet]()
         image, label = _column("image", features, image_column), _column("label", features, label_column)
         classes, values = _classes(tables["train"].unique(label), features[label])
@@ -82,10 +85,16 @@ def read_hub(
                 continue
             labels, rows = _labels(split, table.data.column(label), values), Rows(table, image)
             sets[split] = ImageSet(Photos(rows, channels, f"{split} {rows.sha256()}", f"{path}, {split}"), labels)
-    except Exception as error:  # of files, of the network, of the library
-        raise UserError(f"dataset.path={path}: {_words(error)}.") from error
     note = f"Of {path} are left out: {', '.join(unused)}." if unused else ""
     return Source(sets["train"], classes, "full", sets.get("valid"), sets.get("test"), note)
+
+
+@contextmanager
+def _refusing(path: str, *kinds: type[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except kinds as error:
+        raise UserError(f"dataset.path={path}: {_words(error)}.") from error
 
 
 def _loaded(path: str, subset: str | None, download: bool) -> Any:

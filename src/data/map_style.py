@@ -49,8 +49,9 @@ def read_map_style(
                 titles = getattr(made, "classes", ())
                 names[key] = [title if isinstance(title, str) else ", ".join(title) for title in titles]
             except Exception as error:  # of any library
-                reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
-                raise UserError(f"dataset.{key}, {part.target}: {reason}.") from error
+                kind = f"{type(error).__name__}: " if isinstance(error, LookupError) else ""  # its text is a bare key
+                reason = str(error).partition("\n")[0].rstrip(".")
+                raise UserError(f"dataset.{key}, {part.target}: {kind}{reason}.") from error
             if names[key] != names["train"]:
                 raise UserError(f"dataset.{key}: its classes are {names[key]}, and those of train {names['train']}.")
     count = max(int(part.labels.max()) for part in sets.values()) + 1
@@ -88,9 +89,8 @@ def _made(part: MapStyle, root: Path, download: bool) -> Any:
     try:
         with suppress(*[RuntimeError, OSError] * (download and "download" in known)):
             return cls(**options)
-        fetch(
-            root, own.__name__, missing, [f"//{part.target}"], fill, 60
-        )  # while a checksum of gigabytes is taken no byte comes
+        # while a checksum of gigabytes is taken no byte comes
+        fetch(root, own.__name__, missing, [f"//{part.target}"], fill, 60)
         return cls(**options)
     except (Unreachable, RuntimeError, OSError) as error:
         raise UserError(f"{str(error).partition('. ')[0].rstrip('.')}. {_wanted(own, cls, options)}") from error

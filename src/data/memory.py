@@ -1,4 +1,4 @@
-"""What holds for all images of a set: their size, mean and standard deviation, and whether they are held in memory."""
+"""In which size photos are decoded, and whether they are held in memory."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ import numpy as np
 import psutil
 import torch
 from rich.progress import track
-from torch import Tensor
 
 from src.config.errors import UserError
 from src.config.schema import DatasetConfig
+from src.data import statistics
 from src.data.decoding import BrokenImage
-from src.data.images import FIXED_SEED, ImageSet, Source
+from src.data.images import ImageSet, Source
 from src.data.photos import Photos
 
 GROUP = Path("/sys/fs/cgroup")  # where Linux says what a container may take
-SAMPLE = 2000  # images that are opened for what holds for all: sizes, mean, standard deviation
 _FITTED = {"crop": "cut to the middle square", "pad": "padded to a square", "stretch": "stretched to a square"}
 _PARTS = ("train", "valid", "test")
 
@@ -51,7 +50,8 @@ def settled(source: Source, dataset: DatasetConfig, copies: int = 1) -> Source:
     is_held, where = _place(sum(part.nbytes for part in sets.values()) * copies, dataset.in_memory)
     if is_held:
         sets = {name: _loaded(part) for name, part in sets.items()}
-    few = f"; sizes, mean and std are those of {SAMPLE:,}" if sum(map(len, sets.values())) > SAMPLE else ""
+    most = statistics.SAMPLE
+    few = f"; sizes, mean and std are those of {most:,}" if sum(map(len, sets.values())) > most else ""
     note = "\n       ".join(filter(None, [lost, source.note]))
     train, valid, test = (sets.get(name, getattr(source, name)) for name in _PARTS)
     texts = note, fitted, where + few, digest.hexdigest()
@@ -85,34 +85,6 @@ def _gigabytes(count: int) -> str:
     return f"{count / 2**30:,.{1 if count >= 2**30 else 3}f} GiB"
 
 
-def measure(images: ImageSet) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation per channel, of pixels in 0..1."""
-    counts = torch.zeros(images.shape[1], 256, dtype=torch.int64)
-
-    def count(indices: Tensor) -> Tensor:
-        pixels, _ = images.fetch(indices)
-        return torch.stack([torch.bincount(channel.reshape(-1), minlength=256) for channel in pixels.unbind(1)])
-
-    with ThreadPoolExecutor() as pool:
-        counts = sum(
-            pool.map(count, torch.arange(len(images)).split(16)), counts
-        )  # bincount makes eight bytes of each pixel
-    levels = torch.arange(256, dtype=torch.float64) / 255
-    weights = counts.double() / counts.sum(1, keepdim=True)
-    mean = weights @ levels  # (C,)
-    std = (weights @ levels.square() - mean.square()).clamp(min=0).sqrt()
-    return [round(value, 4) for value in mean.tolist()], [max(round(value, 4), 1e-4) for value in std.tolist()]
-
-
-def has_dark_background(images: ImageSet) -> bool:
-    """Whether nearly all images are grey with an edge that is black, as MNIST's and Fashion-MNIST's are."""
-    if images.shape[1] != 1:
-        return False
-    few = images[torch.linspace(0, len(images) - 1, min(len(images), 500)).round().long()].images[:, 0]
-    edges = torch.cat([few[:, 0], few[:, -1], few[:, :, 0], few[:, :, -1]], dim=1)  # (N, pixels)
-    return float((edges.median(1).values < 32).float().mean()) > 0.9
-
-
 def free_memory() -> int:
     """Bytes that this machine, or the container that this process runs in, can still give."""
     free = [psutil.virtual_memory().available]
@@ -121,12 +93,6 @@ def free_memory() -> int:
         cached = dict(line.split() for line in (GROUP / "memory.stat").read_text().splitlines())["inactive_file"]
         free.append(limit - used + int(cached))
     return max(min(free), 0)
-
-
-def sample(length: int) -> Tensor:
-    """Indices of some images that stand for all, in their order and always the same."""
-    generator = torch.Generator().manual_seed(FIXED_SEED)
-    return torch.randperm(length, generator=generator)[:SAMPLE].sort().values
 
 
 def _sizes(several: list[Photos], skips: bool) -> list[tuple[int, int]]:
@@ -145,7 +111,7 @@ def _sizes(several: list[Photos], skips: bool) -> list[tuple[int, int]]:
             raise
 
     with ThreadPoolExecutor() as pool:
-        sizes = [found for found in pool.map(size, sample(sum(map(len, several))).tolist()) if found]
+        sizes = [found for found in pool.map(size, statistics.sample(sum(map(len, several))).tolist()) if found]
     if not sizes:
         raise UserError("dataset.on_broken=skip: none of the images can be read.")
     return sizes
@@ -164,7 +130,7 @@ def _loaded(part: ImageSet) -> ImageSet:
                 raise
             part.broken[index] = True
 
-    hidden = not sys.stdout.isatty() or len(part) <= SAMPLE
+    hidden = not sys.stdout.isatty() or len(part) <= statistics.SAMPLE
     try:
         with ThreadPoolExecutor() as pool:
             for _ in track(pool.map(load, range(len(part))), "", len(part), transient=True, disable=hidden):

@@ -30,14 +30,13 @@ def problems(folder: Path) -> Iterator[str]:
     source, copies = read_folder(folder, "full"), defaultdict[str, set[tuple[str, str, Path]]](set)
     parts: Any = {"train": source.train, "val": source.valid, "test": source.test}
     rows = [(split, part.labels.tolist(), part.store.items) for split, part in parts.items() if part]
-    files = [(split, source.classes[label], path) for split, *pairs in rows for label, path in zip(*pairs, strict=True)]
+    files = [(split, source.classes[label], path) for split, *found in rows for label, path in zip(*found, strict=True)]
     meant = {_words(name): name for name in source.classes if re.search("[^\\W\\d_]", name)}
     hidden = not sys.stdout.isatty()
     with ThreadPool() as pool:
         read = pool.imap(_read, (path for *_, path in files), 8)
-        for file, (sha256, error) in track(
-            zip(files, read, strict=True), "", len(files), transient=True, disable=hidden
-        ):
+        pairs = track(zip(files, read, strict=True), "", len(files), transient=True, disable=hidden)
+        for file, (sha256, error) in pairs:
             _, own, path = file
             copies[sha256].add(file)
             if error:

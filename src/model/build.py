@@ -18,10 +18,12 @@ from src.config.schema import Component, DatasetConfig, TrainConfig
 from src.data.augmentation import Augmentation, build_component, is_cut
 from src.data.batches import Augment, RandomCut
 from src.data.datamodule import DataModule
+from src.data.decoding import SKIP, BrokenImage
 from src.data.images import Source, Splits, checksum, limited, split
-from src.data.memory import measure, sample, settled
+from src.data.memory import settled
 from src.data.photos import Photos
 from src.data.preparation import Preparation
+from src.data.statistics import measure, sample
 from src.model import init
 from src.model.classifier import Classifier, Loss
 from src.model.components import given, resolve, told
@@ -44,7 +46,10 @@ def read_images(dataset: DatasetConfig, data_dir: str, copies: int = 1) -> Sourc
 def prepared(config: TrainConfig) -> tuple[TrainConfig, Splits]:
     """The images of a run, cut by its seed, and its config with what `auto` and `null` came to for them."""
     dataset = config.dataset
-    source = read_images(dataset, config.data_dir, config.devices)
+    try:
+        source = read_images(dataset, config.data_dir, config.devices)
+    except BrokenImage as error:
+        raise UserError(f"{error} {SKIP}") from error
     splits = split(source, dataset.valid_fraction, config.seed)
     update = {"dataset": resolved(dataset, splits, preferred_size(config.model))}
     return config.model_copy(update=update), splits
@@ -78,7 +83,7 @@ def _check_classes(source: Any, dataset: DatasetConfig) -> None:
             )
 
 
-def here(dataset: DatasetConfig) -> DatasetConfig:
+def of_checkpoint(dataset: DatasetConfig) -> DatasetConfig:
     """That of a checkpoint, which a stranger may have made, on another machine: of a name on a hub it takes only what
     lies here, and in memory it holds what fits here."""
     no_hub = {"download": False} if "path" in dataset.arguments() else {}
@@ -88,7 +93,7 @@ def here(dataset: DatasetConfig) -> DatasetConfig:
 def images_of(saved: Checkpoint, data_dir: str | None = None) -> Splits:
     """A checkpoint's images, cut as they were for its training; raises UserError if those in `data_dir` are others."""
     config, data_dir = saved.config, data_dir or saved.config.data_dir
-    splits = split(read_images(here(config.dataset), data_dir), config.dataset.valid_fraction, config.seed)
+    splits = split(read_images(of_checkpoint(config.dataset), data_dir), config.dataset.valid_fraction, config.seed)
     if checksum(splits) != saved.about.images.sha256:
         others = f"these are not the images of {saved.about.dataset} that {saved.path} was trained on"
         raise UserError(f"data_dir={data_dir}: {others}. Set data_dir to where they lie.")

@@ -16,7 +16,7 @@ from src.config.check import check, flat, plain
 from src.config.errors import UserError
 from src.config.schema import CONFIGS, NonNegativeInt, PositiveInt, Section, TrainConfig, Values, source_file
 from src.data.images import Splits, checksum
-from src.data.memory import has_dark_background
+from src.data.statistics import has_dark_background
 from src.model.provenance import Revision, fingerprint, git_revision, versions, way_back
 
 FORMAT = 5  # counts up where an older checkpoint no longer loads

@@ -15,7 +15,7 @@ from src.config.process import keep_freed_memory
 from src.config.schema import EvalConfig
 from src.data.images import checksum, split
 from src.model.answers import Answers
-from src.model.build import build_metrics, here, read_images
+from src.model.build import build_metrics, of_checkpoint, read_images
 from src.model.predictor import Predictor
 from src.model.saved import load
 from src.results.outcome import Validation
@@ -34,7 +34,7 @@ def score(config: EvalConfig) -> None:
     hardware = predictor.hardware
     if hardware.accelerator == "cpu":
         keep_freed_memory()
-    dataset, data_dir = config.dataset or here(run.dataset), config.data_dir or run.data_dir
+    dataset, data_dir = config.dataset or of_checkpoint(run.dataset), config.data_dir or run.data_dir
     if "fit" not in dataset.model_fields_set:
         dataset = dataset.model_copy(update={"fit": run.dataset.fit})
     source = read_images(dataset, data_dir)

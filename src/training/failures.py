@@ -16,7 +16,7 @@ from src.config.errors import RunError, UserError
 from src.config.groups import command
 from src.config.paths import option
 from src.config.schema import TrainConfig
-from src.data.decoding import BrokenImage
+from src.data.decoding import SKIP, BrokenImage
 from src.training.saving import previous
 
 _ONLY_A_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # raises them, often without a file's name
@@ -50,7 +50,7 @@ def _quiet(raised: threading.ExceptHookArgs) -> None:
 def explain(error: Exception, config: TrainConfig, folder: Path) -> str | None:
     """The sentence for an error of images, memory, disk or process; None for a bug, whose traceback is needed."""
     if isinstance(error, BrokenImage):
-        return f"{error} dataset.on_broken=skip takes another of its class."
+        return f"{error} {SKIP}"
     text, chain = str(error), list[BaseException]([error])
     while link := chain[-1].__cause__ or chain[-1].__context__:
         chain.append(link)
