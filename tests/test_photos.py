@@ -355,7 +355,7 @@ class TestBrokenPhotos:
         assert "Traceback" not in outcome.err
         assert outcome.err.startswith(f"error: {gone[0]} is a broken image: ")
         assert "dataset.on_broken=skip takes another of its class; python -m src.data.verify FOLDER" in outcome.err
-        assert "lists all that are broken. The last whole checkpoint is" in outcome.err
+        assert "lists all broken. The last whole checkpoint is" in outcome.err
         assert (in_tmp / "r/checkpoints/last.ckpt").exists()
         gone[0].write_bytes(bytes(sizes[0]))  # of its old size, which is what the run knows it by
         outcome = door("train", f"resume={in_tmp}/r", "dataset.on_broken=skip")

@@ -17,16 +17,14 @@ from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from src.config.errors import UserError
-from src.config.schema import Fit
+from src.config.schema import PACKAGE, Fit
 from src.data.pixels import as_pixels, orientation, turned
 
 Encoded = Path | bytes | Image.Image | Tensor  # of torch: uint8 (C, H, W)
 Box = tuple[int, int, int, int]  # left, top, width and height, in an image as it is shown
 Cut = Callable[[int, int], Box]  # of an image's width and height
 _ORIENTED_PNG = re.compile(rb"eXIf|Raw profile type exif|XML:com\.adobe\.xmp")
-
-
-SKIP = "dataset.on_broken=skip takes another of its class; python -m src.data.verify FOLDER lists all that are broken."
+SKIP = f"dataset.on_broken=skip takes another of its class; python -m {PACKAGE}.data.verify FOLDER lists all broken."
 
 
 class BrokenImage(UserError):
