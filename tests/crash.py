@@ -76,13 +76,14 @@ def case(model: str, optimizer: str, scheduler: str, average: bool, accumulate: 
 
 STOPPED = ["callbacks=[early_stopping,weight_averaging]", "callbacks.early_stopping.patience=1"]
 PHOTOS = ["dataset.in_memory=false", "dataset/augmentation=[random_resized_crop,flip]", "callbacks.checkpoint_steps=3"]
+JOINED = ["callbacks.keep_optimizer=false"]
 # each value stands in two cases at least
 CASES = [
-    case("alexnet", "adamw", "one_cycle", False, 1, 0, "callbacks.checkpoint_steps=3"),
+    case("alexnet", "adamw", "one_cycle", False, 1, 0, "callbacks.checkpoint_steps=3", *JOINED),
     case("alexnet_bn", "sgd", "one_cycle", True, 4, 0, "trainer.val_check_interval=0.5"),
     case("alexnet_bn", "adamw", "cosine", True, 1, 2, *STOPPED, "trainer.min_epochs=3"),
     case("alexnet", "sgd", "cosine", False, 4, 2, "trainer.max_steps=8", "callbacks.checkpoint_steps=1"),
-    case("alexnet_bn", "adamw", "one_cycle", True, 1, 2, "devices=2", "callbacks.checkpoint_steps=3"),
+    case("alexnet_bn", "adamw", "one_cycle", True, 1, 2, "devices=2", "callbacks.checkpoint_steps=3", *JOINED),
     case("alexnet", "sgd", "one_cycle", False, 4, 0, "devices=2", "callbacks.checkpoint_steps=1"),
     case("alexnet", "adamw", "cosine", False, 1, 0, *PHOTOS),
     case("alexnet", "adamw", "cosine", False, 1, 2, *PHOTOS),
@@ -256,6 +257,7 @@ def arguments_of(one: Case, images: Path, run: Path) -> list[str]:
     """Made images and a narrow AlexNet, where the case names no others."""
     chosen = {text.lstrip("+").partition("=")[0] for text in one.options}
     arguments = [f"trainer.max_epochs={EPOCHS}", "batch_size=8", "device=cpu", *LOGGED]
+    arguments += ["callbacks.keep_optimizer=true"]  # it is compared, where the case doesn't say otherwise
     if not {"dataset", "experiment"} & chosen:
         arguments += ["dataset=image_folder", f"data_dir={images}"]
         arguments += [] if "dataset/augmentation" in chosen else ["dataset/augmentation=affine"]

@@ -36,6 +36,7 @@ class Power(Exception):
 @pytest.fixture
 def options(images_folder: Path) -> list[str]:
     more = ["seed=3", "scheduler=constant", "trainer.max_epochs=2", "callbacks.checkpoint_steps=2"]
+    more += ["callbacks.keep_optimizer=true"]  # its state is compared
     return ["dataset=image_folder", f"data_dir={images_folder}", *SHORT, *more]  # 6 batches an epoch, 1 to validate
 
 
@@ -170,6 +171,54 @@ class TestGoingOn:
         assert all(torch.equal(value, two["state_dict"][name]) for name, value in one["state_dict"].items())
         assert results_of(in_tmp / "short")["train"]["epochs"] == 2
 
+    def test_a_finished_run_keeps_one_file_of_weights_and_goes_on_from_it_with_a_new_optimizer(
+        self, door: Door, options: list[str], in_tmp: Path
+    ) -> None:
+        few = [*options[:-1], "scheduler=cosine", "callbacks=weight_averaging", "hydra.run.dir=few"]
+        assert door("train", *few).code == 0
+        last, best = (in_tmp / f"few/checkpoints/{name}.ckpt" for name in ("last", "best"))
+        assert [path.name for path in sorted(last.parent.iterdir())] == ["best.ckpt", "last.ckpt"]
+        assert last.samefile(best)
+        weights = results_of(in_tmp / "few")["parameters"] * 4
+        assert last.stat().st_size < 1.1 * weights + 100_000
+        before = content(in_tmp / "few")
+        assert [state["state"] for state in before["optimizer_states"]] == [{}]
+        outcome = door("train", "resume=few", "trainer.max_epochs=3")
+        assert outcome.code == 0, outcome.err
+        assert "A new optimizer goes on from the best weights" in outcome.out
+        assert results_of(in_tmp / "few")["train"]["epochs"] == 3
+        assert last.samefile(best)
+        assert content(in_tmp / "few")["position"]["steps"] == 18
+        assert list(pd.read_csv(in_tmp / "few/metrics.csv").epoch) == [0, 1, 2]
+
+    def test_the_file_of_a_finished_run_holds_the_best_weights(
+        self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        best: list[dict[str, torch.Tensor]] = []
+        original = Checkpoints._write
+
+        def write(self: Checkpoints, trainer: Any, path: Path, weights_only: bool) -> None:
+            if path == self.best:
+                best.append({name: value.clone() for name, value in trainer.model.state_dict().items()})
+            original(self, trainer, path, weights_only)
+
+        monkeypatch.setattr(Checkpoints, "_write", write)
+        # so slowly learned that the second epoch's accuracy is no better
+        assert door("train", *options[:-1], "optimizer.lr=1e-6", "hydra.run.dir=r").code == 0
+        kept = torch.load(in_tmp / "r/checkpoints/last.ckpt", weights_only=True)
+        assert kept["position"]["finished"]
+        assert kept["best_step"] < kept["position"]["steps"], "else nothing is shown here"
+        assert all(torch.equal(value, best[-1][name]) for name, value in kept["state_dict"].items())
+
+    def test_where_there_are_no_links_two_files_are_left(
+        self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("os.link", lambda *_, **__: (_ for _ in ()).throw(PermissionError("no links here")))
+        assert door("train", *options[:-1], "hydra.run.dir=r").code == 0
+        last, best = (in_tmp / f"r/checkpoints/{name}.ckpt" for name in ("last", "best"))
+        assert not last.samefile(best)
+        assert last.read_bytes() == best.read_bytes()
+
     @pytest.mark.parametrize(
         "scheduler",
         ['cosine optimizer.groups=[{match:"^classifier",lr:0.01}]', "one_cycle", "onecyclelr scheduler.max_lr=0.1"],
@@ -294,7 +343,7 @@ class TestRefused:
             assert outcome.code == 2
             assert sentence in outcome.err
 
-    def test_weights_alone(self, door: Door, whole: Path) -> None:
+    def test_weights_alone(self, door: Door, whole: Path) -> None:  # `whole` kept its optimizer apart from them
         outcome = door("train", "resume=whole/checkpoints/best.ckpt", "trainer.max_epochs=3")
         assert outcome.code == 2
         assert "holds the weights alone" in outcome.err

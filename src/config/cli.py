@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
+from types import ModuleType
 from typing import Generic, NoReturn
 
 from omegaconf import OmegaConf
@@ -219,9 +220,15 @@ def importing() -> Iterator[None]:
         yield
         return
     gc.disable()
+    # torchmetrics imports it only to patch it for another package: a second, for nothing that is used here
+    stub = ModuleType("scipy.signal")
+    stub.__dict__["hamming"] = None
+    sys.modules.setdefault("scipy.signal", stub)
     try:
         yield
     finally:
+        if sys.modules["scipy.signal"] is stub:
+            del sys.modules["scipy.signal"]
         gc.enable()
         gc.freeze()
 

@@ -150,6 +150,7 @@ class TrainerConfig(Section):
 class CallbacksConfig(Components):
     checkpoint_minutes: Annotated[float, Strict(), Field(gt=0)] | None = Field(10, description="and when an epoch ends")
     checkpoint_steps: PositiveInt | None = Field(None, description="likewise")
+    keep_optimizer: bool = Field(False, description="in a finished run, to go on from; a file four times as large")
 
 
 class InitConfig(Section):

@@ -45,6 +45,7 @@ class Checkpoints(L.Callback):
         self.stalled = 0.0  # seconds that this process has waited for checkpoints
         self._should_stop = resumed is not None and (resumed.should_stop or resumed.finished(config))
         self._saved_step = resumed and resumed.position.steps
+        self.keep_optimizer = config.callbacks.keep_optimizer
         self._steps, self._minutes = config.callbacks.checkpoint_steps, config.callbacks.checkpoint_minutes
         self._monitor, self._mode = config.monitor, config.monitor_mode
         self._max_time = config.trainer.max_time
@@ -125,6 +126,9 @@ class Checkpoints(L.Callback):
             should_stop=trainer.should_stop and not self._position.finished,
         )
         checkpoint.update(saved.model_dump())
+        if self._position.finished and not self.keep_optimizer:
+            for state in checkpoint["optimizer_states"]:
+                state["state"] = {}
 
     def _save(self, trainer: L.Trainer, **before: bool) -> None:
         self.finite.check(trainer)

@@ -109,6 +109,9 @@ def continued(resumed: Resumed, about: About) -> tuple[About, list[str]]:
         for key in then | now
         if key.startswith(("precision", "versions.", "git")) and then.get(key) != now.get(key)
     ]
+    longer = about.config["trainer"]["max_epochs"] > before.config["trainer"]["max_epochs"]
+    if resumed.position.finished and longer and before.config["callbacks"].get("keep_optimizer") is False:
+        notes.append("A new optimizer goes on from the best weights; callbacks.keep_optimizer=true keeps the old one.")
     return before.model_copy(update={"config": about.config, "precision": about.precision}), notes
 
 
@@ -120,8 +123,9 @@ def restore_best(best: Path, step: int | None) -> None:
 
 
 def _step(path: Path) -> int | None:
-    """Of the optimizer, at which the file was written; None where it can't be read."""
+    """Of the optimizer, after which its weights were the best; None where it can't be read."""
     try:
-        return torch.load(path, mmap=True, weights_only=True)["global_step"]
+        content = torch.load(path, mmap=True, weights_only=True)
+        return content.get("best_step") or content["global_step"]
     except Exception:  # damaged files raise errors of every kind
         return None

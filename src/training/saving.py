@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,22 @@ def _check_plain(name: str, state: Any) -> None:
     except Exception as error:  # of pickle, of anything's own way to be pickled
         advice = "Give it a state_dict() of numbers, words, lists, dicts and tensors"
         raise RunError(f"the callback {name} has a state that no run could go on from. {advice}.") from error
+
+
+def join(last: Path, best: Path) -> None:
+    """Leave a finished run one file of weights, the best, under both names; it has lost the optimizer's state."""
+    content = torch.load(last, weights_only=True)
+    if best.exists():
+        content["state_dict"] = torch.load(best, weights_only=True)["state_dict"]
+    if "current_model_state" in content:  # of Lightning's WeightAveraging, which goes on from its averages
+        content["current_model_state"] = content["state_dict"]
+    write(content, last)
+    if best.exists():
+        with whole(best) as temporary:
+            try:
+                temporary.hardlink_to(last)
+            except OSError:  # of a file system without links
+                shutil.copyfile(last, temporary)
 
 
 def write(content: Content, path: Path) -> None:

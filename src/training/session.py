@@ -35,6 +35,7 @@ from src.training.checkpoints import Checkpoints
 from src.training.logs import RunLogs
 from src.training.position import Position
 from src.training.resume import Resumed
+from src.training.saving import join
 from src.training.trackers import Trackers, hyperparameters
 from src.training.trainer import build_callback, build_trainer
 
@@ -195,5 +196,7 @@ class Session:
                 tensorboard.experiment._get_file_writer().add_summary(summary)  # it may be closed
             tensorboard.experiment.flush()
         outcome.write(self.folder)
+        if not self.checkpoints.keep_optimizer:
+            join(self.checkpoints.last, self.checkpoints.best)
         for older in self.checkpoints.last.parent.glob("*.previous.ckpt"):  # kept for the case of a damaged one
             older.unlink()
