@@ -15,9 +15,9 @@ train: $(READY)  ## set up, train on MNIST, test, show a table; ARGS="..." adds 
 	$(BIN)/python -m src.train experiment=quick $(ARGS)
 
 test: $(READY)  ## the tests, without the slow ones
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 20 -m "not slow"
 
-test-all: $(READY)  ## every test
+test-all: $(READY)  ## every test, and how much of src they run through, which makes each half as slow again
 	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 crash-test: $(READY)  ## kill runs and compare them with unbroken ones; KILLS=200, or ARGS="callbacks=mine" for one of yours

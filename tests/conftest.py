@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import hashlib
 import json
@@ -52,6 +53,12 @@ def read_image(path: Path, channels: int, size: tuple[int, int] | None, fit: Any
     from src.data.decoding import decode
 
     return decode(path, channels, size, fit).numpy()
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: each garbage collection would search its million objects."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
