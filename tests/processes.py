@@ -1,7 +1,7 @@
 """Commands in processes of their own, forked off one that has imported what they need.
 
-Python, torch and Lightning take five seconds of a core to start, a fork of the standard library's fork server hundredths
-of one. Where the platform has none, each command starts from nothing.
+Python, torch and Lightning take five seconds of a core to start; a fork of the standard library's fork server takes
+hundredths of one. Where the platform has none, each command starts from nothing.
 """
 
 from __future__ import annotations
