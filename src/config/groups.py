@@ -6,13 +6,13 @@ The check of a config, --help, and what a stranger's checkpoint may name all fol
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from yaml import YAMLError
+import yaml
 
 from src.config import signature
 from src.config.errors import UserError
@@ -146,15 +146,20 @@ def _files(group: str) -> list[Path]:
 def _named(group: str, folders: tuple[Path, ...]) -> frozenset[str]:
     """The targets that YAML files name for the group: its own, and those that set a part of it, such as recipes."""
     found = set[str]()
-    for folder in folders:
-        for file in folder.rglob("*.yaml"):
-            try:
-                values: Any = OmegaConf.to_container(OmegaConf.load(file))
-            except (YAMLError, ValueError):  # one that is chosen is told when it is composed
-                continue
-            own = file.parent == folder / group
-            found.update(_targets(values if own else [dict(values or {}).get(key) for key in group.split("/")]))
+    for file, values in _read(folders):
+        own = any(file.parent == folder / group for folder in folders)
+        found.update(_targets(values if own else [dict(values or {}).get(key) for key in group.split("/")]))
     return frozenset(found)
+
+
+@cache
+def _read(folders: tuple[Path, ...]) -> list[tuple[Path, Any]]:
+    """What stands in every YAML file; one that is broken is told when it is chosen and composed."""
+    found, loader = [], getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first is ten times as fast
+    for file in (file for folder in folders for file in folder.rglob("*.yaml")):
+        with suppress(yaml.YAMLError, ValueError):
+            found.append((file, yaml.load(file.read_text(encoding="utf-8"), loader)))
+    return found
 
 
 def _targets(values: Any) -> Iterator[str]:
