@@ -9,6 +9,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -23,7 +24,7 @@ from src.data.batches import Batch
 from src.data.datamodule import DataModule
 from src.data.images import ImageSet, Splits
 from src.model import schedules
-from src.model.alexnet import AlexNet, fitting_sizes
+from src.model.alexnet import AlexNet
 from src.model.build import build_classifier
 from src.model.classifier import Classifier
 from src.model.hardware import Hardware, pick_hardware
@@ -109,23 +110,26 @@ def test_training_on_one_image_costs_the_arithmetic_of_the_design(
     assert counter.get_total_flops() / 2e9 == pytest.approx(gigaflops, rel=0.01)
 
 
-@pytest.mark.parametrize("padding", [0, 2])
-def test_sizes_that_fit_are_exactly_those_that_end_in_6x6(padding: int) -> None:
-    layers = AlexNet(1, 10, widths=[1] * 5, padding=padding, hidden=1).features
-    with torch.device("meta"):
-        probe = AlexNet(1, 10, widths=[1] * 5, padding=padding, hidden=1).features
-        found = [size for size in range(200, 280) if probe(torch.zeros(1, 1, size, size)).shape[-2:] == (6, 6)]
-    assert found == list(fitting_sizes(padding))
-    assert 227 in found
-    assert len(layers) == 13
-
-
-@pytest.mark.parametrize(("padding", "size"), [(0, 224), (2, 222), (2, 255), (0, 32)])
-def test_size_that_does_not_fit_is_refused_with_those_that_do(padding: int, size: int) -> None:
+@pytest.mark.parametrize(("padding", "smallest"), [(0, 67), (2, 63)])
+def test_images_are_taken_down_to_the_size_that_leaves_a_map_and_smaller_ones_refused(
+    padding: int, smallest: int
+) -> None:
     network = AlexNet(1, 10, widths=[1] * 5, padding=padding, hidden=1)
-    sizes = fitting_sizes(padding)
-    with pytest.raises(ValueError, match=f"image_size={size}: .*{sizes.start} to {sizes.stop - 1} pixels"):
-        network(torch.zeros(1, 1, size, size))
+    assert network.features(torch.zeros(1, 1, smallest, smallest)).shape[-2:] == (1, 1)
+    for size in (smallest, 112, 227, 256):
+        assert network(torch.zeros(2, 1, size, size)).shape == (2, 10)
+    with pytest.raises(ValueError, match=f"image_size={smallest - 1}: .*images of {smallest} pixels a side and more"):
+        network(torch.zeros(1, 1, smallest - 1, smallest - 1))
+
+
+@pytest.mark.parametrize("size", [112, 227, 256])
+def test_a_map_of_another_size_is_pooled_as_torchvisions_alexnet_pools_it(size: int) -> None:
+    theirs = torchvision.models.alexnet(num_classes=10).eval()
+    ours = AlexNet(3, 10).eval()
+    ours.load_state_dict(theirs.state_dict())
+    images = torch.rand(2, 3, size, size)
+    with torch.no_grad():
+        assert torch.allclose(ours(images), theirs(images), atol=1e-5)
 
 
 def rates(schedule: Any, steps: int = 100, **options: Any) -> list[float]:

@@ -109,13 +109,13 @@ class TestGrid:
             try_network(config)
 
         monkeypatch.setattr("src.model.network.try_network", counted)
-        words = ["dataset.image_size=227,64", "seed=1,2", f"hydra/launcher={launcher}", "hydra.sweep.dir=s"]
+        words = ["dataset.image_size=227,32", "seed=1,2", f"hydra/launcher={launcher}", "hydra.sweep.dir=s"]
         outcome = door("train", "-m", *options, *words)
         assert outcome.code == 2
         assert outcome.out == ""
-        assert outcome.err.startswith("error: dataset.image_size=64: with model.padding=2, AlexNet takes images of")
-        assert outcome.err.endswith("(job 3 of 4: dataset.image_size=64 seed=1)\n")
-        assert tried == [227, 64], "jobs of one network and size once"
+        assert outcome.err.startswith("error: dataset.image_size=32: with model.padding=2, AlexNet takes images of")
+        assert outcome.err.endswith("(job 3 of 4: dataset.image_size=32 seed=1)\n")
+        assert tried == [227, 32], "jobs of one network and size once"
         assert not (in_tmp / "s").exists()
 
     def test_a_wrong_job_is_named(self, door: Door, options: list[str], in_tmp: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.config.schema import Fraction, NonNegativeInt, PositiveInt
@@ -14,8 +15,9 @@ class AlexNet(nn.Module):
     The widths 64-192-384-256-256 with padding 2 are those of "One weird trick for parallelizing convolutional neural
     networks" (Krizhevsky 2014); 96-256-384-384-256 without padding are the first paper's, where batch normalization
     (Ioffe, Szegedy 2015) stands in for local response normalization. `padding` is the first convolution's. Raises
-    ValueError if there are not five widths, or (when called) if the images don't end as a 6x6 map. Layers
-    are named as torchvision's are, so that its published weights fit.
+    ValueError if there are not five widths, or (when called) if the images are so small that no map is left. Layers
+    are named as torchvision's are, so that its published weights fit; as there, a map of another size than 6x6 is
+    pooled to that, so that smaller images (`dataset.image_size=112`) cost less.
     """
 
     def __init__(
@@ -61,11 +63,14 @@ class AlexNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, in_channels, S, S) -> logits (B, num_classes)"""
-        sizes = fitting_sizes(self.padding)
-        if images.shape[-1] not in sizes or images.shape[-2] not in sizes:
-            taken = f"AlexNet takes images of {sizes.start} to {sizes.stop - 1} pixels a side"
+        smallest = 67 - 2 * self.padding  # the strides 4, 2, 2 and 2 leave a map of 1x1
+        if min(images.shape[-2:]) < smallest:
+            taken = f"AlexNet takes images of {smallest} pixels a side and more"
             raise ValueError(f"dataset.image_size={images.shape[-1]}: with model.padding={self.padding}, {taken}")
-        return self.classifier(torch.flatten(self.features(images), 1))
+        features = self.features(images)
+        if features.shape[-2:] != (6, 6):
+            features = F.adaptive_avg_pool2d(features, 6)
+        return self.classifier(torch.flatten(features, 1))
 
 
 def _initialize(layer: nn.Module) -> None:
@@ -75,9 +80,3 @@ def _initialize(layer: nn.Module) -> None:
     if isinstance(layer, nn.Conv2d) and layer.bias is not None:
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         nn.init.zeros_(layer.bias)
-
-
-def fitting_sizes(padding: int) -> range:
-    """The image sizes that end as a 6x6 map: the strides 4, 2, 2 and 2 lead 32 of them to each side."""
-    smallest = 227 - 2 * padding
-    return range(smallest, smallest + 4 * 2 * 2 * 2)
