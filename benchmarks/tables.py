@@ -61,7 +61,8 @@ def table(lines: pd.DataFrame, columns: list[str]) -> str:
 
 def current() -> pd.DataFrame:
     """The records whose row still has the command that they were made by, a line each."""
-    return pd.DataFrame(record for record in records.load() if is_current(record))
+    found = [record for record in records.load() if is_current(record)]
+    return pd.DataFrame(found, columns=None if found else ["row", "machine", "seed", "accuracy"])
 
 
 def is_current(record: Record) -> bool:
@@ -148,9 +149,8 @@ def prices(found: pd.DataFrame) -> str:
     """Each mistake below the recipe that it was added to; its price is the mean over the seeds that both have."""
     parts = []
     for base in dict.fromkeys(row.base for row in ROWS if row.base):
-        lines = standings(found, [row for row in ROWS if base in (row.name, row.base)])
-        lines[PRICE] = [price(found, line.machine, base, line.row) for line in lines.itertuples()]
-        parts.append(lines)
+        rows = standings(found, [row for row in ROWS if base in (row.name, row.base)])
+        parts.append(rows.assign(**{PRICE: [price(found, row.machine, base, row.row) for row in rows.itertuples()]}))
     return table(pd.concat(parts), ["recipe", LEARNED, "scored on", "accuracy", PRICE, "seeds", *MADE])
 
 
