@@ -3,10 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed-from-lock
+ALL := $(VENV)/.with-all
+LOWEST := .venv-lowest
 UV_VERSION := 0.13.9
+# the versions of the lock, whose hashes are verified; other versions can't be taken
+INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock -r pyproject.toml
+# what no run imports takes half of the time: it is compiled when it is imported
+COMPILE = @$(BIN)/python -m compileall -qq -j 0 -x '/(tests|testing|_inductor|pip)/' $(VENV)/lib || true
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-all crash-test lint notebooks bench leaderboard bench-table tensorboard demo lock clean
+.PHONY: help train test test-all test-lowest crash-test lint notebooks bench leaderboard bench-table tensorboard demo extra lock new clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,24 +20,27 @@ help:  ## list the targets
 train: $(READY)  ## set up, train on MNIST, test, show a table; ARGS="..." adds options
 	$(BIN)/python -m src.train experiment=quick $(ARGS)
 
-test: $(READY)  ## the tests, without the slow ones
+test: $(ALL)  ## the tests, without the slow ones
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 20 -m "not slow"
 
-test-all: $(READY)  ## every test, and how much of src they run through, which makes each half as slow again
+test-all: $(ALL)  ## every test, and how much of src they run through, which makes each half as slow again
 	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+test-lowest: $(LOWEST)/.installed  ## the tests without the slow ones, with the lowest versions that pyproject.toml allows
+	$(LOWEST)/bin/python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
 
 crash-test: $(READY)  ## kill runs and compare them with unbroken ones; KILLS=200, or ARGS="callbacks=mine" for one of yours
 	$(BIN)/python -m tests.crash $(if $(KILLS),--kills $(KILLS)) $(ARGS)
 
-lint: $(READY)  ## ruff check and format, mypy
+lint: $(ALL)  ## ruff check and format, mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-notebooks: $(READY)  ## execute the notebooks and keep their outputs: five minutes on two cores
+notebooks: $(VENV)/.with-notebooks  ## execute the notebooks and keep their outputs: five minutes on two cores
 	$(BIN)/python -m tests.notebooks
 
-bench: $(READY)  ## measure this machine: 10 minutes on two cores, ARGS=--quick 2
+bench: $(ALL)  ## measure this machine: 10 minutes on two cores, ARGS=--quick 2
 	$(BIN)/python -m benchmarks $(ARGS)
 
 leaderboard: $(READY)  ## run every recipe and mistake that this machine can: hours on two cores, ARGS=--quick 15 minutes
@@ -43,15 +52,22 @@ bench-table: $(READY)  ## write the tables of benchmarks/results into README.md 
 tensorboard: $(READY)  ## look at the runs in logs/
 	$(BIN)/tensorboard --logdir logs
 
-demo: $(READY)  ## a page to try the newest run on: drop an image, or draw where digits were learned
+demo: $(VENV)/.with-demo  ## a page to try the newest run on: drop an image, or draw where digits were learned
 	$(BIN)/python -m src.demo $(ARGS)
+
+extra: $(READY)  ## install what an option needs, by the extra's name in pyproject.toml: make extra NAME=wandb
+	$(INSTALL) --extra "$(NAME)"
+
+new: $(READY)  ## make a project of your own out of this clone: make new NAME=flowers_research
+	$(BIN)/python tools/new.py "$(NAME)"
+	@$(BIN)/uv pip uninstall --quiet --python $(BIN)/python alexnet-template && rm $(READY)
 
 lock: $(VENV)/.uv  ## write requirements.lock from pyproject.toml; ARGS=--upgrade takes newer versions
 	$(BIN)/uv pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 --generate-hashes \
 	    --no-annotate $(ARGS) --custom-compile-command "make lock" --output-file requirements.lock
 
 clean:  ## remove the environment and the caches; data/ and logs/ stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.* *.egg-info
+	rm -rf $(VENV) $(LOWEST) .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.* *.egg-info
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.uv:
@@ -61,6 +77,22 @@ $(VENV)/.uv:
 	@touch $@
 
 $(READY): $(VENV)/.uv requirements.lock
-	$(BIN)/uv pip sync --quiet --require-hashes --compile-bytecode --python $(BIN)/python requirements.lock
-	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable . --python $(BIN)/python
+	$(INSTALL)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	$(COMPILE)
+	@touch $@
+
+$(ALL): $(READY)
+	$(INSTALL) --all-extras --group dev
+	$(COMPILE)
+	@touch $@
+
+$(VENV)/.with-%: $(READY)
+	$(INSTALL) --extra $*
+	@touch $@
+
+$(LOWEST)/.installed: $(VENV)/.uv pyproject.toml
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)
+	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct -r pyproject.toml --all-extras --group dev
+	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -37,6 +37,6 @@ def need(package: str, extra: str, what: str) -> None:
     """
     spec = find_spec(package)
     if spec is None or spec.origin is None:  # a folder of that name, as W&B leaves one, is no package
-        clone = f", or in a clone .venv/bin/uv pip install -r pyproject.toml --extra {extra}" if extra else ""
+        clone = f", or in a clone make extra NAME={extra}" if extra else ""
         with_pip = f'pip install "alexnet-template[{extra}]"' if extra else f"pip install {package}"
         raise UserError(f"{what} needs {package}, which is not installed: {with_pip}{clone}.")
