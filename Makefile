@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 # the versions of the lock, whose hashes are verified; other versions can't be taken
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock -r pyproject.toml
 # what no run imports takes half of the time: it is compiled when it is imported
-COMPILE = @$(BIN)/python -m compileall -qq -j 0 -x '/(tests|testing|_inductor|pip)/' $(VENV)/lib || true
+COMPILE = @$(BIN)/python -m compileall -qq -j 0 -x '/(tests|testing|_inductor|fontTools|networkx|pip|pygments|setuptools|sqlalchemy)/' $(VENV)/lib || true
 
 .DEFAULT_GOAL := help
 .PHONY: help train test test-all test-lowest crash-test lint notebooks bench leaderboard bench-table tensorboard demo extra lock new clean
