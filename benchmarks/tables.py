@@ -56,7 +56,7 @@ def markdown(columns: list[str], lines: list[list[str]]) -> str:
 
 
 def table(lines: pd.DataFrame, columns: list[str]) -> str:
-    return markdown(columns, lines.reindex(columns=columns).fillna("").to_numpy().tolist())
+    return markdown(columns, lines.reindex(columns=columns).astype(object).fillna("").to_numpy().tolist())
 
 
 def current() -> pd.DataFrame:

@@ -24,7 +24,7 @@ def main(name: str) -> None:
     subprocess.run([sys.executable, "-m", "benchmarks.tables"], cwd=ROOT, check=True)
     print(f"{name}: so it is called in README.md and {', '.join(files)}. benchmarks/results and logs are empty.")
     print("Write in README.md, pyproject.toml and CITATION.cff what it is about. To keep it, or to have all back:")
-    print(f"  git add -A && git commit -m 'Begin {name}'\n  git restore . && make")
+    print(f"  git add -A && git commit -m 'Begin {name}'\n  git restore .")
 
 
 def check(name: str, before: str) -> None:
