@@ -107,6 +107,23 @@ def door(
 
 
 @pytest.fixture
+def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn as ever, but none is turned into pixels, which takes longest; their files are of one pixel."""
+    monkeypatch.setattr("src.results.figures.canvas.save", lambda figure, path: Image.new("L", (1, 1)).save(path))
+
+
+def train_in(folder: Path, *words: str) -> Path:
+    """The folder of a run that this process trains in `folder`: for a fixture that many tests only read, or copy."""
+    import src.train
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("sys.argv", ["src/train.py", *words, "hydra.run.dir=r"])
+        src.train.main()
+    return folder / "r"
+
+
+@pytest.fixture
 def images_folder(tmp_path: Path) -> Path:
     return write_folder(tmp_path / "images", classes=2, count=30)
 

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import torch
 
 from src.config.groups import GROUPS
 from src.model.classifier import Classifier
-from tests.conftest import ROOT, SHORT, Outcome, results_of, write_folder
+from tests.conftest import ROOT, SHORT, Outcome, results_of, train_in, write_folder
 from tests.crash import compare
 
 Door = Callable[..., Outcome]
@@ -31,17 +32,32 @@ COMMANDS = re.findall(r"^    python -m src\.train (--config-dir .*)$", TEXT, re.
 SIZES = re.findall(r"(\d+) lines(?: and| of| and) (\d+) of YAML|No file, and (\d+) lines of YAML", TEXT)
 
 
-@pytest.fixture
-def mine(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder beside the project with all of the page's files."""
+@contextmanager
+def files_of_the_page(folder: Path) -> Iterator[Path]:
+    """All of them in `folder`, which Python finds, and images beside them."""
     for name, text in FILES.items():
-        (in_tmp / name).parent.mkdir(parents=True, exist_ok=True)
-        (in_tmp / name).write_text(text)
-    write_folder(in_tmp / "images", classes=3, count=20)
-    monkeypatch.syspath_prepend(in_tmp)
-    yield in_tmp
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    write_folder(folder / "images", classes=3, count=20)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield folder
     for name in [name for name in sys.modules if name.partition(".")[0] == "mine"]:
         del sys.modules[name]
+
+
+@pytest.fixture
+def mine(in_tmp: Path) -> Iterator[Path]:
+    """A folder beside the project with all of the page's files."""
+    with files_of_the_page(in_tmp):
+        yield in_tmp
+
+
+@pytest.fixture(scope="module")
+def polys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run with the loss of the page; not to be written to."""
+    with files_of_the_page(tmp_path_factory.mktemp("polys")) as folder:
+        return train_in(folder, *words_of(COMMANDS[0]))
 
 
 def words_of(command: str) -> list[str]:
@@ -79,7 +95,7 @@ def name_of(command: str) -> str:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=name_of)
 def test_a_part_of_ones_own_trains_resumes_exactly_and_is_scored(
-    door: Door, mine: Path, command: str, monkeypatch: pytest.MonkeyPatch
+    door: Door, mine: Path, command: str, monkeypatch: pytest.MonkeyPatch, unpainted: None
 ) -> None:
     words = [*words_of(command), "trainer.max_epochs=2"]
     assert door("train", *words, "hydra.run.dir=whole").code == 0
@@ -242,9 +258,8 @@ class TestTrust:
     """A stranger's checkpoint, and his run's folder, name only what this clone names."""
 
     @pytest.fixture
-    def run(self, door: Door, mine: Path) -> Path:
-        assert door("train", *words_of(COMMANDS[0]), "hydra.run.dir=r").code == 0
-        return mine / "r"
+    def run(self, mine: Path, polys: Path) -> Path:
+        return shutil.copytree(polys, mine / "r")
 
     def test_ones_own_package_is_named_by_a_yaml_or_it_is_not_called(self, door: Door, run: Path) -> None:
         for words in (["resume=r", "trainer.max_epochs=2"], ["resume=r"]):
@@ -317,7 +332,7 @@ class TestMonitor:
         assert results["test"]["metrics"].keys() == {"f1", "balanced_acc", "lowest_recall"}
 
     def test_metrics_are_on_the_screen_in_eval_and_in_the_report(
-        self, door: Door, options: list[str], in_tmp: Path
+        self, door: Door, options: list[str], in_tmp: Path, unpainted: None
     ) -> None:
         outcome = door("train", *options, "metrics=imbalanced", "monitor=val/f1", "report=true", "hydra.run.dir=r")
         assert outcome.code == 0, outcome.err
