@@ -6,6 +6,7 @@ hundredths of one. Where the platform has none, each command starts from nothing
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import runpy
@@ -79,14 +80,15 @@ class Command:
         return self._output[1].read_text(errors="replace") if self._output[1].exists() else ""
 
 
-def run(module: str | Path, *arguments: object, **options: Any) -> Command:
+def run(module: str | Path, *arguments: object, timeout: float = 120, **options: Any) -> Command:
     """It has ended."""
     command = Command(module, *arguments, **options)
-    command.wait()
+    command.wait(timeout)
     return command
 
 
 def _become(words: list[str], variables: dict[str, str], folder: Path, output: list[Path]) -> None:
+    gc.freeze()  # a collection would write to all pages of memory that it shares
     os.setsid()
     for number, path in enumerate(output, 1):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -95,6 +97,7 @@ def _become(words: list[str], variables: dict[str, str], folder: Path, output: l
     os.environ.clear()
     os.environ.update(variables)
     os.chdir(folder)
+    sys.path[:0] = [str(folder), *variables["PYTHONPATH"].split(os.pathsep)]
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.argv = words
     if words[0].endswith(".py"):

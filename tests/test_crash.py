@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.crash import CASES
+from tests.processes import Command, run
+
+FAST = ["report=false", "callbacks.filters=null", "callbacks.samples=null"]  # pictures cost as much as the training
 
 
-def crash_test(*arguments: str) -> str:
-    command = [sys.executable, "-m", "tests.crash", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+def crash_test(*arguments: str, **environment: str) -> Command:
+    return run("tests.crash", *arguments, timeout=280, **environment)
+
+
+def test_killed_at_many_kinds_of_places_a_run_ends_as_if_nobody_had() -> None:
+    # of this seed's places none is one that the run has passed by then
+    done = crash_test("--kills", "6", "--seed", "46", *CASES[1].options, *FAST)
     assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
-
-def test_killed_at_every_kind_of_place_a_run_ends_as_if_nobody_had() -> None:
-    said = crash_test("--kills", "6", "--cases", "1")
-    assert "equal after   6 kills" in said
-    assert "6 kills survived" in said
+    assert "equal after   6 kills" in done.stdout
+    for place in ("in a checkpoint", "between two renames", "in a row of the table", "in a step", "between steps"):
+        assert f"    1  {place}\n" in done.stdout
+    assert "6 kills survived" in done.stdout
 
 
 DRIFT = """
@@ -50,16 +51,17 @@ class Drift(L.Callback):
 @pytest.mark.parametrize("remember", [True, False])
 def test_it_tells_of_any_configuration_whether_it_goes_on_exactly(remember: bool, tmp_path: Path) -> None:
     (tmp_path / "drift.py").write_text(DRIFT)
-    words = ["callbacks.drift._target_=drift.Drift", f"callbacks.drift.remember={remember}", "logger=csv"]
-    command = [sys.executable, "-m", "tests.crash", "--kills", "2", "--seed", "3", *words]
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
+    words = ["callbacks.drift._target_=drift.Drift", f"callbacks.drift.remember={remember}", "logger=csv", *FAST]
+    done = crash_test("--kills", "1", "--seed", "3", *words, PYTHONPATH=str(tmp_path))
     assert (done.returncode == 0) == remember, done.stderr[-3000:]
     assert (
-        "equal after   2 kills" if remember else "is not as the run that nobody killed: last.ckpt"
+        "equal after   1 kills" if remember else "is not as the run that nobody killed: last.ckpt"
     ) in done.stdout + done.stderr
 
 
 @pytest.mark.slow
-def test_two_processes_too() -> None:
-    assert "2 kills survived" in crash_test("--kills", "2", "--cases", "5")
+@pytest.mark.parametrize(("kills", "case"), [(6, 1), (2, 5)], ids=["one process", "two processes"])
+def test_a_case_of_make_crash_test_is_survived(kills: int, case: int) -> None:
+    done = crash_test("--kills", str(kills), "--cases", str(case))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert f"{kills} kills survived" in done.stdout
