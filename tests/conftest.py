@@ -27,6 +27,8 @@ from filelock import FileLock
 from hydra.core.config_store import ConfigStore
 from PIL import Image
 
+from tests.processes import Command
+
 ROOT = Path(__file__).parent.parent
 NARROW = ["model.widths=[4,4,4,4,4]", "model.hidden=16", "batch_size=8", "device=cpu", "report=false", "callbacks=none"]
 SHORT = ["trainer.max_epochs=1", *NARROW]
@@ -316,7 +318,7 @@ def write_results(
     return run
 
 
-def wait_for(condition: Callable[[], object], process: subprocess.Popen[str], seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], object], process: subprocess.Popen[str] | Command, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.communicate()

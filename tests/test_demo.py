@@ -9,9 +9,7 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,13 +29,14 @@ from src.model.predictor import Predictor, Reading
 from src.model.saved import About
 from src.results.outcome import best_of_newest
 from tests.browser import CHROMIUM, free_port
-from tests.conftest import ROOT, SHORT, Outcome, write_folder, write_results
+from tests.conftest import SHORT, Outcome, wait_for, write_folder, write_results
+from tests.processes import Command
 
 Door = Callable[..., Outcome]
 
-# every address that the server connects to, or asks the name of
-WATCH = """
-import os, sys
+# the demo, with every address that the server connects to, or asks the name of
+WATCHED = """
+import os, runpy, sys
 
 def hook(event, details):
     if event in ("socket.connect", "socket.getaddrinfo"):
@@ -47,6 +46,7 @@ def hook(event, details):
             file.write(f"{host}\\n")
 
 sys.addaudithook(hook)
+runpy.run_module("src.demo", run_name="__main__", alter_sys=True)
 """
 HOME = {"127.0.0.1", "localhost", "None", ""}
 
@@ -56,32 +56,25 @@ def address(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """Of a demo that runs beside the tests. At the end: it called nobody, and Ctrl-C ends it without a word more."""
     pytest.importorskip("gradio")
     folder = tmp_path_factory.mktemp("demo")
-    (folder / "sitecustomize.py").write_text(WATCH)
+    (folder / "watched.py").write_text(WATCHED)
     port = free_port()
-    command = [sys.executable, "-m", "src.demo", f"port={port}", "device=cpu"]
-    environment = os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "WATCHED": str(folder / "watched")}
+    environment = {"WATCHED": str(folder / "watched")}
     environment |= {"ALL_PROXY": "socks5://192.0.2.1:9", "https_proxy": "http://192.0.2.1:9"}  # it must not ask them
-    with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
-        # its working folder is the one that has logs/ in it
-        process = subprocess.Popen(command, cwd=trained.parent.parent, env=environment, stdout=out, stderr=err)
+    at = trained.parent.parent  # it has logs/ in it
+    process = Command(folder / "watched.py", f"port={port}", "device=cpu", folder=at, **environment)
     try:
-        deadline = time.monotonic() + 200
-        while "Open http" not in (folder / "out").read_text():
-            assert process.poll() is None, (folder / "err").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        said = (folder / "out").read_text()
+        wait_for(lambda: "Open http" in process.stdout, process, 200)
+        said = process.stdout
         assert "checkpoint: logs/run/checkpoints/best.ckpt\nanother:    python -m src.demo run=logs/NAME\n" in said
         assert re.search(r"^Accuracy \d\d\.\d\d % on 500 packaged mnist digits, not the official", said, re.MULTILINE)
         assert f"Open http://127.0.0.1:{port} in a browser; Ctrl-C ends it.\n" in said
         yield f"http://127.0.0.1:{port}/"
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
-        assert (folder / "err").read_text() == "Stopped.\n"
+        assert process.stderr == "Stopped.\n"
         assert set((folder / "watched").read_text().split("\n")) <= HOME
     finally:
         process.kill()
-        process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -96,17 +89,25 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture
-def page(browser: Any, address: str) -> Iterator[Any]:
-    """The page as it was opened; at the end: it asked this machine only."""
+@pytest.fixture(scope="module")
+def tab(browser: Any, address: str) -> Iterator[Any]:
+    """Of a browser that keeps the page's scripts; at the end: it asked this machine only."""
     hosts = set()
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.on("request", lambda request: hosts.add(request.url.split("/")[2].split(":")[0]) if ":/" in request.url else 0)
-    page.goto(address)
-    page.get_by_text("Draw something large").wait_for()
-    yield page
-    page.close()
+    tab = browser.new_page()
+    tab.on("request", lambda request: hosts.add(request.url.split("/")[2].split(":")[0]) if ":/" in request.url else 0)
+    yield tab
+    tab.close()
     assert hosts == {"127.0.0.1"}
+
+
+@pytest.fixture
+def page(tab: Any, address: str) -> Any:
+    """The page as it was opened."""
+    tab.set_viewport_size({"width": 1280, "height": 900})
+    tab.known_answer = ""
+    tab.goto(address)
+    tab.get_by_text("Draw something large").wait_for()
+    return tab
 
 
 def stroke(page: Any, *points: tuple[float, float]) -> None:
@@ -121,7 +122,7 @@ def stroke(page: Any, *points: tuple[float, float]) -> None:
 
 def answer(page: Any) -> list[str]:
     """The class answered, then the percentages, once they are others than the page had."""
-    known = getattr(page, "known_answer", "")
+    known = page.known_answer
     page.wait_for_function("known => ![known, ''].includes(document.querySelector('#seen img')?.src ?? '')", arg=known)
     page.known_answer = page.locator("#seen img").first.get_attribute("src")
     page.locator("#answer h2").wait_for()
