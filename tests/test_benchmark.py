@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from benchmarks import records, tables
 from benchmarks.cases import CASES, Case, write_cifar, write_mnist, write_photos
 from benchmarks.turns import Worker
 from tests.conftest import ROOT
+from tests.processes import run
 
 RESULT = {
     "machine": {"device": "Abacus", "cores": 2},
@@ -45,9 +45,7 @@ def test_case_that_was_not_measured_says_so() -> None:
 
 
 def test_device_that_is_not_there_is_named() -> None:
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-m", "benchmarks", "--device", "gpu"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    done = run("benchmarks", "--device", "gpu", folder=ROOT, CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 2
     assert done.stderr.endswith("device=gpu: this machine has no GPU that torch can use. There is: cpu.\n")
 

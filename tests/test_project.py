@@ -18,6 +18,7 @@ import pytest
 from tests import mutants
 from tests.conftest import NARROW, ROOT, Outcome, only_run, results_of, write_folder
 
+TESTS = ("test", "test-all")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
@@ -55,9 +56,11 @@ class TestMake:
         assert results_of(only_run(in_tmp))["dataset"]["source"] == "sample"
 
     def test_test_sets_up_and_runs_pytest_on_the_whole_source(self) -> None:
-        command = next(line for line in make("-n", "test").splitlines() if "pytest" in line)
-        assert '"not slow"' in command
-        assert "--cov-fail-under=90" in command
+        fast, whole = (next(line for line in make("-n", name).splitlines() if "pytest" in line) for name in TESTS)
+        assert '"not slow"' in fast
+        assert "--cov" not in fast, "it would take half as long again"
+        assert "slow" not in whole
+        assert "--cov-fail-under=90" in whole
 
     def test_set_up_installs_the_lock_and_nothing_the_second_time(self, tmp_path: Path) -> None:
         shutil.copy(ROOT / "Makefile", tmp_path)
@@ -94,24 +97,31 @@ def test_examples_of_the_readme_work_as_they_stand_and_keep_the_tests_green(tmp_
     for name, content in blocks().items():
         (project / name).write_text(content)
     write_folder(project / "data" / "flowers", classes=3, count=10)
-    options = ["dataset=flowers", "model=lenet", "model.width=4", "dataset.image_size=32", "loss=margin"]
-    more = ["loss.margin=0.5", "trainer.max_epochs=1", "device=cpu", "hydra.run.dir=run"]
-    command = [sys.executable, "-m", "src.train", *options, *more]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    (project / "tests" / "test_it.py").write_text(IT)
+
+    names = ["networks_are_found", "help_names", "rooms", "circle", "stem", "sitting", "names_a_reader and flowers"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", " or ".join([*names, "test_it"])]
+    files = [f"tests/test_{name}.py" for name in ("it", "signature", "config", "project", "runs")]
+    tests = subprocess.run([*command, *files], cwd=project, capture_output=True, text=True)
+    assert tests.returncode == 0, tests.stdout
     results = results_of(project / "run")
     assert (results["dataset"]["name"], results["model"]) == ("flowers", "lenet")
     assert "margin: 0.5" in (project / "run/config.yaml").read_text()
 
-    wrong = subprocess.run([*command, "model.widht=4"], cwd=project, capture_output=True, text=True)
-    assert wrong.returncode == 2
-    assert "Did you mean model.width?" in wrong.stderr
 
-    names = ["networks_are_found", "help_names", "rooms", "circle", "stem", "sitting", "names_a_reader and flowers"]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", " or ".join(names)]
-    files = [f"tests/test_{name}.py" for name in ("signature", "config", "project", "runs")]
-    tests = subprocess.run([*command, *files], cwd=project, capture_output=True, text=True)
-    assert tests.returncode == 0, tests.stdout
+IT = """
+from tests.conftest import ROOT
+
+
+def test_it(door):
+    words = ["dataset=flowers", "model=lenet", "model.width=4", "dataset.image_size=32", "loss=margin"]
+    words += ["loss.margin=0.5", "trainer.max_epochs=1", "device=cpu", f"data_dir={ROOT}/data", "report=false"]
+    done = door("train", *words, f"hydra.run.dir={ROOT}/run")
+    assert done.code == 0, done.err
+    wrong = door("train", *words, "model.widht=4")
+    assert wrong.code == 2
+    assert "Did you mean model.width?" in wrong.err
+"""
 
 
 def test_the_library_of_the_readme_works_as_it_stands_from_any_folder(trained: Path, tmp_path: Path) -> None:
@@ -120,17 +130,22 @@ def test_the_library_of_the_readme_works_as_it_stands_from_any_folder(trained: P
     assert [sum(map(bool, text.splitlines())) for text in (training, predicting)] == [8, 3]
     made = "import torch\npixels = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)\n"
     predicting = predicting.replace("logs/RUN", str(trained)) + "print(tuple(probabilities.shape))\n"
+    short = "max_epochs=1, limit_train_batches=2, limit_val_batches=2, limit_test_batches=2"
+    training = training.replace("max_epochs=1", f'{short}, accelerator="cpu"')
+    training = training.replace('"dataset.limit=200"', '"dataset.limit=40", "batch_size=8"')
+    assert "batch_size" in training
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    said = []
-    for text in training.replace("max_epochs=1", 'max_epochs=1, accelerator="cpu"'), made + predicting:
-        done = subprocess.run(
-            [sys.executable, "-c", text], cwd=tmp_path, env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        said.append(done.stdout)
-    assert "test/acc" in said[0]
-    assert "Total params" in said[0], "a stock summary of the model"
-    assert said[1].splitlines()[-1] == "(2, 10)"
+    done = subprocess.run(
+        [sys.executable, "-c", training + made + predicting],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "test/acc" in done.stdout
+    assert "Total params" in done.stdout, "a stock summary of the model"
+    assert done.stdout.splitlines()[-1] == "(2, 10)"
 
 
 def test_links_lead_to_files() -> None:
