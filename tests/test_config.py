@@ -244,10 +244,11 @@ class TestPaths:
         folder = "r" if "\udce9" in name else name  # a run's must be text
         assert door("train", f"data_dir={name}", f"hydra.run.dir={folder}").code == 0
         printed = command("train", option("data_dir", Path(name)), option("hydra.run.dir", Path(folder)))
-        for line in (f"{commands[0]} {for_shell(option('hydra.run.dir', Path(folder)))}", printed):
+        lines = (f"{commands[0]} {for_shell(option('hydra.run.dir', Path(folder)))}", printed)
+        for words in {tuple(in_bash(line)[3:]) for line in lines}:  # mostly the same
             os.environ.pop(FOLDER, None)
-            assert door("train", *in_bash(line)[3:]).code == 0
-        assert [(Path(data_dir), folder) for data_dir, folder in seen] == [(Path(name), in_tmp / folder)] * 3
+            assert door("train", *words).code == 0
+        assert {(Path(data_dir), folder) for data_dir, folder in seen} == {(Path(name), in_tmp / folder)}
 
     @IN_BASH
     @settings(max_examples=50, deadline=None)
@@ -391,18 +392,19 @@ LATER = ["-m", "loss=focal,cross_entropy", "loss.gamma=1"]  # is wrong in its se
 WRONG_LINES = [["bach_size=3"], ["epochs", "5"], ["dataset=image_folder", "data_dir=nowhere"], LATER]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], *WRONG_LINES])
-def test_torch_is_not_imported_for_help_or_a_wrong_config(arguments: list[str], tmp_path: Path) -> None:
+def test_torch_is_not_imported_for_help_or_a_wrong_config() -> None:
+    lines = [["--help"], ["--cfg", "job"], *WRONG_LINES]
     program = (
         "import runpy, sys\n"
-        f"sys.argv = ['train', *{arguments!r}]\n"
-        "try:\n    runpy.run_module('src.train', run_name='__main__')\n"
-        "except SystemExit as exit_:\n    print('code', exit_.code or 0)\n"
-        "print('torch' in sys.modules)\n"
+        f"for words in {lines!r}:\n"
+        "    sys.argv, code = ['train', *words], 0\n"
+        "    try:\n        runpy.run_module('src.train', run_name='__main__')\n"
+        "    except SystemExit as exit_:\n        code = exit_.code or 0\n"
+        "    print('\\nended with', code, 'torch' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "False"
-    assert ("code 2" in done.stdout) == (arguments in WRONG_LINES)
+    ends = re.findall(r"^ended with (\d) (\w+)$", done.stdout, re.MULTILINE)
+    assert ends == [("2" if line in WRONG_LINES else "0", "False") for line in lines]
 
 
 def test_config_of_a_checkpoint_is_checked_by_the_same_schema(door: Door) -> None:

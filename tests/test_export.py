@@ -6,8 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,7 +32,7 @@ from src.model.predictor import Predictor
 from src.model.saved import load
 from src.results.outcome import Outcome as Outcomes
 from src.serving import graph
-from tests.conftest import ROOT, SHORT, Outcome, write_folder
+from tests.conftest import ROOT, SHORT, Outcome, train_in, write_folder
 from tests.test_model import ABOUT, configure
 
 Door = Callable[..., Outcome]
@@ -52,9 +50,8 @@ def colour(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of alexnet_bn on colour images of 240 pixels, which shrink to 227."""
     root = tmp_path_factory.mktemp("colour")
     data = write_folder(root / "images", classes=2, count=15, size=240)
-    options = ["dataset=image_folder", f"data_dir={data}", "model=alexnet_bn", *SHORT, f"hydra.run.dir={root}/run"]
-    subprocess.run([sys.executable, "-m", "src.train", *options], check=True, cwd=ROOT, capture_output=True)
-    return root / "run" / "checkpoints" / "best.ckpt"
+    run = train_in(root, "dataset=image_folder", f"data_dir={data}", "model=alexnet_bn", *SHORT)
+    return run / "checkpoints" / "best.ckpt"
 
 
 @pytest.fixture(params=["grey", "colour"])

@@ -49,19 +49,17 @@ def model(name: str, *words: str) -> Component:
     return check(compose("train", overrides).values, TrainConfig).model
 
 
-@pytest.mark.parametrize("channels", [1, 4])
 @pytest.mark.parametrize(
     ("name", "arch", "size"),
     [("torchvision", *item) for item in TORCHVISION.items()] + [("timm", *item) for item in TIMM.items()],
 )
-def test_each_family_answers_with_logits_at_the_size_that_it_says(
-    name: str, arch: str, size: int, channels: int
-) -> None:
+def test_each_family_answers_with_logits_at_the_size_that_it_says(name: str, arch: str, size: int) -> None:
     config = model(name, f"arch={arch}")
     assert preferred_size(config) == size
     with torch.device("meta"):
-        network = build_network(config, channels, 7).train()
-        assert network(torch.zeros(2, channels, size, size)).shape == (2, 7)
+        for channels in (1, 4):
+            network = build_network(config, channels, 7).train()
+            assert network(torch.zeros(2, channels, size, size)).shape == (2, 7)
 
 
 def test_alexnet_prefers_its_227_pixels() -> None:
@@ -94,15 +92,15 @@ def test_three_channels_leave_torchvisions_own_weights() -> None:
     assert all(torch.equal(found[key], expected[key]) for key in expected)
 
 
-@pytest.mark.parametrize("channels", [1, 2, 9])
-def test_first_layer_answers_at_the_variance_that_it_has_for_three_channels(channels: int) -> None:
+def test_first_layer_answers_at_the_variance_that_it_has_for_three_channels() -> None:
     torch.manual_seed(0)
-    first = {n: library.torchvision(n, 5, "alexnet").get_submodule("features.0") for n in (3, channels)}
+    first = {n: library.torchvision(n, 5, "alexnet").get_submodule("features.0") for n in (3, 1, 2, 9)}
     with torch.inference_mode():
         spread = {n: float(layer(torch.randn(8, n, 64, 64)).std()) for n, layer in first.items()}
-    assert spread[channels] == pytest.approx(spread[3], rel=0.05)
-    weight: Any = first[channels].weight
-    assert float((weight.abs().max() / weight.std()).detach()) < 2, "uniform, as torchvision's"
+    assert spread == pytest.approx(dict.fromkeys(first, spread[3]), rel=0.05)
+    for layer in first.values():
+        weight: Any = layer.weight
+        assert float((weight.abs().max() / weight.std()).detach()) < 2, "uniform, as torchvision's"
 
 
 @pytest.mark.parametrize(

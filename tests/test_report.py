@@ -80,7 +80,9 @@ class TestPage:
         assert "500 packaged mnist digits, not the official test set" in page.text
         assert page.text.count("50\n") + len(re.findall(r">50<", (trained / "report.html").read_text())) >= 10
 
-    def test_a_network_at_chance_is_no_success_on_it(self, run: Path, door: Callable[..., Outcome]) -> None:
+    def test_a_network_at_chance_is_no_success_on_it(
+        self, run: Path, door: Callable[..., Outcome], unpainted: None
+    ) -> None:
         assert "guessing" not in Page(run / "report.html").text
         results = results_of(run)
         results["test"] |= {"accuracy": 0.11, "chance": 0.1}
@@ -105,7 +107,9 @@ class TestPage:
     def test_says_each_picture_in_words(self, trained: Path) -> None:
         assert all(len(alt) > 20 for alt in Page(trained / "report.html").alts)
 
-    def test_again_from_the_checkpoint_it_says_the_same(self, run: Path, door: Callable[..., Outcome]) -> None:
+    def test_again_from_the_checkpoint_it_says_the_same(
+        self, run: Path, door: Callable[..., Outcome], unpainted: None
+    ) -> None:
         before = Page(run / "report.html")
         (run / "report.html").unlink()
         shutil.rmtree(run / "report")
@@ -116,7 +120,7 @@ class TestPage:
         assert {path.stem for path in (run / "report").iterdir()} == PICTURES
 
     def test_a_folder_that_was_moved_or_sent_has_its_checkpoint_with_it(
-        self, run: Path, door: Callable[..., Outcome], in_tmp: Path
+        self, run: Path, door: Callable[..., Outcome], in_tmp: Path, unpainted: None
     ) -> None:
         (run / "results.json").write_text(json.dumps({**results_of(run), "checkpoint": "checkpoints/best.ckpt"}))
         outcome = door("report", str(run))
@@ -132,7 +136,9 @@ class TestPage:
         assert "<b>bold &" in Page(page).text
         assert "<b>bold" not in page.read_text()
 
-    def test_without_a_test_it_shows_validation(self, door: Callable[..., Outcome], in_tmp: Path) -> None:
+    def test_without_a_test_it_shows_validation(
+        self, door: Callable[..., Outcome], in_tmp: Path, unpainted: None
+    ) -> None:
         options = [*REPORTED, "experiment=quick", "test=false", "trainer.limit_train_batches=2", "trainer.max_epochs=1"]
         assert door("train", *options).code == 0
         page, results = Page(only_run(in_tmp) / "report.html"), results_of(only_run(in_tmp))
@@ -141,7 +147,7 @@ class TestPage:
         assert "test accuracy" not in page.text
 
     def test_a_page_that_fails_loses_no_run(
-        self, door: Callable[..., Outcome], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+        self, door: Callable[..., Outcome], in_tmp: Path, monkeypatch: pytest.MonkeyPatch, unpainted: None
     ) -> None:
         def fail(*_: object) -> None:
             raise AssertionError("no such layer")
@@ -157,7 +163,9 @@ class TestPage:
         assert door("report", "last").out.endswith(f"logs/{only_run(in_tmp).name}/report.html\n")
         assert "test accuracy" in Page(only_run(in_tmp) / "report.html").text
 
-    def test_a_link_in_a_strangers_run_is_not_followed(self, run: Path, door: Callable[..., Outcome]) -> None:
+    def test_a_link_in_a_strangers_run_is_not_followed(
+        self, run: Path, door: Callable[..., Outcome], unpainted: None
+    ) -> None:
         mine = run.parent / "mine"
         mine.mkdir()
         (mine / "holiday.png").write_bytes(b"sun")
