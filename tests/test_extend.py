@@ -94,10 +94,22 @@ def name_of(command: str) -> str:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=name_of)
-def test_a_part_of_ones_own_trains_resumes_exactly_and_is_scored(
-    door: Door, mine: Path, command: str, monkeypatch: pytest.MonkeyPatch, unpainted: None
+def test_a_part_of_ones_own_trains_and_is_scored(door: Door, mine: Path, command: str) -> None:
+    trained = door("train", *words_of(command), "hydra.run.dir=r")
+    assert trained.code == 0, trained.err
+    scored = door("eval", *said(trained.out, "evaluate: "))
+    assert scored.code == 0, scored.err
+    assert f"accuracy {results_of(mine / 'r')['test']['accuracy']}, " in scored.out
+
+
+@pytest.mark.parametrize("rooms", [True, False], ids=["network and images", "all others"])
+def test_parts_of_ones_own_together_resume_exactly_and_are_reported(
+    door: Door, mine: Path, rooms: bool, monkeypatch: pytest.MonkeyPatch, unpainted: None
 ) -> None:
-    words = [*words_of(command), "trainer.max_epochs=2"]
+    parts = [command for command in COMMANDS if (name_of(command) in ("model", "dataset")) == rooms]
+    assert len(parts) == (2 if rooms else len(COMMANDS) - 2)
+    together = " ".join(["--config-dir mine/configs", *(part.split(maxsplit=2)[2] for part in parts)])
+    words = [*words_of(together), "trainer.max_epochs=2"]
     assert door("train", *words, "hydra.run.dir=whole").code == 0
     with monkeypatch.context() as patch:
         stop_at(patch, "training_step", 4)
@@ -295,15 +307,17 @@ class TestTrust:
             content["about"]["config"] |= {group: value, "monitor": "val/acc"}
             torch.save(content, run / "checkpoints" / name)
         (run / "config.yaml").write_text(json.dumps(content["about"]["config"]))
-        for door_, words in (
-            ("eval", ["checkpoint=r/checkpoints/best.ckpt"]),
-            ("predict", ["checkpoint=r/checkpoints/best.ckpt", "input=images"]),
-            ("export", ["checkpoint=r/checkpoints/best.ckpt", "output=x.pt2", "format=torch_export"]),
-            ("report", ["r"]),
-            ("train", ["resume=r", "trainer.max_epochs=2"]),
-        ):
-            more = [] if door_ == "report" else ["--config-dir", "mine/configs"]
-            outcome = door(door_, *more, *words)
+        doors = {
+            "eval": ["checkpoint=r/checkpoints/best.ckpt"],
+            "train": ["resume=r", "trainer.max_epochs=2"],
+            "predict": ["checkpoint=r/checkpoints/best.ckpt", "input=images"],
+            "export": ["checkpoint=r/checkpoints/best.ckpt", "output=x.pt2", "format=torch_export"],
+            "report": ["r"],
+        }
+        # all but train read a checkpoint by the same function
+        for name in doors if value == {"_target_": "strange.trap"} else ("eval", "train"):
+            more = [] if name == "report" else ["--config-dir", "mine/configs"]
+            outcome = door(name, *more, *doors[name])
             assert outcome.code == 2, outcome
             assert "Traceback" not in outcome.err
         assert not (run.parent / "trap").exists()
@@ -347,7 +361,7 @@ class TestMonitor:
         assert "test f1" in page
         assert f"{results['test']['metrics']['f1']:.4f}" in page
 
-    def test_a_sweep_orders_by_it(self, door: Door, options: list[str], in_tmp: Path) -> None:
+    def test_a_sweep_orders_by_it(self, door: Door, options: list[str], in_tmp: Path, unpainted: None) -> None:
         words = ["monitor=val/loss", "optimizer.lr=1e-5,3e-3", "hydra.sweep.dir=s", "metrics=imbalanced"]
         outcome = door("train", "-m", *options, *words)
         assert outcome.code == 0, outcome.err
@@ -361,7 +375,7 @@ class TestMonitor:
         assert table.index(best["optimizer.lr"]) < table.index(next(row["optimizer.lr"] for row in rows if row != best))
 
     def test_a_search_looks_for_it_and_early_stopping_waits_for_it(
-        self, door: Door, options: list[str], in_tmp: Path
+        self, door: Door, options: list[str], in_tmp: Path, unpainted: None
     ) -> None:
         words = ["monitor=val/loss", "search=null", "optimizer.lr=1e-5,3e-3", "n_trials=2", "name=s"]
         outcome = door("tune", *options, *words, "callbacks=early_stopping", "callbacks.early_stopping.patience=1")
@@ -452,7 +466,7 @@ def test_groups_of_weights_have_rates_of_their_own_and_all_are_logged(
     assert "optimizer.groups: 'nothing' matches no weight. One is called classifier.6.bias." in outcome.err
 
 
-def test_the_best_of_a_search_is_trained_by_the_command_that_it_says(door: Door, mine: Path) -> None:
+def test_the_best_of_a_search_is_trained_by_the_command_that_it_says(door: Door, mine: Path, unpainted: None) -> None:
     words = [*words_of(COMMANDS[0])[:-1], "search=null", "loss.epsilon=0.1,0.2", "n_trials=2", "name=s"]
     outcome = door("tune", *words)
     assert outcome.code == 0, outcome.err
