@@ -10,7 +10,6 @@ import os
 import pickle
 import struct
 import subprocess
-import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
@@ -135,17 +134,54 @@ QUICK = ["experiment=quick", "trainer.max_epochs=1", "optimizer.lr=1e-3"]
 QUICK += ["model.widths=[8,16,24,16,16]", "model.hidden=64", "device=cpu"]
 
 
+Once = Callable[[str, Callable[[], object]], Path]
+
+
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """The folder of a finished run on the packaged digits that got most of them right; not to be written to."""
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """`once("name", make)` is a folder in which `make` was called once for all processes of the tests; not to be
+    written to."""
     base = tmp_path_factory.getbasetemp()
-    root = base if worker_id == "master" else base.parent  # one for all processes of the tests
-    run = root / "trained" / "logs" / "run"
-    with FileLock(root / "trained.lock"):
-        if not (run / "results.json").exists():
-            command = [sys.executable, "-m", "src.train", *QUICK, f"hydra.run.dir={run}", f"data_dir={root}"]
-            subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
-    return run
+    root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def made(name: str, make: Callable[[], object]) -> Path:
+        folder, done = root / name, root / f"{name}.made"
+        with FileLock(root / f"{name}.lock"), pytest.MonkeyPatch.context() as patch:
+            if not done.exists():
+                folder.mkdir()
+                patch.chdir(folder)
+                make()
+                done.touch()
+        return folder
+
+    return made
+
+
+def train(*arguments: str) -> int:
+    """The exit code of `python -m src.train` with them, in this process; for what a test begins with."""
+    from src.train import main
+
+    before = dict(os.environ)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["src/train.py", *arguments])
+        try:
+            main()
+        except SystemExit as exit_:
+            return int(exit_.code or 0)
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+    return 0
+
+
+@pytest.fixture(scope="session")
+def trained(once: Once) -> Path:
+    """The folder of a finished run on the packaged digits that got most of them right; not to be written to."""
+
+    def make() -> None:
+        assert train(*QUICK, "hydra.run.dir=logs/run", f"data_dir={Path.cwd()}") == 0
+
+    return once("trained", make) / "logs" / "run"
 
 
 def only_run(folder: Path) -> Path:

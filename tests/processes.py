@@ -23,11 +23,20 @@ FORKS = "forkserver" in multiprocessing.get_all_start_methods()
 
 class Command:
     """`python -m MODULE ARGUMENTS` (or `python FILE.py ARGUMENTS`) in `folder`, with more of an environment; to be used
-    as `subprocess.Popen` with pipes and text. It leads a session of its own."""
+    as `subprocess.Popen` with pipes and text. It leads a session of its own, and may write to a `terminal`."""
 
-    def __init__(self, module: str | Path, *arguments: object, folder: Path | None = None, **environment: str) -> None:
+    def __init__(
+        self,
+        module: str | Path,
+        *arguments: object,
+        folder: Path | None = None,
+        terminal: Path | None = None,
+        **environment: str,
+    ) -> None:
         self._kept = TemporaryDirectory()
         self._output = [Path(self._kept.name, name) for name in ("out", "err")]
+        if terminal:
+            self._output[0] = terminal
         words = [str(module), *map(str, arguments)]
         variables = os.environ | {"PYTHONPATH": str(ROOT)} | environment
         at = folder or Path.cwd()

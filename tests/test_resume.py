@@ -10,7 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -24,7 +26,8 @@ from src.model.classifier import Classifier
 from src.model.predictor import Predictor
 from src.training import resume, saving
 from src.training.checkpoints import Checkpoints
-from tests.conftest import ROOT, SHORT, Outcome, only_run, results_of, wait_for
+from tests.conftest import ROOT, SHORT, Once, Outcome, only_run, results_of, train, wait_for, write_folder
+from tests.processes import Command
 
 Door = Callable[..., Outcome]
 
@@ -33,11 +36,14 @@ class Power(Exception):
     """It fails."""
 
 
+# 6 batches an epoch, 1 to validate
+OPTIONS = ["dataset=image_folder", "data_dir=images", *SHORT, "seed=3", "scheduler=constant", "trainer.max_epochs=2"]
+OPTIONS += ["callbacks.checkpoint_steps=2", "callbacks.keep_optimizer=true"]  # its state is compared
+
+
 @pytest.fixture
-def options(images_folder: Path) -> list[str]:
-    more = ["seed=3", "scheduler=constant", "trainer.max_epochs=2", "callbacks.checkpoint_steps=2"]
-    more += ["callbacks.keep_optimizer=true"]  # its state is compared
-    return ["dataset=image_folder", f"data_dir={images_folder}", *SHORT, *more]  # 6 batches an epoch, 1 to validate
+def options(images_folder: Path, in_tmp: Path) -> list[str]:
+    return OPTIONS
 
 
 def at_call(
@@ -62,6 +68,7 @@ def fail() -> None:
 def broken(door: Door, monkeypatch: pytest.MonkeyPatch, step: int, *arguments: str) -> None:
     """A run that ends in step `step` with nothing said and nothing saved."""
     with monkeypatch.context() as patch:
+        patch.setattr(saving.Writer, "busy", False)  # however slow the disk is
         at_call(patch, "training_step", step, fail)
         with contextlib.suppress(Power):  # which Hydra lets through where a coverage tool or a debugger looks on
             assert door("train", *arguments).code == 1
@@ -85,44 +92,67 @@ def assert_same(run: Path, other: Path) -> None:
     assert results_of(run)["test"] == results_of(other)["test"]
 
 
+@pytest.fixture(scope="session")
+def prepared(once: Once) -> Path:
+    """A folder with the run that nothing interrupts, `whole`, and those that ended in step 3 and in step 10."""
+
+    def make() -> None:
+        write_folder(Path("images"), classes=2, count=30)
+        assert train(*OPTIONS, "hydra.run.dir=whole") == 0
+        for step in (3, 10):
+            with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Power):
+                patch.setattr(saving.Writer, "busy", False)  # however slow the disk is
+                at_call(patch, "training_step", step, fail)
+                assert train(*OPTIONS, f"hydra.run.dir=broken-{step}") == 1
+
+    return once("resume", make)
+
+
 @pytest.fixture
-def whole(door: Door, options: list[str], in_tmp: Path) -> Path:
+def whole(prepared: Path, options: list[str], in_tmp: Path) -> Path:
     """The run that nothing interrupts."""
-    assert door("train", *options, "hydra.run.dir=whole").code == 0
-    return in_tmp / "whole"
+    return shutil.copytree(prepared / "whole", in_tmp / "whole")
+
+
+@pytest.fixture
+def at_3(prepared: Path, options: list[str], in_tmp: Path) -> Path:
+    """The run r that was broken in step 3."""
+    return shutil.copytree(prepared / "broken-3", in_tmp / "r")
+
+
+@pytest.fixture
+def at_10(prepared: Path, options: list[str], in_tmp: Path) -> Path:
+    """The run r that was broken in step 10."""
+    return shutil.copytree(prepared / "broken-10", in_tmp / "r")
 
 
 class TestGoingOn:
-    def test_in_the_same_folder_with_the_saved_config(
-        self, door: Door, options: list[str], whole: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        broken(door, monkeypatch, 10, *options)
-        run = only_run(in_tmp)
+    def test_in_the_same_folder_with_the_saved_config(self, door: Door, at_10: Path, whole: Path) -> None:
+        run = at_10
         assert not (run / "results.json").exists()
         outcome = door("train", f"resume={run}")
         assert outcome.code == 0, outcome.err
         assert "goes on at  epoch 2 of 2, batch 3 of 6" in outcome.out
         assert_same(run, whole)
         assert results_of(run)["train"]["interruptions"] == 1
-        assert results_of(run)["command"].endswith("callbacks.checkpoint_steps=2")
+        assert results_of(run)["command"].endswith("callbacks.keep_optimizer=true")
         assert OmegaConf.load(run / "config.yaml").resume is None
         assert {path.name for path in run.iterdir()} == {path.name for path in whole.iterdir()}
 
     def test_the_same_command_goes_on_and_then_has_nothing_to_do(
-        self, door: Door, options: list[str], whole: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+        self, door: Door, options: list[str], at_3: Path, whole: Path
     ) -> None:
-        command = [*options, "hydra.run.dir=mine"]
-        broken(door, monkeypatch, 3, *command)
+        command = [*options, "hydra.run.dir=r"]
         assert door("train", *command).code == 0
-        assert_same(in_tmp / "mine", whole)
-        before = sorted((path, path.stat().st_mtime_ns) for path in (in_tmp / "mine").rglob("*"))
+        assert_same(at_3, whole)
+        before = sorted((path, path.stat().st_mtime_ns) for path in at_3.rglob("*"))
         outcome = door("train", *command)
         assert outcome.code == 0
         assert "This run is finished" in outcome.out
-        assert door("train", "resume=mine").code == 0
-        assert sorted((path, path.stat().st_mtime_ns) for path in (in_tmp / "mine").rglob("*")) == before
+        assert door("train", "resume=r").code == 0
+        assert sorted((path, path.stat().st_mtime_ns) for path in at_3.rglob("*")) == before
 
-    def test_a_group_that_is_named_again_changes_nothing(self, door: Door, options: list[str], whole: Path) -> None:
+    def test_a_group_that_is_named_again_changes_nothing(self, door: Door, whole: Path) -> None:
         before = (whole / "results.json").read_bytes()
         outcome = door("train", "resume=whole", "trainer=default")
         assert outcome.code == 0, outcome.err
@@ -139,11 +169,11 @@ class TestGoingOn:
         assert_same(run, whole)
 
     def test_last_is_the_newest_unfinished_run_that_nobody_works_on(
-        self, door: Door, options: list[str], whole: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+        self, door: Door, prepared: Path, whole: Path, in_tmp: Path
     ) -> None:
         assert door("train", "resume=last").code == 2
         for name in ("a", "b", "c"):
-            broken(door, monkeypatch, 3, *options, f"hydra.run.dir=logs/{name}")
+            shutil.copytree(prepared / "broken-3", in_tmp / "logs" / name)
             os.utime(in_tmp / "logs" / name / "config.yaml", (time.time(), 1_000_000_000 + ord(name)))
         shutil.copy(whole / "results.json", in_tmp / "logs/c")
         with FileLock(in_tmp / "logs/b" / LOCK):
@@ -214,7 +244,7 @@ class TestGoingOn:
         self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("os.link", lambda *_, **__: (_ for _ in ()).throw(PermissionError("no links here")))
-        assert door("train", *options[:-1], "hydra.run.dir=r").code == 0
+        assert door("train", *options[:-1], "trainer.max_epochs=1", "hydra.run.dir=r").code == 0
         last, best = (in_tmp / f"r/checkpoints/{name}.ckpt" for name in ("last", "best"))
         assert not last.samefile(best)
         assert last.read_bytes() == best.read_bytes()
@@ -227,21 +257,18 @@ class TestGoingOn:
         self, door: Door, options: list[str], in_tmp: Path, scheduler: str
     ) -> None:
         words = [*options, *f"scheduler={scheduler}".split(), "trainer.log_every_n_steps=1", "logger=csv"]
-        assert door("train", *words, "trainer.max_epochs=4", "hydra.run.dir=whole").code == 0
-        assert door("train", *words, "trainer.max_epochs=2", "hydra.run.dir=r").code == 0
-        assert door("train", "resume=r", "trainer.max_epochs=4").code == 0
+        assert door("train", *words, "trainer.max_epochs=2", "hydra.run.dir=whole").code == 0
+        assert door("train", *words, "trainer.max_epochs=1", "hydra.run.dir=r").code == 0
+        assert door("train", "resume=r", "trainer.max_epochs=2").code == 0
         whole, gone_on = (pd.read_csv(in_tmp / run / "steps.csv") for run in ("whole", "r"))
         rates = [table.set_index("step").filter(like="train/learning_rate").dropna() for table in (whole, gone_on)]
-        assert len(rates[1]) == len(rates[0]) == 24
-        assert rates[1][12:].equals(rates[0][12:])
+        assert len(rates[1]) == len(rates[0]) == 12
+        assert rates[1][6:].equals(rates[0][6:])
 
-    def test_from_a_checkpoint_that_is_named(
-        self, door: Door, options: list[str], whole: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        broken(door, monkeypatch, 10, *options, "hydra.run.dir=r")
+    def test_from_a_checkpoint_that_is_named(self, door: Door, at_10: Path, whole: Path) -> None:
         outcome = door("train", "resume=r/checkpoints/last.previous.ckpt")
         assert "goes on at  epoch 1 of 2, the validation after batch 6 of 6" in outcome.out
-        assert_same(in_tmp / "r", whole)
+        assert_same(at_10, whole)
 
     def test_killed_again_after_going_on_from_an_older_checkpoint(
         self, door: Door, options: list[str], whole: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
@@ -254,10 +281,9 @@ class TestGoingOn:
 
     @pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
     def test_damaged_checkpoint_falls_back_to_the_one_before(
-        self, door: Door, options: list[str], whole: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+        self, door: Door, at_10: Path, whole: Path, damage: str
     ) -> None:
-        broken(door, monkeypatch, 10, *options, "hydra.run.dir=r")
-        last = in_tmp / "r/checkpoints/last.ckpt"
+        last = at_10 / "checkpoints/last.ckpt"
         whole_bytes = bytearray(last.read_bytes())
         if damage == "gone":
             last.unlink()
@@ -274,16 +300,16 @@ class TestGoingOn:
         assert f"Going on from {saving.previous(last)}, the one before it." in outcome.err
         assert outcome.code == 0, outcome.err
         assert "goes on at  epoch 1 of 2, the validation after batch 6 of 6" in outcome.out
-        assert_same(in_tmp / "r", whole)
+        assert_same(at_10, whole)
 
     def test_a_table_that_has_lost_rows_is_said_and_goes_on(
         self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        broken(door, monkeypatch, 10, *options, "trainer.log_every_n_steps=1", "hydra.run.dir=r")
+        broken(door, monkeypatch, 4, *options, "trainer.log_every_n_steps=1", "hydra.run.dir=r")
         (in_tmp / "r/steps.csv").unlink()
         outcome = door("train", "resume=r")
         assert outcome.code == 0, outcome.err
-        assert f"warning: {in_tmp}/r/steps.csv has lost 8 rows from before the interruption." in outcome.err
+        assert f"warning: {in_tmp}/r/steps.csv has lost 2 rows from before the interruption." in outcome.err
 
 
 class TestRefused:
@@ -312,8 +338,10 @@ class TestRefused:
         assert outcome.code == 2
         assert "was begun with dataset.name=image_folder, and this command says dataset.name=mnist." in outcome.err
 
-    def test_null_is_a_value_like_any_other(self, door: Door, options: list[str]) -> None:
-        assert door("train", *options, "callbacks=early_stopping", "hydra.run.dir=r").code == 0
+    def test_null_is_a_value_like_any_other(
+        self, door: Door, options: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        broken(door, monkeypatch, 1, *options, "callbacks=early_stopping", "hydra.run.dir=r")
         outcome = door("train", "resume=r", "callbacks.early_stopping=null")
         assert outcome.code == 2
         assert "r was begun with callbacks.early_stopping._target_=lightning.pytorch.callbacks.Early" in outcome.err
@@ -351,16 +379,14 @@ class TestRefused:
     def test_fewer_epochs_than_are_done(
         self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        broken(door, monkeypatch, 15, *options, "trainer.max_epochs=3", "hydra.run.dir=r")
+        more = ["batch_size=24", "trainer.max_epochs=3", "callbacks.checkpoint_steps=1"]
+        broken(door, monkeypatch, 6, *options, *more, "hydra.run.dir=r")
         outcome = door("train", "resume=r", "trainer.max_epochs=1")
         assert outcome.code == 2
         assert "has 2 epochs behind it" in outcome.err
 
-    def test_a_run_that_another_process_works_on(
-        self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        broken(door, monkeypatch, 3, *options, "hydra.run.dir=r")
-        with FileLock(in_tmp / "r" / LOCK):
+    def test_a_run_that_another_process_works_on(self, door: Door, at_3: Path) -> None:
+        with FileLock(at_3 / LOCK):
             outcome = door("train", "resume=r")
         assert outcome.code == 2
         assert "another process works on this run" in outcome.err
@@ -386,10 +412,7 @@ class TestRefused:
         assert outcome.code == 2
         assert "have changed since this run began (checksum " in outcome.err
 
-    def test_classes_that_have_another_name(
-        self, door: Door, options: list[str], in_tmp: Path, images_folder: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        broken(door, monkeypatch, 4, *options, "hydra.run.dir=r")
+    def test_classes_that_have_another_name(self, door: Door, at_3: Path, images_folder: Path) -> None:
         (images_folder / "class1").rename(images_folder / "other")
         outcome = door("train", "resume=r")
         assert outcome.code == 2
@@ -441,19 +464,15 @@ class TestSignals:
     def test_within_ten_seconds_and_a_second_signal_at_once(self, options: list[str], in_tmp: Path) -> None:
         for signals, code in ([signal.SIGTERM], 143), ([signal.SIGINT, signal.SIGTERM], 143):
             run = in_tmp / f"run{len(signals)}"
-            command = [sys.executable, "-m", "src.train", *options, "trainer.max_epochs=100000", f"hydra.run.dir={run}"]
-            environment = os.environ | {"PYTHONPATH": str(ROOT)}
-            process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-            while not (run / "checkpoints/last.ckpt").exists():
-                assert process.poll() is None, process.communicate()[1]
-                time.sleep(0.05)
+            process = Command("src.train", *options, "trainer.max_epochs=100000", f"hydra.run.dir={run}")
+            wait_for((run / "checkpoints/last.ckpt").exists, process)
             started = time.monotonic()
             for number in signals:
                 process.send_signal(number)
             _, error = process.communicate(timeout=30)
             assert process.returncode == code
             assert time.monotonic() - started < 10
-            assert b"Traceback" not in error
+            assert "Traceback" not in error
             assert content(run)["position"]["steps"] > 0
 
     def test_an_evaluation_says_no_more_than_its_exit_code(
@@ -491,7 +510,7 @@ class TestSignals:
     def test_gradients_that_wait_for_more_are_taken_along(
         self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        command = [*options, "trainer.accumulate_grad_batches=4"]
+        command = [*options, "trainer.accumulate_grad_batches=4", "trainer.max_epochs=1"]
         assert door("train", *command, "hydra.run.dir=one").code == 0
         with monkeypatch.context() as patch:
             at_call(patch, "training_step", 2, send(signal.SIGTERM))
@@ -500,7 +519,12 @@ class TestSignals:
         assert door("train", "resume=two").code == 0
         assert_same(in_tmp / "two", in_tmp / "one")
 
-    def test_max_time_stops_in_the_same_way(self, door: Door, options: list[str], in_tmp: Path) -> None:
+    def test_max_time_stops_in_the_same_way(
+        self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ticks = count()
+        clock = SimpleNamespace(monotonic=lambda: next(ticks) / 8, perf_counter=time.perf_counter)
+        monkeypatch.setattr("src.training.checkpoints.time", clock)  # each look at it is an eighth of a second later
         command = [*options, "trainer.max_epochs=1000", "hydra.run.dir=r", "trainer.max_time=00:00:00:01"]
         outcome = door("train", *command)
         assert outcome.code == 124
@@ -515,7 +539,7 @@ class TestSignals:
     def test_ctrl_c_stops_the_sweep(
         self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        sweep = ["-m", *options, "seed=3,4", "hydra.sweep.dir=sweep"]
+        sweep = ["-m", *options, "trainer.max_epochs=1", "seed=3,4", "hydra.sweep.dir=sweep"]
         with monkeypatch.context() as patch:
             at_call(patch, "training_step", 3, send(signal.SIGINT))
             stopped = door("train", *sweep)
@@ -554,7 +578,9 @@ class TestSlurm:
         assert run.name.startswith("job4711_")
         assert slurm.read_text() == "requeue 4711\n"
         assert content(run)["position"]["steps"] == 9
-        assert door("train", *options, "seed=4").code == 0, "another command of the same job is another run"
+        assert door("train", *options, "seed=4", "trainer.max_steps=1", "test=false").code == 0, (
+            "another command of the same job is another run"
+        )
         monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
         outcome = door("train", *options)
         assert outcome.code == 0, outcome.err
