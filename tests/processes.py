@@ -16,9 +16,27 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 IMPORTED = ["src.training.session", "src.training.failures", "src.sweeps.search", "src.results.page"]
 FORKS = "forkserver" in multiprocessing.get_all_start_methods()
+
+
+KILLED = """
+import os, signal
+from pathlib import Path
+from src.model.classifier import Classifier
+from {module} import main
+
+def step(*arguments, table=Path({table!r}), original=Classifier.training_step):
+    if table.exists() and "val" in table.read_text():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*arguments)
+
+Classifier.training_step = step
+main()
+"""
 
 
 class Command:
@@ -44,7 +62,9 @@ class Command:
             context: Any = multiprocessing.get_context("forkserver")
             context.set_forkserver_preload(IMPORTED)
             self._process = context.Process(target=_become, args=(words, variables, at, self._output))
-            self._process.start()
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("PYTHONPATH", str(ROOT))  # for the server, which this starts
+                self._process.start()
         else:
             command = [sys.executable, *([] if words[0].endswith(".py") else ["-m"]), *words]
             out, err = (path.open("wb") for path in self._output)
@@ -96,6 +116,14 @@ def run(module: str | Path, *arguments: object, timeout: float = 120, **options:
     return command
 
 
+def killed_after_a_validation(folder: Path, module: str, *arguments: object) -> Command:
+    """It kills itself with SIGKILL in the first step after the run in `folder` has a row of a validation."""
+    with TemporaryDirectory() as made:
+        program = Path(made, "killed.py")
+        program.write_text(KILLED.format(table=str(folder / "metrics.csv"), module=module), encoding="utf-8")
+        return run(program, *arguments)
+
+
 def _become(words: list[str], variables: dict[str, str], folder: Path, output: list[Path]) -> None:
     gc.freeze()  # a collection would write to all pages of memory that it shares
     os.setsid()
@@ -103,6 +131,9 @@ def _become(words: list[str], variables: dict[str, str], folder: Path, output: l
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(file, number)
         os.close(file)
+        # the server's would ask this file where it stands, and a terminal does not say
+        stream = open(number, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115 - of a number
+        setattr(sys, ("stdout", "stderr")[number - 1], stream)
     os.environ.clear()
     os.environ.update(variables)
     os.chdir(folder)

@@ -19,8 +19,8 @@ from src.model.saved import load
 from tests.browser import free_port
 from tests.conftest import ROOT, SHORT, Outcome, only_run, results_of, wait_for, write_folder
 from tests.crash import compare
+from tests.processes import Command, run
 from tests.test_runs import TWELVE, folder_run
-from tests.test_sweeps import start
 
 Door = Callable[..., Outcome]
 
@@ -42,32 +42,33 @@ def finish(command: list[str], in_tmp: Path, **environment: str) -> subprocess.C
     return subprocess.run(command, cwd=in_tmp, env=inherited, capture_output=True, text=True, timeout=240)
 
 
-def test_scores_are_those_of_one_process(
+def test_two_processes_score_each_image_once_as_one_does_and_leave_one_run(
     door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(in_tmp))
     somebodys = in_tmp / "images-999999999-mine.pt"
     somebodys.touch()
-    shown = [text for text in options if text not in ("report=false", "callbacks=none")]
-    process = start(in_tmp, *shown, "devices=2", "precision=32-true", "hydra.run.dir=r")
-    out, err = process.communicate(timeout=240)
+    shown = [text for text in options if text not in ("report=false", "callbacks=none", "trainer=ddp")]
+    process = Command("src.train", *shown, "devices=2", "precision=32-true")
+    out, err = process.communicate()
     assert process.returncode == 0, err
     assert somebodys.exists(), "what lies in the temporary folder is not the run's to delete"
-    results = results_of(in_tmp / "r")
-    with (in_tmp / "r/metrics.csv").open(newline="") as file:
+    run = only_run(in_tmp)
+    results = results_of(run)
+    with (run / "metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["val/acc"]]
     assert results["val"]["images"] % 2 == 1
-    assert results["test"]["images"] % 2 == 1
+    assert results["test"]["images"] == 9
     for split, accuracy in (("test", results["test"]["accuracy"]), ("val", max(float(row["val/acc"]) for row in rows))):
-        alone = door("eval", "checkpoint=r/checkpoints/best.ckpt", f"split={split}")
+        alone = door("eval", f"run={run}", f"split={split}")
         assert alone.code == 0, alone.err
         ((right, loss),) = re.findall(r"unrounded +accuracy ([\d.]+), loss ([\d.]+)", alone.out)
         assert float(right) == pytest.approx(accuracy, abs=1e-7)
         if split == "test":
             assert float(loss) == pytest.approx(results["test"]["loss"], rel=1e-5)
-    drawn = in_tmp / "r/report/mistakes.png"  # each image with its probabilities
+    drawn = run / "report/mistakes.png"  # each image with its probabilities
     by_two = drawn.read_bytes()
-    assert door("report", "r").code == 0
+    assert door("report", str(run)).code == 0
     assert drawn.read_bytes() == by_two, "each answer stands with the image that it was given to"
     assert out.count("train loss") == out.count("test accuracy") == 1
     assert "Initializing distributed" not in out + err
@@ -77,20 +78,17 @@ def test_scores_are_those_of_one_process(
 def test_two_processes_take_the_steps_of_one(door: Door, in_tmp: Path, images_folder: Path) -> None:
     words = folder_run(images_folder, *TWELVE, "test=false")
     parts = ["trainer=ddp", "devices=2", "batch_size=4", "trainer.accumulate_grad_batches=4"]  # of four and two images
-    process = start(in_tmp, *words, *parts, "hydra.run.dir=two")
-    assert process.communicate(timeout=240)
-    assert process.returncode == 0
+    assert run("src.train", *words, *parts, "hydra.run.dir=two").returncode == 0
     assert door("train", *words, "batch_size=12", "hydra.run.dir=one").code == 0
     one, two = (load(in_tmp / name / "checkpoints/last.ckpt").state_dict for name in ("one", "two"))
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_torchrun_leads_to_the_same_run_and_restarts_into_it(options: list[str], in_tmp: Path) -> None:
     """The second process fails once; torchrun starts both again, and they go on."""
-    process = start(in_tmp, *options, "devices=2", "hydra.run.dir=whole")
-    assert process.communicate(timeout=240) is not None
-    assert process.returncode == 0
+    assert run("src.train", *options, "devices=2", "hydra.run.dir=whole").returncode == 0
     (in_tmp / "sitecustomize.py").write_text(FAIL_ONCE)
     command = torchrun("--standalone", "--nproc-per-node=2", "--max-restarts=1")
     # without it, torch 2.14 looks for the processes of the first start at their old addresses
@@ -98,10 +96,10 @@ def test_torchrun_leads_to_the_same_run_and_restarts_into_it(options: list[str],
     done = finish([*command, *options, "devices=2"], in_tmp, **environment)
     assert done.returncode == 0, done.stderr
     assert (in_tmp / "failed").exists()
-    run = only_run(in_tmp)
-    assert run.name.startswith("torchrun-")
-    assert results_of(run)["train"]["interruptions"] == 1
-    compare(in_tmp / "whole", run)
+    restarted = only_run(in_tmp)
+    assert restarted.name.startswith("torchrun-")
+    assert results_of(restarted)["train"]["interruptions"] == 1
+    compare(in_tmp / "whole", restarted)
 
 
 FAIL_ONCE = """
@@ -144,21 +142,18 @@ def test_tasks_of_srun_find_one_folder_and_a_requeued_job_the_same(options: list
     for _ in range(2):
         tasks = []
         for rank in range(2):
-            more = {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "PYTHONPATH": str(ROOT)}
-            command = [sys.executable, "-m", "src.train", *options, "devices=2"]
-            environment = os.environ | common | more
-            tasks.append(subprocess.Popen(command, cwd=in_tmp, env=environment, stdout=-1, stderr=-1, text=True))
-        said = [task.communicate(timeout=240) for task in tasks]
+            environment = common | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)}
+            tasks.append(Command("src.train", *options, "devices=2", **environment))
+        said = [task.communicate() for task in tasks]
         assert [task.returncode for task in tasks] == [0, 0], said
-        run = only_run(in_tmp)
-    assert run.name.startswith("job77_")
+        assert only_run(in_tmp).name.startswith("job77_")
     assert "This run is finished" in said[0][0]
     assert said[1][0] == ""
 
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_process_ends_the_other_with_a_sentence(options: list[str], in_tmp: Path, victim: int) -> None:
-    process = start(in_tmp, *options, "devices=2", "trainer.max_epochs=5000", "hydra.run.dir=r")
+    process = Command("src.train", *options, "devices=2", "trainer.max_epochs=5000", "hydra.run.dir=r")
     table = in_tmp / "r/metrics.csv"
     try:
         wait_for(lambda: table.exists() and table.read_text().count("\n") > 8, process)
@@ -181,20 +176,27 @@ def test_a_killed_process_ends_the_other_with_a_sentence(options: list[str], in_
 
 
 @pytest.mark.parametrize(
-    ("words", "launcher", "sentence"),
+    ("words", "job", "sentence"),
     [
-        (
-            ["devices=1"],
-            ["--standalone", "--nproc-per-node=2"],
-            "devices=1 on trainer.num_nodes=1: 2 processes were started",
-        ),
-        (["-m", "seed=1,2"], ["--standalone", "--nproc-per-node=2"], "Start it without srun or torchrun."),
-        (["devices=2"], ["--nproc-per-node=2", "--master-port=0"], "torchrun: its processes share a folder."),
+        (["devices=1"], "a", "devices=1 on trainer.num_nodes=1: 2 processes were started"),
+        (["-m", "seed=1,2"], "a", "Start it without srun or torchrun."),
+        (["devices=2"], "none", "torchrun: its processes share a folder."),
     ],
 )
-def test_wrong_request(options: list[str], in_tmp: Path, words: list[str], launcher: list[str], sentence: str) -> None:
+def test_wrong_request(
+    door: Door,
+    options: list[str],
+    in_tmp: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    job: str,
+    sentence: str,
+) -> None:
+    """In the environment that torchrun gives its processes, without --standalone a job of no name."""
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "TORCHELASTIC_RUN_ID": job}.items():
+        monkeypatch.setenv(name, value)
     flags = [word for word in words if word.startswith("-")]
-    done = finish([*torchrun(*launcher), *flags, *options, *words[len(flags) :]], in_tmp)
-    assert done.returncode != 0
-    assert sentence in done.stderr
+    outcome = door("train", *flags, *options, *words[len(flags) :])
+    assert outcome.code == 2
+    assert sentence in outcome.err
     assert not list(in_tmp.glob("logs/*"))

@@ -8,6 +8,7 @@ import math
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,16 +35,36 @@ from src.model.network import try_network
 from src.results.outcome import duration
 from src.results.table import Table
 from src.sweeps import grid, jobs
-from tests.conftest import ROOT, SHORT, Outcome, results_of, wait_for, write_folder, write_results
+from tests.conftest import ROOT, SHORT, Once, Outcome, results_of, train, wait_for, write_folder, write_results
 from tests.crash import compare
+from tests.processes import Command, killed_after_a_validation, run
 from tests.test_resume import at_call, send
 
 Door = Callable[..., Outcome]
 
 
+OPTIONS = ["dataset=image_folder", "data_dir=images", *SHORT, "scheduler=constant"]
+
+
 @pytest.fixture
-def options(images_folder: Path) -> list[str]:
-    return ["dataset=image_folder", f"data_dir={images_folder}", *SHORT, "scheduler=constant"]
+def options(images_folder: Path, in_tmp: Path) -> list[str]:
+    return OPTIONS
+
+
+@pytest.fixture(scope="session")
+def swept(once: Once) -> Path:
+    """The folder of a finished sweep over two seeds."""
+
+    def make() -> None:
+        write_folder(Path("images"), classes=2, count=30)
+        assert train("-m", *OPTIONS, "seed=1,2", "hydra.sweep.dir=s") == 0
+
+    return once("sweep", make) / "s"
+
+
+@pytest.fixture
+def sweep(swept: Path, options: list[str], in_tmp: Path) -> Path:
+    return shutil.copytree(swept, in_tmp / "s")
 
 
 def table(folder: Path) -> list[dict[str, str]]:
@@ -51,39 +72,26 @@ def table(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def start(in_tmp: Path, *arguments: str, module: str = "src.train") -> subprocess.Popen[str]:
-    """The command in a process, and a session, of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        cwd=in_tmp,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
 class TestGrid:
     def test_a_failed_job_stops_no_other_and_is_in_the_table(
         self, door: Door, options: list[str], in_tmp: Path
     ) -> None:
-        outcome = door("train", "-m", *options, "optimizer.lr=1e-3,1e30", "seed=1,2,3", "hydra.sweep.dir=sweep")
+        outcome = door("train", "-m", *options, "optimizer.lr=1e-3,1e30", "seed=1,2", "hydra.sweep.dir=sweep")
         assert outcome.code == 1, "one of them failed"
         sweep = in_tmp / "sweep"
         rows = {row["run"]: row for row in table(sweep)}
-        good = [rows[f"optimizer.lr-0.001_seed-{seed}"] for seed in (1, 2, 3)]
-        bad = [rows[f"optimizer.lr-1e30_seed-{seed}"] for seed in (1, 2, 3)]
-        assert len(rows) == 6
+        good = [rows[f"optimizer.lr-0.001_seed-{seed}"] for seed in (1, 2)]
+        bad = [rows[f"optimizer.lr-1e30_seed-{seed}"] for seed in (1, 2)]
+        assert len(rows) == 4
         assert {row["state"] for row in good} == {"finished"}
         assert {row["state"] for row in bad} == {"failed"}
         assert all("the loss is NaN or infinite in step" in row["error"] for row in bad)
-        assert outcome.err.count("the loss is NaN or infinite") == 3
-        assert "error: job 4 of 6: the loss is NaN or infinite" in outcome.err
+        assert outcome.err.count("the loss is NaN or infinite") == 2
+        assert "error: job 3 of 4: the loss is NaN or infinite" in outcome.err
         lines = [line for line in outcome.out.splitlines() if line.startswith("job ")]
-        assert lines[0] == "job 1 of 6: optimizer.lr=0.001 seed=1"
-        assert re.fullmatch(r"job 1 of 6: validation accuracy \d+\.\d\d %, \d+ s", lines[1])
-        assert len(lines) == 3 * 2 + 3, "two of each run, and a failed one has its error"
+        assert lines[0] == "job 1 of 4: optimizer.lr=0.001 seed=1"
+        assert re.fullmatch(r"job 1 of 4: validation accuracy \d+\.\d\d %, \d+ s", lines[1])
+        assert len(lines) == 2 * 2 + 2, "two of each run, and a failed one has its error"
         assert "output shape" not in outcome.out
         assert "output shape" in (sweep / good[0]["run"] / "output.txt").read_text()
         for row in good:
@@ -91,7 +99,7 @@ class TestGrid:
         scores = [100 * float(row["val_accuracy"]) for row in good]
         cell = f"{fmean(scores):.2f} ± {stdev(scores):.2f} %"
         summary = (sweep / "summary.md").read_text()
-        assert re.search(rf"\| 0.001 \| 3 \| {cell} \| ", summary), summary
+        assert re.search(rf"\| 0.001 \| 2 \| {cell} \| ", summary), summary
         assert cell in outcome.out
         assert f"train the best setting:\n  {good[0]['command'].removesuffix(' seed=1')}\n" in outcome.out
         for picture in ("curves.png", "values.png"):
@@ -184,17 +192,11 @@ class TestGrid:
     def test_killed_it_goes_on_to_the_same_weights_and_repeats_nothing(
         self, door: Door, options: list[str], in_tmp: Path
     ) -> None:
-        options = [*options, "trainer.max_epochs=15", "callbacks.checkpoint_steps=2", "seed=1,2,3"]
+        options = [*options, "trainer.max_epochs=2", "callbacks.checkpoint_steps=2", "seed=1,2,3"]
         killed = in_tmp / "killed"
-        process = start(in_tmp, "-m", *options, f"hydra.sweep.dir={killed}")
         second = killed / "seed-2"
-        try:
-            wait_for(
-                lambda: (second / "metrics.csv").exists() and "val" in (second / "metrics.csv").read_text(), process
-            )
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+        process = killed_after_a_validation(second, "src.train", "-m", *options, f"hydra.sweep.dir={killed}")
+        assert process.returncode == -signal.SIGKILL, process.stderr
         assert not (second / "results.json").exists()
         first = (killed / "seed-1/results.json").stat().st_mtime_ns
         states = [row.split(",")[1] for row in self._report(door, killed, in_tmp)[1:]]
@@ -254,15 +256,15 @@ class TestGrid:
 
     @pytest.mark.parametrize("content", ["step,train/gradient_norm\n9,0.5\n", "step,epoch,val/acc\n9,0,what\n", ""])
     def test_a_run_within_its_first_epoch_or_with_a_damaged_table_spoils_no_other(
-        self, door: Door, options: list[str], in_tmp: Path, content: str
+        self, door: Door, sweep: Path, content: str
     ) -> None:
-        assert door("train", "-m", *options, "seed=1,2", "hydra.sweep.dir=s").code == 0
-        (in_tmp / "s/seed-1/results.json").unlink()
-        (in_tmp / "s/seed-1/metrics.csv").write_text(content)
+        (sweep / "seed-1/results.json").unlink()
+        (sweep / "seed-1/metrics.csv").write_text(content)
+        (sweep / "summary.md").unlink()
         outcome = door("report", "s")
         assert outcome.code == 0, outcome.err
-        assert [row["state"] for row in table(in_tmp / "s")] == ["interrupted", "finished"]
-        assert (in_tmp / "s/summary.md").exists()
+        assert [row["state"] for row in table(sweep)] == ["interrupted", "finished"]
+        assert (sweep / "summary.md").exists()
 
     def test_a_search_is_no_sweep(self, door: Door, options: list[str], in_tmp: Path) -> None:
         (in_tmp / "s").mkdir()
@@ -281,10 +283,7 @@ class TestGrid:
         assert outcome.code == 2
         assert "another process works on this sweep" in outcome.err
 
-    def test_a_run_that_is_finished_by_hand_is_failed_no_more(
-        self, door: Door, options: list[str], in_tmp: Path
-    ) -> None:
-        assert door("train", "-m", *options, "seed=1,2", "hydra.sweep.dir=s").code == 0
+    def test_a_run_that_is_finished_by_hand_is_failed_no_more(self, door: Door, sweep: Path, in_tmp: Path) -> None:
         (in_tmp / "s/seed-1/results.json").write_text("{}")
         assert door("report", "s").code == 0
         assert "results.json can't be read" in table(in_tmp / "s")[0]["error"]
@@ -332,7 +331,12 @@ class TestGrid:
     )
     def test_memory_does_not_grow_over_twenty_jobs(self, options: list[str], in_tmp: Path) -> None:
         seeds = "seed=range(1,21)"
-        process = start(in_tmp, "-m", *options, seeds, "trainer.limit_train_batches=2", "hydra.sweep.dir=sweep")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "src.train", "-m", *options, seeds, "trainer.limit_train_batches=2"],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         memory = []
         assert process.stdout is not None
         for line in process.stdout:
@@ -346,21 +350,17 @@ class TestGrid:
 
 
 class TestAtATime:
-    def test_joblib_divides_the_threads_and_keeps_each_output_apart(self, options: list[str], in_tmp: Path) -> None:
-        more = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=1,2,3", "optimizer.lr=1e-3,1e30"]
-        environment = {key: value for key, value in os.environ.items() if not key.endswith("_NUM_THREADS")}
-        done = subprocess.run(
-            [sys.executable, "-m", "src.train", "-m", *options, *more, "hydra.sweep.dir=sweep"],
-            cwd=in_tmp,
-            env=environment | {"PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
+    def test_joblib_divides_the_threads_and_keeps_each_output_apart(
+        self, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        more = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=1,2", "optimizer.lr=1e-3,1e30"]
+        for name in [name for name in os.environ if name.endswith("_NUM_THREADS")]:
+            monkeypatch.delenv(name)
+        done = run("src.train", "-m", *options, *more, "hydra.sweep.dir=sweep")
         assert done.returncode == 1, done.stderr
         rows = table(in_tmp / "sweep")
-        assert sorted(row["state"] for row in rows) == ["failed"] * 3 + ["finished"] * 3
-        assert len(re.findall(r"^job \d of 6: validation accuracy", done.stdout, re.MULTILINE)) == 3
+        assert sorted(row["state"] for row in rows) == ["failed"] * 2 + ["finished"] * 2
+        assert len(re.findall(r"^job \d of 4: validation accuracy", done.stdout, re.MULTILINE)) == 2
         assert "layer" not in done.stdout
         for row in rows:
             assert "output shape" in (in_tmp / "sweep" / row["run"] / "output.txt").read_text()
@@ -407,7 +407,7 @@ class TestSubmitit:
     ) -> None:
         options = [*options, "trainer.max_epochs=30", "seed=1,2"]
         sweep = in_tmp / "sweep"
-        process = start(in_tmp, "-m", *options, "hydra/launcher=submitit_local", f"hydra.sweep.dir={sweep}")
+        process = Command("src.train", "-m", *options, "hydra/launcher=submitit_local", f"hydra.sweep.dir={sweep}")
         table = sweep / "seed-1/metrics.csv"
         wait_for(lambda: table.exists() and "val" in table.read_text(), process)
         os.kill(_worker(str(sweep), "sweep/seed-1/"), signal.SIGUSR2)  # as SLURM does before it takes the machine away
@@ -432,7 +432,7 @@ class TestSubmitit:
             (tools / name).chmod(0o755)
         options = [*options, "trainer.max_epochs=30", "seed=1,2"]
         sweep = in_tmp / "sweep"
-        environment = {"PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+        environment = {"PATH": f"{tools}:{os.environ['PATH']}"}
         words = [
             "-m",
             *options,
@@ -440,14 +440,7 @@ class TestSubmitit:
             "hydra.launcher.partition=p",
             f"hydra.sweep.dir={sweep}",
         ]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "src.train", *words],
-            cwd=in_tmp,
-            env=os.environ | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        process = Command("src.train", *words, **environment)
         table = sweep / "seed-1/metrics.csv"
         wait_for(lambda: table.exists() and "val" in table.read_text(), process)
         os.kill(_worker(str(sweep), "SLURM_ARRAY_TASK_ID=0"), signal.SIGUSR2)
@@ -512,14 +505,12 @@ def _worker(folder: str, mark: str) -> int:
 
 
 def test_a_job_of_two_devices_in_a_sweep_does_not_sweep_again(options: list[str], in_tmp: Path) -> None:
-    process = start(
-        in_tmp, "-m", *options, "trainer=ddp", "trainer.max_epochs=1", "devices=2", "seed=1,2", "hydra.sweep.dir=s"
-    )
-    out, err = process.communicate(timeout=240)
+    process = Command("src.train", "-m", *options, "trainer=ddp", "devices=2", "seed=1", "hydra.sweep.dir=s")
+    out, err = process.communicate()
     assert process.returncode == 0, err
-    assert len(re.findall(r"^job \d of 2: seed", out, re.MULTILINE)) == 2
-    assert len(re.findall(r"^job \d of 2: validation accuracy", out, re.MULTILINE)) == 2
-    assert [row["state"] for row in table(in_tmp / "s")] == ["finished"] * 2
+    assert len(re.findall(r"^job 1 of 1: seed", out, re.MULTILINE)) == 1
+    assert len(re.findall(r"^job 1 of 1: validation accuracy", out, re.MULTILINE)) == 1
+    assert [row["state"] for row in table(in_tmp / "s")] == ["finished"]
     assert "test accuracy" not in out
     assert all("test accuracy" in path.read_text() for path in (in_tmp / "s").glob("*/output.txt"))
     assert not list((in_tmp / "s").glob("*/s")), "a sweep in a sweep"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -30,9 +29,9 @@ from src.config.schema import TuneConfig
 from src.results.figures.canvas import save
 from src.sweeps.search import Search
 from src.sweeps.study import ask, leave_out, open_storage, open_study, read_space, real_trials, save_pictures
-from tests.conftest import NARROW, Outcome, results_of, wait_for
+from tests.conftest import NARROW, Outcome, results_of
+from tests.processes import Command, killed_after_a_validation
 from tests.test_resume import at_call, send
-from tests.test_sweeps import start
 
 Door = Callable[..., Outcome]
 SEARCH = Path("logs/tune/s")
@@ -103,10 +102,10 @@ class TestSearch:
     def test_trials_are_runs_that_leave_the_test_set_alone_and_the_best_is_an_experiment(
         self, door: Door, options: list[str], in_tmp: Path
     ) -> None:
-        outcome = door("tune", *options, "n_trials=5", "batch_size=choice(4,8)", "optimizer=adamw,sgd")
+        outcome = door("tune", *options, "n_trials=3", "batch_size=choice(4,8)", "optimizer=adamw,sgd")
         assert outcome.code == 0, outcome.err
         rows = trials(in_tmp)
-        assert len(rows) == 5
+        assert len(rows) == 3
         for row in rows:
             run = in_tmp / SEARCH / row["run"]
             config = OmegaConf.load(run / "config.yaml")
@@ -148,14 +147,9 @@ class TestSearch:
     def test_killed_at_any_trial_it_ends_with_the_trials_of_one_that_was_not(
         self, door: Door, options: list[str], in_tmp: Path
     ) -> None:
-        options = [*options, "trainer.max_epochs=15", "callbacks.checkpoint_steps=2", "n_trials=3", "pruner=null"]
-        process = start(in_tmp, *options, module="src.tune")
-        table = in_tmp / SEARCH / "trial-001/metrics.csv"
-        try:
-            wait_for(lambda: table.exists() and "val" in table.read_text(), process)
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+        options = [*options, "callbacks.checkpoint_steps=1", "n_trials=3", "pruner=null"]
+        killed_search = killed_after_a_validation(in_tmp / SEARCH / "trial-001", "src.tune", *options)
+        assert killed_search.returncode == -signal.SIGKILL, killed_search.stderr
         first = (in_tmp / SEARCH / "trial-000/results.json").stat().st_mtime_ns
         report = door("report", str(SEARCH))
         assert report.code == 0, report.err
@@ -178,15 +172,15 @@ class TestSearch:
         assert killed == whole
 
     def test_two_processes_share_the_trials(self, options: list[str], in_tmp: Path) -> None:
-        both = [start(in_tmp, *options, "n_trials=7", module="src.tune") for _ in range(2)]
-        said = [process.communicate(timeout=240) for process in both]
+        both = [Command("src.tune", *options, "n_trials=5") for _ in range(2)]
+        said = [process.communicate() for process in both]
         assert [process.returncode for process in both] == [0, 0], said
         shares = [out.count(": validation accuracy ") + out.count("pruned at epoch") for out, _ in said]
-        assert sum(shares) == 7
+        assert sum(shares) == 5
         assert min(shares) > 0, "one has done all"
         study = optuna.load_study(study_name="s", storage=open_storage(in_tmp / SEARCH, None))
         points = [tuple(trial.params.values()) for trial in study.trials]
-        assert len(points) == len(set(points)) == 7
+        assert len(points) == len(set(points)) == 5
 
     def test_no_point_is_repeated_and_a_small_space_ends(self, door: Door, options: list[str], in_tmp: Path) -> None:
         small = ["search=null", "batch_size=4,8", "loss.label_smoothing=0.0,0.1", "sampler=random"]
