@@ -29,6 +29,7 @@ from src.config.compose import configure
 from src.model.classifier import Classifier
 from src.training.failures import explain
 from tests.conftest import ROOT, SHORT, Outcome, md5_of, results_of, write_folder, write_idx
+from tests.processes import Command
 from tests.test_resume import assert_same, at_call, content
 
 Door = Callable[..., Outcome]
@@ -117,17 +118,25 @@ class TestNotANumber:
         assert content(in_tmp / "r")["position"]["steps"] == 2
 
 
-def limited(kind: int, size: int, *arguments: str) -> Outcome:
-    """`python -m src.train` in a process that gets no more of a resource."""
-    done = subprocess.run(
-        [sys.executable, "-m", "src.train", *arguments],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        preexec_fn=partial(resource.setrlimit, kind, (size, size)),
-    )
-    return Outcome(done.returncode, done.stdout, done.stderr)
+LIMITED = """
+import resource
+from pathlib import Path
+from src.model.classifier import Classifier
+from src.train import main
+
+def step(*arguments, original=Classifier.training_step):
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (32 << 20), resource.RLIM_INFINITY))
+    return original(*arguments)
+
+Classifier.training_step = step
+main()
+"""
+
+
+def ended(command: Command) -> Outcome:
+    out, err = command.communicate()
+    return Outcome(command.wait(), out, err)
 
 
 def make_read_only(run: Path) -> None:
@@ -141,9 +150,10 @@ def make_read_only(run: Path) -> None:
 
 class TestMachine:
     def test_out_of_memory(self, options: list[str], in_tmp: Path) -> None:
-        many = write_folder(in_tmp / "many", classes=2, count=1200)
-        words = failed(limited(resource.RLIMIT_AS, 5 << 30, *options, f"data_dir={many}", "batch_size=4000"))
-        assert "out of this machine's memory with batch_size=4000. Take batch_size=2000, and " in words
+        many, program = write_folder(in_tmp / "many", classes=2, count=150), in_tmp / "limited.py"
+        program.write_text(LIMITED)
+        words = failed(ended(Command(program, *options, f"data_dir={many}", "batch_size=400")))
+        assert "out of this machine's memory with batch_size=400. Take batch_size=200, and " in words
         assert "trainer.accumulate_grad_batches=2 for the same gradients" in words
 
     def test_out_of_gpu_memory(self, door: Door, options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +196,7 @@ class TestMachine:
         try:
             if "Read-only" in fault:
                 threading.Thread(target=make_read_only, args=(small / "r",), daemon=True).start()
-            words = failed(limited(resource.RLIMIT_CORE, 0, *command))
+            words = failed(ended(Command("src.train", *command)))
             assert f"{small}/r can't be written to: {fault}." in words
             assert content(small / "r")["position"]["steps"] > 0
         finally:
@@ -278,7 +288,7 @@ def mirror(in_tmp: Path) -> Iterator[tuple[str, Path, list[str]]]:
     served.mkdir()
     Quiet.asked = []
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(served))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/", served, Quiet.asked
         server.shutdown()
 
@@ -296,16 +306,9 @@ def test_two_runs_started_at_once_share_a_download_and_nothing_else(
         f"MNIST.mirrors, MNIST.resources = [{address!r}], {packed!r}\n"
         "main()\n"
     )
-    command = [sys.executable, str(program), "dataset=mnist", "dataset.verify=false", "dataset.source=full", *SHORT]
-    runs = [
-        subprocess.Popen(
-            command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        for _ in range(2)
-    ]
-    for run in runs:
-        _, error = run.communicate(timeout=120)
-        assert run.returncode == 0, error.decode()
+    command = [program, "dataset=mnist", "dataset.verify=false", "dataset.source=full", *SHORT]
+    for run in [Command(*command) for _ in range(2)]:
+        assert run.wait() == 0, run.stderr
     # torchvision asks for each of the four files twice, first for where it is redirected to
     assert sorted(Counter(asked).values()) == [2] * 4
     folders = list((in_tmp / "logs").iterdir())

@@ -37,7 +37,7 @@ from src.results.table import Table
 from src.sweeps import grid, jobs
 from tests.conftest import ROOT, SHORT, Once, Outcome, results_of, train, wait_for, write_folder, write_results
 from tests.crash import compare
-from tests.processes import Command, killed_after_a_validation, run
+from tests.processes import Command, killed_after_a_validation
 from tests.test_resume import at_call, send
 
 Door = Callable[..., Outcome]
@@ -350,13 +350,16 @@ class TestGrid:
 
 
 class TestAtATime:
-    def test_joblib_divides_the_threads_and_keeps_each_output_apart(
-        self, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_joblib_divides_the_threads_and_keeps_each_output_apart(self, options: list[str], in_tmp: Path) -> None:
         more = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=1,2", "optimizer.lr=1e-3,1e30"]
-        for name in [name for name in os.environ if name.endswith("_NUM_THREADS")]:
-            monkeypatch.delenv(name)
-        done = run("src.train", "-m", *options, *more, "hydra.sweep.dir=sweep")
+        environment = {key: value for key, value in os.environ.items() if not key.endswith("_NUM_THREADS")}
+        done = subprocess.run(
+            [sys.executable, "-m", "src.train", "-m", *options, *more, "hydra.sweep.dir=sweep"],
+            env=environment | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
         assert done.returncode == 1, done.stderr
         rows = table(in_tmp / "sweep")
         assert sorted(row["state"] for row in rows) == ["failed"] * 2 + ["finished"] * 2
