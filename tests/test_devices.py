@@ -151,9 +151,21 @@ def test_tasks_of_srun_find_one_folder_and_a_requeued_job_the_same(options: list
     assert said[1][0] == ""
 
 
+# each 5 s Lightning looks for a process that died, and kills the others, whether they have said so yet or not
+PATIENT = """
+from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
+from src.train import main
+
+_ChildProcessObserver.__init__.__defaults__ = (600,)
+main()
+"""
+
+
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_process_ends_the_other_with_a_sentence(options: list[str], in_tmp: Path, victim: int) -> None:
-    process = Command("src.train", *options, "devices=2", "trainer.max_epochs=5000", "hydra.run.dir=r")
+    program = in_tmp / "patient.py"
+    program.write_text(PATIENT)
+    process = Command(program, *options, "devices=2", "trainer.max_epochs=5000", "hydra.run.dir=r")
     table = in_tmp / "r/metrics.csv"
     try:
         wait_for(lambda: table.exists() and table.read_text().count("\n") > 8, process)

@@ -206,6 +206,7 @@ class TestRun:
     @pytest.fixture
     def options(self, weights: Path, images_folder: Path) -> list[str]:
         more = ["seed=3", "trainer.max_epochs=2", "callbacks.checkpoint_steps=2", "model.batch_norm=true"]
+        more += ["callbacks.keep_optimizer=true"]  # its state is looked at
         given = [f"init.weights={weights.name}", "init.skip=[classifier.4]", "init.freeze=[features,classifier.1]"]
         return ["dataset=image_folder", f"data_dir={images_folder}", *SHORT, *more, *given]
 

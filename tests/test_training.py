@@ -37,23 +37,34 @@ from src.training.run import train
 from src.training.saving import Saved
 from src.training.trackers import Trackers, hyperparameters
 from src.training.trainer import build_trainer
-from tests.conftest import SHORT, Outcome, write_results
+from tests.conftest import SHORT, Once, Outcome, write_folder, write_results
 
 Door = Callable[..., Outcome]
 
 
+def composed() -> TrainConfig:
+    return check(compose("train", declared(["dataset=image_folder", "data_dir=images", *SHORT])).values, TrainConfig)
+
+
 @pytest.fixture
-def config(images_folder: Path, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
+def config(images_folder: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
     """Composed by hand, as a notebook does it."""
     monkeypatch.setattr("sys.argv", ["ipykernel_launcher.py", "-f", "kernel.json"])
-    overrides = ["dataset=image_folder", f"data_dir={images_folder}", *SHORT]
-    return check(compose("train", declared(overrides)).values, TrainConfig)
+    return composed()
+
+
+@pytest.fixture(scope="session")
+def finished(once: Once) -> Path:
+    def make() -> None:
+        write_folder(Path("images"), classes=2, count=30)
+        train(composed(), Path.cwd() / "run", command="the command")
+
+    return once("training", make) / "run"
 
 
 @pytest.fixture
-def run(config: TrainConfig, in_tmp: Path) -> Path:
-    train(config, in_tmp / "run", command="the command")
-    return in_tmp / "run"
+def run(finished: Path, config: TrainConfig, in_tmp: Path) -> Path:
+    return shutil.copytree(finished, in_tmp / "run")
 
 
 class TestFromPython:
