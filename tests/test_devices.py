@@ -119,10 +119,10 @@ if os.environ.get("RANK") == "1" and os.environ.get("TORCHELASTIC_RESTART_COUNT"
 def test_two_machines_of_one_process_each(options: list[str], in_tmp: Path) -> None:
     port = free_port()
     shared = ["--nnodes=2", "--nproc-per-node=1", "--rdzv-id=mine", "--rdzv-backend=c10d"]
-    command = [*torchrun(*shared, f"--rdzv-endpoint=127.0.0.1:{port}"), *options, "devices=1", "trainer.num_nodes=2"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    nodes = [subprocess.Popen(command, cwd=in_tmp, env=environment, stdout=-1, stderr=-1, text=True) for _ in range(2)]
-    said = [node.communicate(timeout=240) for node in nodes]
+    command = [*shared, f"--rdzv-endpoint=127.0.0.1:{port}", "-m", "src.train", *options]
+    command += ["devices=1", "trainer.num_nodes=2"]
+    nodes = [Command("torch.distributed.run", *command) for _ in range(2)]
+    said = [node.communicate() for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], said
     run = only_run(in_tmp)
     assert run.name.startswith("torchrun-mine_")

@@ -121,15 +121,15 @@ class TestNotANumber:
 LIMITED = """
 import resource
 from pathlib import Path
-from src.model.classifier import Classifier
+from src.data.datamodule import DataModule
 from src.train import main
 
-def step(*arguments, original=Classifier.training_step):
+def transfer(*arguments, original=DataModule.on_after_batch_transfer):
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + (32 << 20), resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), resource.RLIM_INFINITY))
     return original(*arguments)
 
-Classifier.training_step = step
+DataModule.on_after_batch_transfer = transfer
 main()
 """
 

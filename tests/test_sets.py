@@ -7,6 +7,8 @@ import re
 import shutil
 import tarfile
 from collections.abc import Callable
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -424,11 +426,16 @@ class TestOwnClass:
             read(in_tmp / "data", *words, "dataset.test.root=test")
 
 
+@cache
+def composed_food() -> dict[str, Any]:
+    return compose("train", declared(["dataset=food101"])).values
+
+
 class TestStrangers:
     """A checkpoint names a class below the reader's own name."""
 
     def values(self, **part: Any) -> dict[str, Any]:
-        values = compose("train", declared(["dataset=food101"])).values
+        values = deepcopy(composed_food())
         values["dataset"]["train"] = part
         return values
 
