@@ -115,12 +115,9 @@ def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def train_in(folder: Path, *words: str) -> Path:
     """The folder of a run that this process trains in `folder`: for a fixture that many tests only read, or copy."""
-    import src.train
-
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr("sys.argv", ["src/train.py", *words, "hydra.run.dir=r"])
-        src.train.main()
+        assert train(*words, "hydra.run.dir=r") == 0
     return folder / "r"
 
 

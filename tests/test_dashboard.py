@@ -90,7 +90,7 @@ class TestARun:
     ("options", "gone"),
     [
         (
-            ["callbacks.confusion_matrix=null", "callbacks.samples=null"],
+            ["callbacks.confusion_matrix=null", "callbacks.samples=null", "callbacks.gradient_norm=null"],
             {"confusion matrix of validation", "training images, augmented"},
         ),
         (
@@ -99,17 +99,15 @@ class TestARun:
         ),
     ],
 )
-def test_each_picture_can_be_switched_off(door: Door, in_tmp: Path, options: list[str], gone: set[str]) -> None:
-    assert door("train", *QUICK, *LIMITS, "trainer.max_epochs=1", *options).code == 0
-    assert set(events(only_run(in_tmp)).Tags()["images"]) == PICTURES - gone
-
-
-def test_the_gradients_norm_can_be_switched_off(door: Door, in_tmp: Path) -> None:
-    options = [*QUICK, *LIMITS, "trainer.max_epochs=1", "trainer.log_every_n_steps=1"]
-    assert door("train", *options, "callbacks.gradient_norm=null").code == 0
-    found = events(only_run(in_tmp))
-    assert "train/learning_rate" in found.Tags()["scalars"]
-    assert "train/gradient_norm" not in found.Tags()["scalars"]
+def test_each_picture_and_the_gradients_norm_can_be_switched_off(
+    door: Door, in_tmp: Path, options: list[str], gone: set[str]
+) -> None:
+    more = ["trainer.max_epochs=1", "trainer.log_every_n_steps=1"]
+    assert door("train", *QUICK, *LIMITS, *more, *options).code == 0
+    tags = events(only_run(in_tmp)).Tags()
+    assert set(tags["images"]) == PICTURES - gone
+    assert "train/learning_rate" in tags["scalars"]
+    assert ("train/gradient_norm" in tags["scalars"]) == ("callbacks.gradient_norm=null" not in options)
 
 
 def test_gradient_norm_is_that_of_all_weights_before_clipping(door: Door, in_tmp: Path) -> None:
