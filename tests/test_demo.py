@@ -58,7 +58,7 @@ def address(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     folder = tmp_path_factory.mktemp("demo")
     (folder / "watched.py").write_text(WATCHED)
     port = free_port()
-    environment = {"WATCHED": str(folder / "watched")}
+    environment: Any = {"WATCHED": str(folder / "watched")}
     environment |= {"ALL_PROXY": "socks5://192.0.2.1:9", "https_proxy": "http://192.0.2.1:9"}  # it must not ask them
     at = trained.parent.parent  # it has logs/ in it
     process = Command(folder / "watched.py", f"port={port}", "device=cpu", folder=at, **environment)

@@ -306,7 +306,7 @@ def test_two_runs_started_at_once_share_a_download_and_nothing_else(
         f"MNIST.mirrors, MNIST.resources = [{address!r}], {packed!r}\n"
         "main()\n"
     )
-    command = [program, "dataset=mnist", "dataset.verify=false", "dataset.source=full", *SHORT]
+    command: list[Any] = [program, "dataset=mnist", "dataset.verify=false", "dataset.source=full", *SHORT]
     for run in [Command(*command) for _ in range(2)]:
         assert run.wait() == 0, run.stderr
     # torchvision asks for each of the four files twice, first for where it is redirected to
