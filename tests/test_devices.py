@@ -143,7 +143,7 @@ def test_tasks_of_srun_find_one_folder_and_a_requeued_job_the_same(options: list
     for _ in range(2):
         tasks = []
         for rank in range(2):
-            environment: Any = common | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)}
+            environment: dict[str, Any] = common | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)}
             tasks.append(Command("src.train", *options, "devices=2", **environment))
         said = [task.communicate() for task in tasks]
         assert [task.returncode for task in tasks] == [0, 0], said

@@ -443,7 +443,7 @@ class TestSubmitit:
             (tools / name).chmod(0o755)
         options = [*options, "trainer.max_epochs=30", "seed=1,2"]
         sweep = in_tmp / "sweep"
-        environment: Any = {"PATH": f"{tools}:{os.environ['PATH']}"}
+        environment: dict[str, Any] = {"PATH": f"{tools}:{os.environ['PATH']}"}
         words = [
             "-m",
             *options,
