@@ -29,6 +29,7 @@ from PIL import Image
 from tests.processes import Command
 
 ROOT = Path(__file__).parent.parent
+KEPT = "callbacks.keep_optimizer=true"  # for those that compare its state
 NARROW = ["model.widths=[4,4,4,4,4]", "model.hidden=16", "batch_size=8", "device=cpu", "report=false", "callbacks=none"]
 SHORT = ["trainer.max_epochs=1", *NARROW]
 

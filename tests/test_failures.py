@@ -27,7 +27,7 @@ from torchvision.datasets import MNIST
 from src.config.compose import configure
 from src.model.classifier import Classifier
 from src.training.failures import explain
-from tests.conftest import ROOT, SHORT, Outcome, md5_of, results_of, write_folder, write_idx
+from tests.conftest import KEPT, ROOT, SHORT, Outcome, md5_of, results_of, write_folder, write_idx
 from tests.processes import Command
 from tests.test_resume import assert_same, at_call, content
 
@@ -67,7 +67,7 @@ def test_a_run_goes_on_when_its_reader_has_left(
 
 @pytest.fixture
 def options(images_folder: Path) -> list[str]:
-    more = ["seed=3", "trainer.max_epochs=3", "trainer.log_every_n_steps=1", "callbacks.checkpoint_steps=2"]
+    more = ["seed=3", "trainer.max_epochs=3", "trainer.log_every_n_steps=1", "callbacks.checkpoint_steps=2", KEPT]
     return ["dataset=image_folder", f"data_dir={images_folder}", *SHORT, *more, "hydra.run.dir=r"]
 
 

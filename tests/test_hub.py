@@ -22,7 +22,7 @@ from src.data.hub import read_hub
 from src.data.image_folder import read_folder
 from src.model import saved
 from src.model.build import images_of
-from tests.conftest import SHORT, Outcome, results_of, write_folder
+from tests.conftest import KEPT, SHORT, Outcome, results_of, write_folder
 from tests.test_resume import assert_same, broken
 
 datasets: Any = pytest.importorskip("datasets", reason="needs the extra huggingface")
@@ -129,7 +129,7 @@ class TestDoors:
     ) -> None:
         made([0, 1] * 40).to_parquet(in_tmp / "pets.parquet")
         options = [HUB, "dataset.path=pets.parquet", *SHORT, "dataset.in_memory=false", "num_workers=0"]
-        options += ["trainer.max_epochs=2", "callbacks.checkpoint_steps=2"]
+        options += ["trainer.max_epochs=2", "callbacks.checkpoint_steps=2", KEPT]
         assert door("train", *options, "hydra.run.dir=whole").code == 0
         broken(door, monkeypatch, 12, *options, "hydra.run.dir=parts")
         (in_tmp / "pets.parquet").touch()  # the library knows a file by its date

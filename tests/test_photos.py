@@ -27,7 +27,7 @@ from src.data.images import ImageSet, split
 from src.data.photos import Paths, Photos
 from src.model.build import build_datamodule
 from src.model.classifier import Classifier
-from tests.conftest import SHORT, Outcome, read_folder, results_of
+from tests.conftest import KEPT, SHORT, Outcome, read_folder, results_of
 from tests.test_resume import assert_same, broken
 
 Door = Callable[..., Outcome]
@@ -59,7 +59,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def run(door: Door, photos: Path, folder: str, *options: str) -> Outcome:
-    common = ["dataset=image_folder", f"data_dir={photos}", *SHORT, "seed=3", "dataset.in_memory=false"]
+    common = ["dataset=image_folder", f"data_dir={photos}", *SHORT, KEPT, "seed=3", "dataset.in_memory=false"]
     keys = {text.partition("=")[0] for text in options}
     return door(
         "train", *(text for text in common if text.partition("=")[0] not in keys), *options, f"hydra.run.dir={folder}"
@@ -309,7 +309,7 @@ class TestCuts:
         more = [CROP, "trainer.max_epochs=2", "callbacks.checkpoint_steps=2", *options]
         assert run(door, photos, "whole", *more).code == 0
         with monkeypatch.context():
-            common = ["dataset=image_folder", f"data_dir={photos}", *SHORT, "seed=3", "dataset.in_memory=false"]
+            common = ["dataset=image_folder", f"data_dir={photos}", *SHORT, KEPT, "seed=3", "dataset.in_memory=false"]
             broken(door, monkeypatch, 10, *common, *more, "hydra.run.dir=r")
         outcome = door("train", "resume=r")
         assert outcome.code == 0, outcome.err
