@@ -225,7 +225,7 @@ class TestNew:
         before = (clone / "pyproject.toml").read_text()
         for name in ("", "flower research", "-flowers", "blumen-größe", "flowers/", "../flowers"):
             said = self.new(clone, name)
-            assert said.returncode == 1
+            assert said.returncode == 2
             assert said.stderr.startswith(f"error: NAME={name}: a project's name is of letters, digits, _ and -")
         for name in ("alexnet-template", "AlexNet_Template", "torch"):
             assert "Take another name." in self.new(clone, name).stderr
@@ -234,19 +234,26 @@ class TestNew:
         (clone / "README.md").write_text("mine")
         (clone / "thoughts.txt").touch()
         said = self.new(clone, "flowers")
-        assert said.returncode == 1
+        assert said.returncode == 2
         assert said.stderr.startswith("error: 2 files have changes that are not committed.")
+        for path in ("README.md", "thoughts.txt"):
+            run("git", "add", path, cwd=clone)
+        run("git", "-c", "user.name=T", "-c", "user.email=t@example.org", "commit", "-qm", "Mine", cwd=clone)
+        (clone / "logs.before").mkdir()
+        assert "error: logs.before/ is there already" in self.new(clone, "flowers").stderr
         assert (clone / "pyproject.toml").read_text() == before
 
     @pytest.mark.slow
     def test_it_has_the_name_and_none_of_our_results_and_its_tests_pass(self, clone: Path) -> None:
         self.commit(clone)
         (clone / "logs" / "a_run").mkdir()
+        (clone / "logs" / "a_run" / "results.json").write_text("{}")
         said = self.new(clone, "flowers_research")
         assert said.returncode == 0, said.stderr
         assert run("git", "grep", "-l", "alexnet-template", cwd=clone).stdout == ""
         assert (clone / "README.md").read_text().startswith("# flowers_research\n")
         assert 'name = "flowers_research"' in (clone / "pyproject.toml").read_text()
+        assert (clone / "logs.before" / "a_run" / "results.json").read_text() == "{}", "no commit has it"
         for folder in ("benchmarks/results", "logs"):
             assert [path.name for path in (clone / folder).iterdir()] == [".gitkeep"]
         for page in ("README.md", "docs/results.md", "docs/speed.md", "configs/experiment/quick.yaml"):
