@@ -76,9 +76,7 @@ def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def door(
-    in_tmp: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Iterator[Callable[..., Outcome]]:
+def door(in_tmp: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Outcome]]:
     """`door("train", "seed=3")` does what `python -m src.train seed=3` does."""
     import src.demo
     import src.eval
@@ -92,14 +90,8 @@ def door(
     mains = {module.__name__.rpartition(".")[2]: module.main for module in doors}
 
     def call(name: str, *arguments: str) -> Outcome:
-        monkeypatch.setattr("sys.argv", [f"src/{name}.py", *arguments])
         capfd.readouterr()
-        code = 0
-        try:
-            mains[name]()
-        except SystemExit as exit_:
-            code = int(exit_.code or 0)
-        return Outcome(code, *capfd.readouterr())
+        return Outcome(exit_code(mains[name], name, *arguments), *capfd.readouterr())
 
     before = dict(os.environ)
     yield call
@@ -160,15 +152,20 @@ def train(*arguments: str) -> int:
     from src.train import main
 
     before = dict(os.environ)
+    try:
+        return exit_code(main, "train", *arguments)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def exit_code(main: Callable[[], object], name: str, *arguments: str) -> int:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["src/train.py", *arguments])
+        patch.setattr("sys.argv", [f"src/{name}.py", *arguments])
         try:
             main()
         except SystemExit as exit_:
             return int(exit_.code or 0)
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
     return 0
 
 

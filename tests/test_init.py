@@ -20,7 +20,7 @@ from src.model import init
 from src.model.alexnet import AlexNet
 from src.model.saved import load
 from src.results.screen import show_loaded
-from tests.conftest import ROOT, SHORT, Outcome, results_of, write_folder
+from tests.conftest import KEPT, ROOT, SHORT, Outcome, results_of, write_folder
 from tests.test_resume import assert_same, broken
 
 Door = Callable[..., Outcome]
@@ -206,7 +206,7 @@ class TestRun:
     @pytest.fixture
     def options(self, weights: Path, images_folder: Path) -> list[str]:
         more = ["seed=3", "trainer.max_epochs=2", "callbacks.checkpoint_steps=2", "model.batch_norm=true"]
-        more += ["callbacks.keep_optimizer=true"]  # its state is looked at
+        more += [KEPT]
         given = [f"init.weights={weights.name}", "init.skip=[classifier.4]", "init.freeze=[features,classifier.1]"]
         return ["dataset=image_folder", f"data_dir={images_folder}", *SHORT, *more, *given]
 

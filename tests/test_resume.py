@@ -26,7 +26,7 @@ from src.model.classifier import Classifier
 from src.model.predictor import Predictor
 from src.training import resume, saving
 from src.training.checkpoints import Checkpoints
-from tests.conftest import ROOT, SHORT, Once, Outcome, only_run, results_of, train, wait_for, write_folder
+from tests.conftest import KEPT, ROOT, SHORT, Once, Outcome, only_run, results_of, train, wait_for, write_folder
 from tests.processes import Command
 
 Door = Callable[..., Outcome]
@@ -38,7 +38,7 @@ class Power(Exception):
 
 # 6 batches an epoch, 1 to validate
 OPTIONS = ["dataset=image_folder", "data_dir=images", *SHORT, "seed=3", "scheduler=constant", "trainer.max_epochs=2"]
-OPTIONS += ["callbacks.checkpoint_steps=2", "callbacks.keep_optimizer=true"]  # its state is compared
+OPTIONS += ["callbacks.checkpoint_steps=2", KEPT]
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ class TestGoingOn:
         assert "goes on at  epoch 2 of 2, batch 3 of 6" in outcome.out
         assert_same(run, whole)
         assert results_of(run)["train"]["interruptions"] == 1
-        assert results_of(run)["command"].endswith("callbacks.keep_optimizer=true")
+        assert results_of(run)["command"].endswith(KEPT)
         assert OmegaConf.load(run / "config.yaml").resume is None
         assert {path.name for path in run.iterdir()} == {path.name for path in whole.iterdir()}
 
