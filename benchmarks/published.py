@@ -18,7 +18,7 @@ from torchvision import datasets, transforms
 from torchvision.transforms import Compose, Normalize, RandomHorizontalFlip, Resize, ToTensor
 
 from src.model.alexnet import AlexNet
-from src.results.outcome import percent
+from src.results.intervals import percent
 
 EPOCHS = {"mnist": 5, "cifar10": 20}
 SIZE = Resize((227, 227))

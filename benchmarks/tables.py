@@ -14,7 +14,7 @@ from benchmarks.cases import CASES
 from benchmarks.records import Record
 from benchmarks.rows import BY_NAME, ROWS, Row
 from benchmarks.turns import ROOT
-from src.results.outcome import percent
+from src.results.intervals import percent
 
 RESULTS = records.RECORDS.parent
 RECIPES = ROOT / "configs" / "experiment"

@@ -303,7 +303,12 @@ def test_the_result_says_seconds_epochs_and_what_was_best(
     run = write_results(in_tmp / "run", 0.75, seconds=120, monitor=monitor)
     show_end(Results.read(run), run, configure([]))
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    expected = ["test accuracy 50.00 %", "test loss 1.0000", "tested on 8 images of made", "training 3 epochs in 120 s"]
+    expected = [
+        "test accuracy 50 % (22 to 78)",
+        "test loss 1.0000",
+        "tested on 8 images of made",
+        "training 3 epochs in 120 s",
+    ]
     assert {*expected, "run: run"} <= {*lines}
     assert f"checkpoint best by validation {best}" in lines
 
@@ -327,7 +332,7 @@ def test_a_run_at_chance_says_so_and_what_to_try(
     outcome = outcome.model_copy(update={"test": test, "val": Validation(**score), "train": train})  # type: ignore[arg-type]
     show_end(outcome, in_tmp / "run", configure(["optimizer.lr=1e-2", "trainer.max_epochs=2"]))
     words = " ".join(capsys.readouterr().out.split())
-    assert f"{said} 10.00 %, no better than guessing (10.00 %)" in words
+    assert f"{said} 10.0 % (7.7 to 12.9), no better than guessing (10.00 %)" in words
     tries = "optimizer.lr=0.001 (a lower rate), scheduler=one_cycle (a warm-up), or trainer.max_epochs=4 (more epochs)."
     assert f"Train again with {tries}" in words
     for option in re.findall(r"[\w.]+=[\w.]+", tries):

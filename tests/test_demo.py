@@ -66,7 +66,8 @@ def address(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         wait_for(lambda: "Open http" in process.stdout, process, 200)
         said = process.stdout
         assert "checkpoint: logs/run/checkpoints/best.ckpt\nanother:    python -m src.demo run=logs/NAME\n" in said
-        assert re.search(r"^Accuracy \d\d\.\d\d % on 500 packaged mnist digits, not the official", said, re.MULTILINE)
+        scored = r"^Accuracy \d\d\.\d % \(\d\d\.\d to \d\d\.\d\) on 500 packaged mnist digits, not the official"
+        assert re.search(scored, said, re.MULTILINE)
         assert f"Open http://127.0.0.1:{port} in a browser; Ctrl-C ends it.\n" in said
         yield f"http://127.0.0.1:{port}/"
         process.send_signal(signal.SIGINT)
@@ -164,7 +165,7 @@ class TestPage:
     def test_it_says_whose_network_it_is(self, page: Any) -> None:
         assert page.title() == page.locator("h1").inner_text() == "alexnet on mnist"
         assert "500 packaged mnist digits, not the official test set" in page.locator(".aside").first.inner_text()
-        assert "% on 500 packaged" in page.locator(".aside").first.inner_text()
+        assert ") on 500 packaged" in page.locator(".aside").first.inner_text()
         assert "Checkpoint: logs/run/checkpoints/best.ckpt" in page.locator(".aside").first.inner_text()
 
     def test_it_fits_a_phone(self, page: Any) -> None:
@@ -349,6 +350,6 @@ def test_a_score_is_said_of_the_checkpoint_that_has_it_and_of_no_other(tmp_path:
     from src.serving.web import describe_score
 
     checkpoints = write_results(tmp_path / "run", 0.5) / "checkpoints"
-    assert describe_score(checkpoints / "best.ckpt") == "Accuracy 50.00 % on 8 images of made. "
+    assert describe_score(checkpoints / "best.ckpt") == "Accuracy 50 % (22 to 78) on 8 images of made. "
     assert describe_score(checkpoints / "last.ckpt") == ""
     assert describe_score(tmp_path / "elsewhere/checkpoints/best.ckpt") == ""

@@ -213,7 +213,7 @@ def test_a_card_says_what_was_measured_and_nothing_else(
     assert results.test is not None
     head = yaml.safe_load(text.split("---")[1])
     assert head["pipeline_tag"] == "image-classification"
-    accuracy = f"**Test accuracy: {100 * results.test.accuracy:.2f} %** of 500 packaged mnist digits"
+    accuracy = f"**Test accuracy: {results.test.verdict}** of 500 packaged mnist digits"
     assert f"{accuracy}, not the official test set" in text
     assert "the checkpoint that was the best by validation accuracy" in text
     assert "| licence of the data | CC BY-SA 3.0 |" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -191,8 +192,9 @@ def build(seed: int = 1, augment: bool = False, dropout: float = 0.0) -> tuple[C
 
 
 def trainer(epochs: int, **options: Any) -> L.Trainer:
+    never: Any = SimpleNamespace(best_step=None)
     return L.Trainer(
-        callbacks=[RecordAnswers(), LogMetrics()],
+        callbacks=[RecordAnswers(Path(), never), LogMetrics()],
         accelerator="cpu",
         max_epochs=epochs,
         logger=False,

@@ -21,8 +21,8 @@ from src.model.predictor import Predictor
 from src.model.saved import load
 from src.results import page
 from src.results.figures import canvas, scores
+from src.results.intervals import percent, shown
 from src.results.outcome import Outcome as Results
-from src.results.outcome import percent
 from tests.browser import opened
 from tests.conftest import NARROW, Outcome, only_run, results_of, write_folder, write_results
 
@@ -73,8 +73,8 @@ class TestPage:
 
     def test_says_the_numbers_and_how_they_came_about(self, trained: Path) -> None:
         page, results = Page(trained / "report.html"), results_of(trained)
-        assert percent(results["test"]["accuracy"]) in page.text
-        assert f"{results['test']['loss']:.4f}" in page.text
+        assert percent(results["test"]["accuracy"], 1) in page.text
+        assert shown(results["test"]["loss"], results["test"]["intervals"]["loss"]).partition(" (")[0] in page.text
         for words in (results["command"], results["versions"]["torch"], "this is no MNIST score", "optimizer:"):
             assert words in page.text
         assert "500 packaged mnist digits, not the official test set" in page.text
@@ -88,7 +88,7 @@ class TestPage:
         results["test"] |= {"accuracy": 0.11, "chance": 0.1}
         (run / "results.json").write_text(json.dumps(results))
         assert door("report", str(run)).code == 0
-        assert "Accuracy is 11.00 %, no better than guessing (10.00 %). " in Page(run / "report.html").text
+        assert "Accuracy is 11.0 % (8.6 to 14.1), no better than guessing (10.00 %). " in Page(run / "report.html").text
 
     def test_says_what_is_on_in_training_only_and_that_filters_look_like_noise(self, trained: Path) -> None:
         predictor = Predictor.of(load(trained / "checkpoints" / "best.ckpt"))
@@ -143,7 +143,7 @@ class TestPage:
         assert door("train", *options).code == 0
         page, results = Page(only_run(in_tmp) / "report.html"), results_of(only_run(in_tmp))
         assert "Scored on the validation split" in page.text
-        assert percent(results["val"]["accuracy"]) in page.text
+        assert percent(results["val"]["accuracy"], 1) in page.text
         assert "test accuracy" not in page.text
 
     def test_a_page_that_fails_loses_no_run(
@@ -304,8 +304,8 @@ def test_headlines_count_what_was_wrong_and_say_units(tmp_path: Path) -> None:
     answers = Answers(images, torch.tensor([[2.0, 0.0]] * 8), ["a", "b"], "test")
     run = write_results(tmp_path, 0.75, seconds=4000)
     cards = {title: words for title, *words in page.headlines(Results.read(run), answers)}
-    assert cards["test accuracy"] == ["62.50 %", "3 of 8 wrong"]
-    assert cards["validation accuracy"] == ["75.00 %", "of the best epoch"]
+    assert cards["test accuracy"] == ["62 %", "31 to 86, 3 of 8 wrong"]
+    assert cards["validation accuracy"] == ["75 %", "41 to 93, of the best epoch"]
     assert cards["training"] == ["4,000 s", "3 epochs of 80 images"]
     assert cards["network"] == ["2.5 M", "parameters, made"]
     untested = Results.read(run).model_copy(update={"test": None})

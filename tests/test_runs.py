@@ -28,6 +28,7 @@ from src.model.alexnet import AlexNet
 from src.model.predictor import Predictor
 from src.model.provenance import fingerprint
 from src.model.saved import load
+from src.results.intervals import percent
 from tests.conftest import ROOT, SHORT, Once, Outcome, only_run, results_of, train, write_folder, write_idx
 from tests.processes import Command
 from tests.processes import run as run_command
@@ -73,6 +74,7 @@ class TestWhatARunLeaves:
             "report.html",
             "results.json",
             "steps.csv",
+            "predictions.csv",
             "summary.png",
             "tensorboard",
         }
@@ -202,7 +204,8 @@ class TestEval:
         outcome = door("eval", f"checkpoint={moved}", "device=cpu")
         assert outcome.code == 0, outcome.err
         test = results["test"]
-        assert re.search(rf"^ +accuracy +{test['accuracy']:.2%}".replace("%", " %"), outcome.out, re.MULTILINE)
+        words = re.escape(percent(test["accuracy"], interval=test["accuracy_interval"]))
+        assert re.search(rf"^ +accuracy +{words}", outcome.out, re.MULTILINE)
         assert f"accuracy {test['accuracy']}, loss {test['loss']}" in " ".join(outcome.out.split())
         assert not (in_tmp / "logs").exists(), "an evaluation leaves nothing behind"
 

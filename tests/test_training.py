@@ -24,8 +24,8 @@ from src.data.images import ImageSet, Splits
 from src.model.hardware import Hardware
 from src.model.provenance import git_revision
 from src.model.saved import FORMAT, Checkpoint, load
+from src.results.intervals import percent
 from src.results.outcome import Outcome as Results
-from src.results.outcome import percent
 from src.training.callbacks.log_metrics import GradientNorm, LogMetrics
 from src.training.callbacks.progress import EpochLines, estimate
 from src.training.callbacks.recorder import RecordAnswers
@@ -95,9 +95,8 @@ class TestWrittenDown:
         outcome = Results.read(moved)
         assert outcome.checkpoint == "checkpoints/best.ckpt"
         assert outcome.test is not None
-        assert describe_score(moved / outcome.checkpoint).startswith(
-            f"Accuracy {percent(outcome.test.accuracy)} on 6 images"
-        )
+        accuracy = percent(outcome.test.accuracy, interval=outcome.test.accuracy_interval)
+        assert describe_score(moved / outcome.checkpoint).startswith(f"Accuracy {accuracy} on 6 images")
         report, scored = door("report", str(moved)), door("eval", f"checkpoint={moved}/{outcome.checkpoint}")
         assert (report.code, scored.code) == (0, 0), report.err + scored.err
         assert (moved / "report.html").exists()
@@ -381,7 +380,11 @@ def test_answers_of_all_processes_stand_in_the_order_of_the_images(monkeypatch: 
     classes = list("abcdefg")
     part = ImageSet(torch.zeros(7, 1, 1, 1, dtype=torch.uint8), torch.arange(7))
     logits, order = torch.eye(7), [torch.tensor([0, 2, 4, 6]), torch.tensor([1, 3, 5])]
-    recorder, loader = RecordAnswers(), SimpleNamespace(sampler=[(0, indices) for indices in order[0].split(3)])
+    never: Any = SimpleNamespace(best_step=None)
+    recorder, loader = (
+        RecordAnswers(Path(), never),
+        SimpleNamespace(sampler=[(0, indices) for indices in order[0].split(3)]),
+    )
     run: Any = SimpleNamespace(testing=True, world_size=2, test_dataloaders=loader, loggers=[])
     run.datamodule = SimpleNamespace(splits=Splits(part, part, part, classes, "full"))
 
@@ -389,7 +392,6 @@ def test_answers_of_all_processes_stand_in_the_order_of_the_images(monkeypatch: 
         found[:] = [mine, (order[1], logits[order[1]])]
 
     monkeypatch.setattr(distributed, "all_gather_object", gather)
-    recorder.on_test_epoch_start(run)
     for _, indices in loader.sampler:
         recorder.on_test_batch_end(run, None, {"logits": logits[indices]})  # type: ignore[arg-type]
     recorder.on_test_epoch_end(run)

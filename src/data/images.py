@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from textwrap import shorten
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,12 +27,14 @@ class ImageSet:
 
     `indices` int64 (N,) says where in the store each lies, None that the store is theirs in its order. `broken` bool
     (M,), in memory that processes share, says what of the store can't be read and is replaced; None makes it an error.
+    `photos` are those that a store in memory was decoded from.
     """
 
     store: Tensor | Photos
     labels: Tensor
     indices: Tensor | None = None
     broken: Tensor | None = None
+    photos: Photos | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -60,6 +63,25 @@ class ImageSet:
         if isinstance(self.store, Tensor) and self.indices is None:
             return self.store
         return self.fetch(torch.arange(len(self)))[0]
+
+    def names(self) -> list[str]:
+        """The file of each in the data set's folder, or its number in the store."""
+        rows = self._stored(torch.arange(len(self))).tolist()
+        return self._photos.names(rows) if self._photos else list(map(str, rows))
+
+    def sha256(self) -> str:
+        """Of all images and labels, in hexadecimal; of photos it takes their names."""
+        digest = hashlib.sha256(self.labels.numpy().data)
+        if self._photos:
+            digest.update("/".join(self.names()).encode(errors="surrogateescape"))
+        else:
+            for indices in torch.arange(len(self)).split(4096):
+                digest.update(self.fetch(indices)[0].numpy().data)
+        return digest.hexdigest()
+
+    @property
+    def _photos(self) -> Photos | None:
+        return self.store if isinstance(self.store, Photos) else self.photos
 
     @property
     def replaced(self) -> int:
@@ -168,9 +190,9 @@ class Splits:
 
         def move(images: ImageSet) -> ImageSet:
             assert isinstance(images.store, Tensor)
-            parts = (images.indices, images.broken)
-            there = [None if part is None else part.to(device) for part in parts]
-            return ImageSet(moved[images.store.data_ptr()], images.labels.to(device), *there)
+            parts = {"indices": images.indices, "broken": images.broken}
+            there: dict[str, Any] = {name: part if part is None else part.to(device) for name, part in parts.items()}
+            return replace(images, store=moved[images.store.data_ptr()], labels=images.labels.to(device), **there)
 
         return replace(self, train=move(self.train), valid=move(self.valid), test=move(self.test))
 

@@ -139,7 +139,7 @@ def _loaded(part: ImageSet) -> ImageSet:
         raise UserError(
             "dataset.in_memory: reading the images took all memory. Take dataset.in_memory=false."
         ) from error
-    return replace(part, store=torch.from_numpy(pixels))
+    return replace(part, store=torch.from_numpy(pixels), photos=photos)
 
 
 def _content(photos: Photos) -> bytes:

@@ -80,6 +80,13 @@ class Photos:
         """Its own width and height; raises BrokenImage."""
         return size_of(self.item(index), self._name(index))
 
+    def names(self, indices: list[int]) -> list[str]:
+        """The file of each in their folder, or its number among the items."""
+        rows = indices if self.rows is None else self.rows[indices].tolist()
+        if isinstance(self.items, Paths):
+            return [os.fsdecode(self.items.names[row]) for row in rows]
+        return list(map(str, rows))
+
     def _row(self, index: int) -> int:
         return index if self.rows is None else int(self.rows[index])
 

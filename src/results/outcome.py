@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, computed_field
 
 from src.config.errors import UserError
 from src.config.files import write_json
@@ -17,6 +17,7 @@ from src.config.folder import RESULTS, finished_runs
 from src.config.naming import changed
 from src.config.schema import Section
 from src.model.provenance import Machine, Revision, machine
+from src.results.intervals import Interval, percent, proportion
 
 if TYPE_CHECKING:
     from src.model.saved import About
@@ -55,8 +56,15 @@ class Validation(Section, extra="ignore"):
 
     accuracy: float | None  # null where nothing was validated
     images: int
+    sha256: str | None = None  # of the images and labels of the split; null in records of before
     metrics: dict[str, float | None] = Field({})
     chance: float | None = None  # null in records of before
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def accuracy_interval(self) -> Interval | None:
+        """95 %, for as many other images of the same kind."""
+        return None if self.accuracy is None else proportion(self.accuracy * self.images, self.images)
 
     @property
     def is_guessing(self) -> bool:
@@ -69,17 +77,15 @@ class Validation(Section, extra="ignore"):
     def verdict(self) -> str:
         """The accuracy, and what it is worth."""
         guessing = f", no better than guessing ({percent(self.chance or 0)})" if self.is_guessing else ""
-        return "none" if self.accuracy is None else percent(self.accuracy) + guessing
+        return "none" if self.accuracy is None else percent(self.accuracy, interval=self.accuracy_interval) + guessing
 
 
 class Score(Validation):
+    """`intervals` are of the loss and of the metrics, as accuracy_interval is; null where one was no number."""
+
     accuracy: float
     loss: float | None  # null where it was no number
-
-
-def percent(share: float, digits: int = 2) -> str:
-    """The one form of a share in 0..1 on screens, pages and in tables: 97.80 %."""
-    return f"{100 * share:.{digits}f} %"
+    intervals: dict[str, Interval | None] = Field({})
 
 
 def described(monitor: str) -> str:

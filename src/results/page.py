@@ -23,7 +23,8 @@ from src.model.build import images_of
 from src.model.predictor import Predictor, first_filters
 from src.model.saved import load
 from src.results.figures import canvas, curves, scores, tiles
-from src.results.outcome import Outcome, percent
+from src.results.intervals import percent, proportion
+from src.results.outcome import Outcome
 from src.results.screen import advice, describe_origin, digits, epochs, show_note
 
 NAME = "report.html"
@@ -162,16 +163,21 @@ def headlines(outcome: Outcome, answers: Answers) -> list[tuple[str, str, str]]:
     """What is measured, its value, and a word on it."""
     train, val, test = outcome.train, outcome.val, outcome.test
     wrong, rate, count = int((~answers.right).sum()), train.images_per_second, outcome.parameters
+    accuracy = percent(answers.accuracy, interval=proportion(answers.accuracy * len(answers), len(answers)))
+    scores, ends = ({"loss": test.loss} | test.metrics, test.intervals) if test else (val.metrics, {})
     cards = [
-        (f"{answers.split} accuracy", percent(answers.accuracy), f"{wrong:,} of {len(answers):,} wrong"),
-        ("test loss", digits(test.loss), "cross-entropy") if test else None,
-        None
-        if val.accuracy is None or not test
-        else ("validation accuracy", percent(val.accuracy), "of the best epoch"),
-        *((f"{answers.split} {name}", digits(value), "") for name, value in (test or val).metrics.items()),
+        _card(f"{answers.split} accuracy", accuracy, f"{wrong:,} of {len(answers):,} wrong"),
+        *(_card(f"{answers.split} {name}", digits(score, ends.get(name))) for name, score in scores.items()),
+        _card("validation accuracy", val.verdict, "of the best epoch") if val.accuracy is not None and test else None,
         ("calibration error", percent(answers.calibration().error), "confidence against accuracy"),
         ("training", f"{train.seconds:,.0f} s", f"{epochs(train.epochs)} of {train.images:,} images"),
         ("speed", f"{rate:,.0f}", f"images/s, {outcome.device}") if rate else None,
         ("network", f"{count:,}" if count < 1e6 else f"{count / 1e6:.1f} M", f"parameters, {outcome.precision}"),
     ]
     return [card for card in cards if card]
+
+
+def _card(title: str, score: str, word: str = "") -> tuple[str, str, str]:
+    """With the interval of the score below it, if it has one."""
+    value, _, interval = score.partition(" (")
+    return title, value, ", ".join(filter(None, [interval.partition(")")[0], word]))

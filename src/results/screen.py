@@ -26,7 +26,8 @@ from src.data.images import Splits
 from src.model.answers import Answers
 from src.model.hardware import Hardware
 from src.model.init import Loaded
-from src.results.outcome import Outcome, described, duration, percent
+from src.results.intervals import Interval, percent, shown
+from src.results.outcome import Outcome, described, duration
 
 # two comments of a recipe: its command, and "# SCORE; SECONDS; SEEDS; DATE; MACHINE, PRECISION"
 PURPOSES = {"train": "train", "val": "validate", "test": "test"}  # of each split
@@ -160,8 +161,9 @@ def show_end(outcome: Outcome, folder: Path, config: TrainConfig, handwritten: b
         "test": f"left out (test=false); {PACKAGE}.eval makes up for it",
     }
     if test:
-        facts = {"test accuracy": Text(test.verdict, "bold"), "test loss": digits(test.loss)}
-        facts |= {f"test {name}": digits(value) for name, value in test.metrics.items()}
+        facts = {"test accuracy": Text(test.verdict, "bold")}
+        scores = {"loss": test.loss} | test.metrics
+        facts |= {f"test {name}": digits(value, test.intervals.get(name)) for name, value in scores.items()}
         facts["tested on"] = f"{test.images:,} {describe_origin(outcome.dataset.name, outcome.dataset.source)}"
     facts |= {
         "checkpoint": f"best by {described(name)} ({validated})" if validated else "last, for none was validated",
@@ -226,5 +228,5 @@ def describe_origin(name: str, origin: str) -> str:
     return f"packaged {name} digits, not the official test set" if origin == "sample" else f"images of {name}"
 
 
-def digits(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4f}"  # results.json has no NaN
+def digits(value: float | None, interval: Interval | None = None) -> str:
+    return "none" if value is None else shown(value, interval)  # results.json has no NaN

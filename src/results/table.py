@@ -20,7 +20,8 @@ from src.config.files import write_text
 from src.config.folder import CONFIG, ERROR, PRUNED, is_alive, is_finished
 from src.config.groups import command
 from src.config.paths import for_shell
-from src.results.outcome import Outcome, duration, percent
+from src.results.intervals import percent
+from src.results.outcome import Outcome, duration
 
 pd.set_option("mode.string_storage", "python")  # a file's name may be no UTF-8, which Arrow takes alone
 TRAINING = {"epochs": "Int64", "seconds": float}

@@ -20,7 +20,7 @@ from src.config.schema import PredictConfig
 from src.data.image_folder import list_folder, passed_over
 from src.model.predictor import UNSURE, Predictor, Reading
 from src.results.figures import canvas, tiles
-from src.results.outcome import percent
+from src.results.intervals import percent
 from src.results.screen import console, data_table, show_note
 
 pd.set_option("mode.string_storage", "python")  # a file's name may be no UTF-8, which Arrow takes alone

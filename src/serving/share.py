@@ -18,7 +18,8 @@ from src.config.schema import PACKAGE, ExportConfig, Values
 from src.model.components import resolve
 from src.model.predictor import Predictor
 from src.model.saved import ABOUT, Checkpoint, Content, load, read
-from src.results.outcome import Outcome, described, percent
+from src.results.intervals import percent
+from src.results.outcome import Outcome, described
 from src.results.screen import describe_origin, near, show_facts, show_note
 from src.serving import graph
 

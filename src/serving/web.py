@@ -23,7 +23,8 @@ from src.model.build import read_images
 from src.model.predictor import UNSURE, Predictor, Reading
 from src.results.figures.canvas import BLUE, shorten
 from src.results.figures.tiles import as_colour, overlay
-from src.results.outcome import Outcome, percent
+from src.results.intervals import percent
+from src.results.outcome import Outcome
 from src.results.screen import describe_origin
 
 SIDE = 380  # pixels of the sheet
@@ -108,7 +109,7 @@ def describe_score(checkpoint: Path) -> str:
     if not outcome or not score or score.accuracy is None:
         return ""
     whose = describe_origin(outcome.dataset.name, outcome.dataset.source) if outcome.test else "validation images"
-    return f"Accuracy {percent(score.accuracy)} on {score.images:,} {whose}. "
+    return f"Accuracy {percent(score.accuracy, interval=score.accuracy_interval)} on {score.images:,} {whose}. "
 
 
 def build(predictor: Predictor, about: str, examples: Sequence[Example]) -> gr.Blocks:

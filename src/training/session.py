@@ -20,12 +20,13 @@ from src.data.datamodule import used
 from src.data.images import Splits
 from src.model import init
 from src.model.answers import Answers
-from src.model.build import build_classifier, build_datamodule
+from src.model.build import build_classifier, build_datamodule, build_metrics
 from src.model.classifier import Classifier
 from src.model.hardware import Hardware
 from src.model.network import compile_network, load_weights, summarize
 from src.model.predictor import Predictor
 from src.model.saved import About, Checkpoint, load
+from src.results import predictions
 from src.results.outcome import Monitor, Outcome, Score, Training, Validation
 from src.results.screen import show_end, show_loaded, show_start
 from src.training.callbacks.log_metrics import LogMetrics
@@ -57,7 +58,7 @@ class Session:
         self.trackers, self.resumed = trackers, resumed
         self.logs = RunLogs(folder, config.logger, resumed)
         self.checkpoints = Checkpoints(folder / "checkpoints", config, self.logs, interrupts, resumed)
-        self.metrics, self.recorder = LogMetrics(), RecordAnswers()
+        self.metrics, self.recorder = LogMetrics(), RecordAnswers(folder, self.checkpoints)
         progress = [EpochLines(), *([ProgressBar(self.metrics)] if sys.stdout.isatty() else [])]
         listed = [  # in the order in which each hook calls them
             # before what logs when a batch starts: it would be in the logs of the checkpoint, and be logged again;
@@ -104,6 +105,7 @@ class Session:
         answers = self.recorder.answers if config.test else None
         self.broken = datamodule.replaced()
         if trainer.is_global_zero:
+            predictions.add(self.folder, answers)
             outcome = self._outcome(classifier, splits, answers, best)
             self._end(outcome, answers)
             if config.report:
@@ -163,6 +165,7 @@ class Session:
                 images=self.used["val"],
                 metrics={name: best_of.get(f"val/{name}") for name in named},
                 chance=splits.valid.chance,
+                sha256=splits.valid.sha256(),
             ),
             test=answers
             and Score(
@@ -171,6 +174,8 @@ class Session:
                 images=len(answers),
                 metrics=tested,
                 chance=answers.images.chance,
+                sha256=splits.test.sha256(),
+                intervals=predictions.intervals(answers, build_metrics(self.config, len(answers.classes))),
             ),
             broken=self.broken,
             checkpoint=best.relative_to(self.folder).as_posix(),

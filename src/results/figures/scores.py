@@ -8,7 +8,7 @@ import numpy as np
 
 from src.model.answers import Answers
 from src.results.figures.canvas import BLUE, GREY, ORANGE, Drawing, shorten
-from src.results.outcome import percent
+from src.results.intervals import percent
 
 NUMBERED = 20  # classes; in a wider matrix no number can be read
 

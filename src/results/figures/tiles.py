@@ -13,7 +13,7 @@ from torchvision.utils import make_grid
 from src.model.answers import Answers
 from src.model.predictor import Predictor
 from src.results.figures.canvas import GREY, ORANGE, Drawing, shorten
-from src.results.outcome import percent
+from src.results.intervals import percent
 
 LIGHT = torch.tensor([0xFF, 0x9E, 0x2C])[:, None, None] / 255  # orange, of where a network looked
 Caption = tuple[str, bool]  # and whether it tells of a mistake

@@ -12,7 +12,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from src.results.outcome import duration, percent
+from src.results.intervals import percent
+from src.results.outcome import duration
 from src.results.screen import digits, epochs
 from src.training.callbacks.log_metrics import WARM_UP, LogMetrics
 

@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from src.model.answers import Answers
+from src.results import predictions
+from src.training.checkpoints import Checkpoints
 
 
 class RecordAnswers(L.Callback):
-    """Keeps, in `answers`, those of the last test, of all processes, in the order of the images; also those of the last
-    validation, where TensorBoard may show them; and the last epoch's `accuracy` in training."""
+    """Keeps, in `answers`, those of the last validation or test, of all processes, in the order of the images, and the
+    last epoch's `accuracy` in training; writes what was answered when the weights were best, as `checkpoints` says."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path, checkpoints: Checkpoints) -> None:
         self.answers: Answers | None = None
         self.accuracy: float | None = None
-        self._wanted = False
+        self._folder, self._checkpoints = folder, checkpoints
         self._logits: list[Tensor] = []
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: Any) -> None:
         module.log_epoch()  # Lightning calls a module's own hook after those of callbacks
         self.accuracy = float(trainer.callback_metrics["train/acc"])
 
-    def on_validation_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
-        self._wanted = trainer.testing or any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers)
-
     def on_validation_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, *_: Any) -> None:
-        if self._wanted:
-            self._logits.append(outputs["logits"].clone())  # the next replay of a CUDA graph writes there
+        self._logits.append(outputs["logits"].clone())  # the next replay of a CUDA graph writes there
 
     def on_validation_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        if not self._wanted:
-            return
         splits = trainer.datamodule.splits  # type: ignore[attr-defined]
         split, images = ("test", splits.test) if trainer.testing else ("validation", splits.valid)
         none = torch.empty(0, len(splits.classes))  # a process of many may have no image
@@ -50,8 +46,10 @@ class RecordAnswers(L.Callback):
             indices, logits = (torch.cat(tensors) for tensors in zip(*gathered, strict=True))
             logits, indices = logits[indices.argsort()], indices.sort().values
         self.answers = Answers(images[indices], logits, splits.classes, split)
+        best = not trainer.testing and self._checkpoints.best_step == trainer.global_step
+        if best and trainer.is_global_zero:  # after the weights: a run that was killed in between does both anew
+            predictions.write(self._folder, [predictions.table(self.answers)])
 
-    on_test_epoch_start = on_validation_epoch_start  # type: ignore[assignment]
     on_test_batch_end = on_validation_batch_end  # type: ignore[assignment]
     on_test_epoch_end = on_validation_epoch_end  # type: ignore[assignment]
 
