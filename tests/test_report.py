@@ -88,7 +88,7 @@ class TestPage:
         results["test"] |= {"accuracy": 0.11, "chance": 0.1}
         (run / "results.json").write_text(json.dumps(results))
         assert door("report", str(run)).code == 0
-        assert "Accuracy is 11.0 % (8.6 to 14.1), no better than guessing (10.00 %). " in Page(run / "report.html").text
+        assert "Accuracy is 11.0 % (8.5 to 14.0), no better than guessing (10.00 %). " in Page(run / "report.html").text
 
     def test_says_what_is_on_in_training_only_and_that_filters_look_like_noise(self, trained: Path) -> None:
         predictor = Predictor.of(load(trained / "checkpoints" / "best.ckpt"))

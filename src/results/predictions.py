@@ -23,7 +23,12 @@ from src.results.intervals import Interval, bootstrap
 NAMES = ("predictions.csv", "predictions.csv.gz")  # compressed where there are many; pandas reads both
 MANY = 20_000  # rows, which are up to 2 MB
 COLUMNS = ["split", "image", "label", "predicted", "probability", "probability_of_label"]
-TEXTS = dict.fromkeys(COLUMNS[:4], str)
+AS_TEXT: Any = {  # a class may be called NA
+    "dtype": dict.fromkeys(COLUMNS[:4], str),
+    "na_values": {name: ["nan"] for name in COLUMNS[4:]},
+    "keep_default_na": False,
+    "encoding_errors": "surrogateescape",
+}
 
 
 def table(answers: Answers) -> pd.DataFrame:
@@ -47,7 +52,15 @@ def write(folder: Path, parts: Sequence[pd.DataFrame]) -> None:
     path, other = (folder / name for name in (NAMES if len(rows) <= MANY else NAMES[::-1]))
     form: Any = {"method": "gzip", "mtime": 1} if path.suffix == ".gz" else None
     with whole(path) as temporary:
-        rows.to_csv(temporary, index=False, mode="x", float_format="%.6g", compression=form, errors="surrogateescape")
+        rows.to_csv(
+            temporary,
+            index=False,
+            na_rep="nan",
+            mode="x",
+            float_format="%.6g",
+            compression=form,
+            errors="surrogateescape",
+        )
     other.unlink(missing_ok=True)
 
 
@@ -65,7 +78,7 @@ def read(folder: Path) -> pd.DataFrame:
     """Raises UserError if a run has none, as those of before, or a damaged one."""
     for path in (folder / name for name in NAMES):
         try:
-            return pd.read_csv(path, dtype=TEXTS, na_filter=False, encoding_errors="surrogateescape")[COLUMNS]
+            return pd.read_csv(path, **AS_TEXT)[COLUMNS]
         except FileNotFoundError:
             continue
         except (OSError, EOFError, ValueError, KeyError, ParserError, zlib.error) as error:
