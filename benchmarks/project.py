@@ -24,8 +24,8 @@ from src.config.schema import TrainConfig
 from src.data.batches import step_seed
 from src.data.datamodule import fits
 from src.data.decoding import decode
-from src.data.images import stratified
 from src.data.preparation import Preparation
+from src.data.splitting import stratified
 from src.model import build, saved
 from src.model import provenance as made_by
 from src.model.hardware import pick_hardware

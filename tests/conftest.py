@@ -30,7 +30,15 @@ from tests.processes import Command
 
 ROOT = Path(__file__).parent.parent
 KEPT = "callbacks.keep_optimizer=true"  # for those that compare its state
-NARROW = ["model.widths=[4,4,4,4,4]", "model.hidden=16", "batch_size=8", "device=cpu", "report=false", "callbacks=none"]
+NARROW = [
+    "dataset.image_size=64",
+    "model.widths=[4,4,4,4,4]",
+    "model.hidden=16",
+    "batch_size=8",
+    "device=cpu",
+    "report=false",
+    "callbacks=none",
+]
 SHORT = ["trainer.max_epochs=1", *NARROW]
 
 
@@ -119,8 +127,8 @@ def images_folder(tmp_path: Path) -> Path:
     return write_folder(tmp_path / "images", classes=2, count=30)
 
 
-# a small network, one epoch: at a higher rate than the recipe's it learns most digits
-QUICK = ["experiment=quick", "trainer.max_epochs=1", "optimizer.lr=1e-3"]
+# a small network, one epoch: at a higher rate and in smaller batches than the recipe's it learns most digits
+QUICK = ["experiment=quick", "trainer.max_epochs=1", "optimizer.lr=1e-3", "batch_size=32"]
 QUICK += ["model.widths=[8,16,24,16,16]", "model.hidden=64", "device=cpu"]
 
 

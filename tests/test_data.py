@@ -32,8 +32,9 @@ from torchvision import datasets
 from src.config.errors import UserError
 from src.config.schema import CONFIGS
 from src.data import fetching
-from src.data.images import ImageSet, Source, Splits, checksum, limited, split, stratified
+from src.data.images import ImageSet, Source, Splits, checksum
 from src.data.readers import read_mnist_sample, read_torchvision
+from src.data.splitting import limited, split, stratified
 from tests.conftest import (
     CIFAR_CLASSES,
     cifar_batch,

@@ -23,7 +23,8 @@ from PIL import Image, ImageDraw
 
 from src.config.compose import configure
 from src.config.errors import UserError
-from src.data.images import ImageSet, Splits, split
+from src.data.images import ImageSet, Splits
+from src.data.splitting import split
 from src.model.build import read_images
 from src.model.predictor import Predictor, Reading
 from src.model.saved import About

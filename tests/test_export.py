@@ -41,7 +41,7 @@ FORMATS = {"onnx": "graph.onnx", "torch_export": "graph.pt2"}
 
 @pytest.fixture(scope="module")
 def grey(trained: Path) -> Path:
-    """A checkpoint of alexnet on packaged digits, 28 pixels resized to 227."""
+    """A checkpoint of alexnet on packaged digits, 28 pixels resized to 128."""
     return trained / "checkpoints" / "best.ckpt"
 
 
@@ -50,7 +50,8 @@ def colour(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of alexnet_bn on colour images of 240 pixels, which shrink to 227."""
     root = tmp_path_factory.mktemp("colour")
     data = write_folder(root / "images", classes=2, count=15, size=240)
-    run = train_in(root, "dataset=image_folder", f"data_dir={data}", "model=alexnet_bn", *SHORT)
+    words = ["dataset=image_folder", f"data_dir={data}", "model=alexnet_bn", *SHORT, "dataset.image_size=227"]
+    run = train_in(root, *words)
     return run / "checkpoints" / "best.ckpt"
 
 
@@ -108,12 +109,13 @@ def test_file_answers_as_the_checkpoint_and_says_what_it_is(door: Door, in_tmp: 
         torch.testing.assert_close(logits, predictor.logits(images), atol=1e-4, rtol=0)
 
     about, trained_as = said(file), load(saved)
-    given = about["preprocessing"]
+    given, side = about["preprocessing"], trained_as.config.dataset.image_size
+    assert side is not None
     assert about["classes"] == predictor.classes
     assert (given["channels"], given["size"]) == (predictor.channels, [predictor.height, predictor.width])
     assert (given["mean"], given["std"]) == (trained_as.config.dataset.mean, trained_as.config.dataset.std)
-    assert (given["resized_to"], given["dark_background"]) == ([227, 227], predictor.channels == 1)
-    assert ("antialiasing" in given["inside"]) == (predictor.height > 227)
+    assert (given["resized_to"], given["dark_background"]) == ([side, side], predictor.channels == 1)
+    assert ("antialiasing" in given["inside"]) == (predictor.height > side)
     assert about["training"]["command"] == trained_as.about.command
     assert about["training"]["versions"] == trained_as.about.versions
     assert about["dataset"]["name"] == trained_as.about.dataset

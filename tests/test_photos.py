@@ -23,8 +23,9 @@ from src.data import batches, datamodule, decoding, memory, statistics
 from src.data.augmentation import random_resized_crop
 from src.data.batches import Batches, BatchOrder, RandomCut, make_loader
 from src.data.decoding import BrokenImage, decode
-from src.data.images import ImageSet, split
+from src.data.images import ImageSet
 from src.data.photos import Paths, Photos
+from src.data.splitting import split
 from src.model.build import build_datamodule
 from src.model.classifier import Classifier
 from tests.conftest import KEPT, SHORT, Outcome, read_folder, results_of
@@ -186,7 +187,7 @@ class TestHeldOrDecoded:
 
     def test_a_limit_cuts_before_anything_is_opened(self, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from src.data import image_folder
-        from src.data.images import limited
+        from src.data.splitting import limited
 
         opened, plain = list[Path](), Path.open
 

@@ -127,7 +127,7 @@ class TestRun:
 
 
 def test_a_split_has_one_checksum_for_all_seeds(tmp_path: Path) -> None:
-    from src.data.images import split
+    from src.data.splitting import split
 
     source = read_folder(write_folder(tmp_path / "images", classes=2, count=30))
     first, second = (split(source, 0.2, seed) for seed in (1, 2))

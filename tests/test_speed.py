@@ -23,8 +23,9 @@ from torchvision.transforms.v2 import functional as reference
 
 from benchmarks.limit import flops_per_image, matmul_rate
 from src.config.cli import importing
-from src.data.images import ImageSet, Source, Splits, split
+from src.data.images import ImageSet, Source, Splits
 from src.data.readers import read_mnist_sample
+from src.data.splitting import split
 from src.model.alexnet import AlexNet
 from tests.conftest import ROOT, SHORT, Outcome, only_run, write_idx
 from tests.test_batches import bytes_, module, seeded

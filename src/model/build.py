@@ -19,10 +19,11 @@ from src.data.augmentation import Augmentation, build_component, is_cut
 from src.data.batches import Augment, RandomCut
 from src.data.datamodule import DataModule
 from src.data.decoding import SKIP, BrokenImage
-from src.data.images import Source, Splits, checksum, limited, split
+from src.data.images import Source, Splits, checksum
 from src.data.memory import settled
 from src.data.photos import Photos
 from src.data.preparation import Preparation
+from src.data.splitting import limited, split
 from src.data.statistics import measure, sample
 from src.model import init
 from src.model.classifier import Classifier, Loss

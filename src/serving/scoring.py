@@ -13,7 +13,8 @@ from torchmetrics import Metric
 from src.config.errors import UserError
 from src.config.process import keep_freed_memory
 from src.config.schema import EvalConfig
-from src.data.images import checksum, split
+from src.data.images import checksum
+from src.data.splitting import split
 from src.model.answers import Answers
 from src.model.build import build_metrics, of_checkpoint, read_images
 from src.model.predictor import Predictor

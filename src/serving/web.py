@@ -18,7 +18,7 @@ from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from src.config.errors import UserError
 from src.config.schema import DemoConfig
 from src.data.decoding import decode
-from src.data.images import split
+from src.data.splitting import split
 from src.model.build import read_images
 from src.model.predictor import UNSURE, Predictor, Reading
 from src.results.figures.canvas import BLUE, shorten
