@@ -31,7 +31,7 @@ from tests.processes import Command
 ROOT = Path(__file__).parent.parent
 KEPT = "callbacks.keep_optimizer=true"  # for those that compare its state
 NARROW = [
-    "dataset.image_size=64",
+    "dataset.image_size=67",
     "model.widths=[4,4,4,4,4]",
     "model.hidden=16",
     "batch_size=8",

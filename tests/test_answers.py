@@ -257,7 +257,7 @@ def test_the_screen_tells_training_from_validation_and_test(
     assert f"writes to {folder}" in lines
 
 
-@pytest.mark.parametrize(("asked", "taken"), [(["batch_size=100"], 100), ([], 64)])
+@pytest.mark.parametrize(("asked", "taken"), [(["batch_size=100"], 100), ([], 32)])
 def test_images_are_scored_as_many_at_a_time_as_is_asked_for_or_as_in_training(
     trained: Path, door: Callable[..., Outcome], asked: list[str], taken: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

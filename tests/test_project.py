@@ -132,7 +132,9 @@ def test_the_library_of_the_readme_works_as_it_stands_from_any_folder(trained: P
     predicting = predicting.replace("logs/RUN", str(trained)) + "print(tuple(probabilities.shape))\n"
     short = "max_epochs=1, limit_train_batches=2, limit_val_batches=2, limit_test_batches=2"
     training = training.replace("max_epochs=1", f'{short}, accelerator="cpu"')
-    training = training.replace('"dataset.limit=200"', '"dataset.limit=40", "batch_size=8"')
+    training = training.replace(
+        '"dataset.limit=200"', '"dataset.limit=40", "batch_size=8", "model.widths=[4,4,4,4,4]", "model.hidden=16"'
+    )
     assert "batch_size" in training
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(

@@ -101,7 +101,9 @@ class TestPage:
     def test_first_says_what_was_changed(self, trained: Path) -> None:
         words = [word for word in re.split(r"\s*\n\s*", Page(trained / "report.html").text) if word]
         line = words[words.index("alexnet on mnist sample", 1) + 1]
-        assert line.startswith("Changed: experiment=quick, trainer.max_epochs=1, optimizer.lr=1e-3, batch_size=32, model.widths=")
+        assert line.startswith(
+            "Changed: experiment=quick, trainer.max_epochs=1, optimizer.lr=1e-3, batch_size=32, model.widths="
+        )
         assert "data_dir" not in line
 
     def test_says_each_picture_in_words(self, trained: Path) -> None:

@@ -184,13 +184,7 @@ class TestGoingOn:
     def test_more_epochs_with_averages_batch_norm_and_accumulated_batches(
         self, door: Door, options: list[str], in_tmp: Path
     ) -> None:
-        more = [
-            "callbacks=weight_averaging",
-            "model=alexnet_bn",
-            "model.widths=[4,4,4,4,4]",
-            "model.hidden=16",
-            "dataset.image_size=67",
-        ]
+        more = ["callbacks=weight_averaging", "model=alexnet_bn", "model.widths=[4,4,4,4,4]", "model.hidden=16"]
         words = [*options, *more, "trainer.accumulate_grad_batches=2", "trainer.check_val_every_n_epoch=2"]
         assert door("train", *words, "trainer.max_epochs=4", "hydra.run.dir=four").code == 0
         assert door("train", *words, "trainer.max_epochs=2", "hydra.run.dir=two").code == 0

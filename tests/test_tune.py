@@ -245,7 +245,7 @@ class TestSearch:
         assert [row["state"] for row in trials(in_tmp)] == ["finished"]
 
     def test_a_database_and_a_journal_cut_in_the_middle_of_a_line(
-        self, door: Door, options: list[str], in_tmp: Path
+        self, door: Door, options: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for more in (["storage=sqlite:///trials.db"], []):
             assert door("tune", *options, *more, "n_trials=1", f"name=n{len(more)}").code == 0
@@ -254,6 +254,7 @@ class TestSearch:
         with journal.open("a") as file:
             file.write('{"op_code": 4, "wor')  # as a kill leaves it
         (journal.parent / "study.journal.lock").touch()  # likewise
+        monkeypatch.setattr("src.sweeps.study.GRACE", 1)
         outcome = door("tune", *options, "n_trials=2", "name=n0")
         assert outcome.code == 0, outcome.err
         study = optuna.load_study(study_name="n0", storage=open_storage(journal.parent, None))

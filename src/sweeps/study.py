@@ -25,6 +25,7 @@ from src.config.schema import NamedComponent, TuneConfig
 from src.results.outcome import described
 
 Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
+GRACE = 10
 LEFT_OUT = "left out"  # of the search: see leave_out
 
 
@@ -97,11 +98,11 @@ def without_password(text: str) -> str:
 class _CuttingLock(JournalFileOpenLock):
     """Cuts off a line that a killed process has left unfinished: behind it Optuna would write what it can't read.
 
-    A lock that a kill has left is broken after some seconds; to write a line takes milliseconds.
+    A lock that a kill has left is broken after `GRACE` seconds; to write a line takes milliseconds.
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(str(path), grace_period=10)
+        super().__init__(str(path), grace_period=GRACE)
         self._journal = path
 
     def acquire(self) -> bool:

@@ -105,7 +105,6 @@ class Session:
         answers = self.recorder.answers if config.test else None
         self.broken = datamodule.replaced()
         if trainer.is_global_zero:
-            predictions.add(self.folder, answers)
             outcome = self._outcome(classifier, splits, answers, best)
             self._end(outcome, answers)
             if config.report:
@@ -200,6 +199,7 @@ class Session:
             for summary in summaries:
                 tensorboard.experiment._get_file_writer().add_summary(summary)  # it may be closed
             tensorboard.experiment.flush()
+        predictions.add(self.folder, answers)
         outcome.write(self.folder)
         if not self.checkpoints.keep_optimizer:
             join(self.checkpoints.last, self.checkpoints.best)
