@@ -148,11 +148,7 @@ class Session:
             images_per_second=rate and round(rate, 2),
             accuracy=self.recorder.accuracy,
         )
-        loss = answers.loss if answers and math.isfinite(answers.loss) else None
-        named, best_of = tuple(self.config.metrics.components()), checkpoints.best_measured
-        tested: dict[str, float | None] = {
-            name: float(self.trainer.callback_metrics[f"test/{name}"]) for name in named if answers
-        }
+        best_of = checkpoints.best_measured
         return Outcome.of(
             about,
             device=self.hardware.accelerator,
@@ -162,22 +158,26 @@ class Session:
             val=Validation(
                 accuracy=best_of.get("val/acc"),
                 images=self.used["val"],
-                metrics={name: best_of.get(f"val/{name}") for name in named},
+                metrics={name: best_of.get(f"val/{name}") for name in self.config.metrics.components()},
                 chance=splits.valid.chance,
                 sha256=splits.valid.sha256(),
             ),
-            test=answers
-            and Score(
-                accuracy=answers.accuracy,
-                loss=loss,
-                images=len(answers),
-                metrics=tested,
-                chance=answers.images.chance,
-                sha256=splits.test.sha256(),
-                intervals=predictions.intervals(answers, build_metrics(self.config, len(answers.classes))),
-            ),
+            test=answers and self._score(answers, splits),
             broken=self.broken,
             checkpoint=best.relative_to(self.folder).as_posix(),
+        )
+
+    def _score(self, answers: Answers, splits: Splits) -> Score:
+        """What the test came to."""
+        metrics = build_metrics(self.config, len(answers.classes))
+        return Score(
+            accuracy=answers.accuracy,
+            loss=answers.loss if math.isfinite(answers.loss) else None,
+            images=len(answers),
+            metrics={name: float(self.trainer.callback_metrics[f"test/{name}"]) for name in metrics},
+            chance=answers.images.chance,
+            sha256=splits.test.sha256(),
+            intervals=predictions.intervals(answers, metrics),
         )
 
     def _end(self, outcome: Outcome, answers: Answers | None) -> None:
