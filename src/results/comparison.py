@@ -51,10 +51,10 @@ def report(arguments: Sequence[str], output: str | None, data_dir: str | None) -
     pairs = compared(settings.every)
     print(f"\n{headline(settings)}")
     every, told = of_settings(settings.every), table(pairs)
-    _show(every.assign(setting=every.setting + "\n" + every.folder).drop(columns="folder"))
+    _show(every.assign(setting=every.setting + "\n" + every.folder).drop(columns="folder").head(SHOWN))
     _show(told.head(SHOWN))
     if len(told) > SHOWN:
-        print(f"and {len(told) - SHOWN} more pairs in the page")
+        print(f"the page has all {len(told)} pairs")
     print(*(fill(note, 79, break_long_words=False, break_on_hyphens=False) for note in notes(settings)), sep="\n")
     print(f"page, tables and pictures: {for_shell(str(save(Path(output or COMPARED), settings, pairs, data_dir)))}")
 
@@ -88,9 +88,11 @@ def _draw(folder: Path, settings: Settings, pairs: Sequence[Pair], tiles: Any) -
     from src.results.figures import canvas, differences  # matplotlib
 
     letters, names = [one.letter for one in settings.every], [f"{one.letter}: {one.name}" for one in settings.every]
-    surest = sorted(pairs, key=lambda pair: pair.p)[:DRAWN]
+    surest = {pair.name for pair in sorted(pairs, key=lambda pair: pair.p)[:DRAWN]}
     rows = [
-        (pair.name, pair.difference.value, pair.difference.interval, pair.is_told) for pair in pairs if pair in surest
+        (pair.name, pair.difference.value, pair.difference.interval, pair.is_told)
+        for pair in pairs
+        if pair.name in surest
     ]
     alike = np.array([[agreement(one, other) for other in settings.every] for one in settings.every])
     drawn: dict[str, tuple[float, Callable[..., None], tuple[Any, ...]]] = {

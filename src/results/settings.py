@@ -26,7 +26,7 @@ from src.results import predictions
 from src.results.intervals import Interval, mean, proportion
 from src.results.outcome import Outcome
 
-LETTERS = [first + second for first in ("", *ascii_uppercase) for second in ascii_uppercase]
+LETTERS = [first + second for first in ("", "A", "B") for second in ascii_uppercase]
 LENGTHS = ("trainer.max_epochs", "trainer.max_time")  # free, so that a run can go on; but another setting
 BY_SEED = ("dataset.mean", "dataset.std")  # measured in the training images, where no command names them
 
@@ -108,6 +108,10 @@ class Settings:
             raise UserError(f"{runs[0].folder} and the others have no {split} images in common that each has answered.")
         answers = {run.folder: part.loc[images] for run, part in zip(runs, rows, strict=True)}
         groups = _groups(runs)
+        if len(groups) > len(LETTERS):
+            raise UserError(
+                f"{len(groups)} settings are too many to compare each with each. Name {len(LETTERS)} or less."
+            )
         labels, every = answers[runs[0].folder].label.to_numpy(str), []
         for letter, name, group in zip(LETTERS, _names(groups), groups, strict=False):
             parts = [answers[run.folder] for run in group]
@@ -209,12 +213,12 @@ def _names(groups: Sequence[Sequence[Run]]) -> list[str]:
     every = dict.fromkeys(chain.from_iterable(flat(run.config) for run in firsts))
     for keys in (asked, every):
         told = [key for key in keys if key != "seed" and len({str(run.value(key)) for run in firsts}) > 1]
-        names = [_name(run, told or seed) for run in firsts]
+        names = [_name(run, told or seed, run.outcome.options if keys is asked else {}) for run in firsts]
         if len(set(names)) == len(names):
             break
     return names
 
 
-def _name(run: Run, keys: Iterable[str]) -> str:
-    words = {key: run.outcome.options.get(key, run.value(key)) for key in keys}
+def _name(run: Run, keys: Iterable[str], options: Values) -> str:
+    words = {key: options.get(key, run.value(key)) for key in keys}
     return ", ".join(f"{key}={word}" for key, word in words.items() if not isinstance(word, dict | None)) or "defaults"
