@@ -152,7 +152,6 @@ class TestCompare:
         told = np.mean([compare(drawn(enough, 50), drawn(enough, 43)).p < 0.05 for _ in range(500)])
         assert told == pytest.approx(0.8, abs=0.12)
 
-
     @pytest.mark.parametrize(("seeds", "kind"), [(1, "images"), (3, "seeds")])
     def test_one_of_many_pairs_needs_more_than_a_single_one(self, seeds: int, kind: str) -> None:
         rng = np.random.default_rng(7)

@@ -71,10 +71,10 @@ class Setting:
         return self.predicted == self.labels
 
     @property
-    def interval(self) -> Interval | None:
+    def interval(self) -> Interval:
         """Of the accuracy: of one run over images, of several over seeds."""
-        each = self.right.mean(1).tolist()
-        return mean(each) if len(each) > 1 else proportion(self.right.sum(), self.right.size)
+        ends = mean(self.right.mean(1).tolist()) or proportion(self.right.sum(), self.right.size)
+        return max(ends[0], 0.0), min(ends[1], 1.0)  # Student's know no bounds
 
     @property
     def folders(self) -> str:
