@@ -285,6 +285,7 @@ def refused() -> dict[str, tuple[list[str], str]]:
         "no match": (["a", "x*"], "x*: no run's folder has such a name. Quote the pattern, as 'logs/*mnist*'."),
         "no finished one": (["a", "begun"], "begun: none of its 1 runs is finished."),
         "a place for one": (["a", "--output=x"], "--output=x: one run or sweep has its report in its own folder."),
+        "a comparison": (["compared", "compared"], "compared holds a comparison, not a run. Name the runs that"),
         "a damaged one": (["a", "damaged"], "damaged/predictions.csv is damaged, or holds no predictions"),
     }
 
@@ -305,6 +306,8 @@ def made(once: Once) -> Path:
         Path("fashion/results.json").write_text(json.dumps(results))
         write_run(Path("untested"), answered(0.9), seed=2, test=False)
         Path("images").mkdir()
+        Path("compared").mkdir()
+        Path("compared/comparison.html").touch()
 
     return once("compared_runs", make)
 
@@ -342,7 +345,8 @@ class TestPage:
     def test_is_one_file_with_tables_and_pictures_and_needs_no_network(
         self, pair: tuple[str, str], door: Callable[..., Outcome]
     ) -> None:
-        outcome = door("report", *pair, "--output=there")
+        assert door("report", *pair, "--output=there").code == 0
+        outcome = door("report", *pair, "there", "--output=there")  # once more, as of a pattern that the shell reads
         assert outcome.out.endswith("page, tables and pictures: there/comparison.html\n"), outcome.err
         page = Page(Path("there/comparison.html"))
         assert len(page.addresses) == 2

@@ -24,7 +24,7 @@ from src.config.folder import RUNS
 from src.config.paths import for_shell
 from src.results.intervals import percent, shown
 from src.results.pairs import Pair, agreement, compared
-from src.results.settings import Setting, Settings
+from src.results.settings import PAGE, Setting, Settings
 from src.results.table import markdown
 
 COMPARED = RUNS / "compared"
@@ -76,11 +76,11 @@ def save(folder: Path, settings: Settings, pairs: Sequence[Pair], data_dir: str 
     write_text(folder / "comparison.md", "\n\n".join(parts) + "\n")
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     shown = {heading: cells for heading, cells in tables.items() if len(cells)}
-    page = environment.get_template("comparison.html").render(
+    page = environment.get_template(PAGE).render(
         title=title, notes=lines, tables=list(shown.items()), pictures=pictures.values()
     )
-    write_text(folder / "comparison.html", page)
-    return folder / "comparison.html"
+    write_text(folder / PAGE, page)
+    return folder / PAGE
 
 
 def _draw(folder: Path, settings: Settings, pairs: Sequence[Pair], tiles: Any) -> dict[str, tuple[str, str, str]]:

@@ -26,6 +26,7 @@ from src.results import predictions
 from src.results.intervals import Interval, mean, proportion
 from src.results.outcome import Outcome
 
+PAGE = "comparison.html"
 LETTERS = [first + second for first in ("", "A", "B") for second in ascii_uppercase]
 LENGTHS = ("trainer.max_epochs", "trainer.max_time")  # free, so that a run can go on; but another setting
 BY_SEED = ("dataset.mean", "dataset.std")  # measured in the training images, where no command names them
@@ -128,6 +129,8 @@ def _found(arguments: Iterable[str]) -> tuple[list[tuple[Path, str]], list[str]]
     """The folder of each run with the argument that means it, and what was left out, in words."""
     found, names, left_out = list[tuple[Path, str]](), dict[Path, str](), 0
     for argument in arguments:
+        if Path(argument, PAGE).exists():  # of an earlier comparison, among logs/*
+            continue
         path = finished_runs()[0] if argument == "last" else Path(argument)
         is_pattern = not path.exists() and glob.has_magic(argument)
         paths = [path]
@@ -147,6 +150,8 @@ def _found(arguments: Iterable[str]) -> tuple[list[tuple[Path, str]], list[str]]
                 raise UserError(f"{before} and {argument} both name the run {run}. Name it once.")
             found.append((run, argument))
         names |= {run.resolve(): argument for run in finished}
+    if not found:
+        raise UserError(f"{argument} holds a comparison, not a run. Name the runs that are to be compared.")
     return found, [f"left out: {left_out} runs that are not finished"] if left_out else []
 
 
