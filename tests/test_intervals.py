@@ -152,6 +152,14 @@ class TestCompare:
         told = np.mean([compare(drawn(enough, 50), drawn(enough, 43)).p < 0.05 for _ in range(500)])
         assert told == pytest.approx(0.8, abs=0.12)
 
+    @pytest.mark.parametrize(("seeds", "kind"), [(1, "images"), (3, "seeds")])
+    def test_one_of_many_pairs_needs_more_than_a_single_one(self, seeds: int, kind: str) -> None:
+        rng = np.random.default_rng(7)
+        images = rng.normal(0, 2, 500)
+        first, second = (setting(rng, seeds, images, gain, 0.1) for gain in (0, 0.5))
+        needed = [getattr(compare(first, second, pairs), kind) for pairs in (1, 10, 66)]
+        assert needed[0] < needed[1] < needed[2] < 5 * needed[0]
+
 
 def test_holm_corrects_the_least_the_most() -> None:
     # Holm 1979, Scandinavian Journal of Statistics 6: by 4, 3, 2 and 1, and never less than a smaller one's

@@ -15,6 +15,8 @@ from yaml import AliasEvent, YAMLError
 
 from src.config.check import check, flat, plain, targets
 from src.config.errors import UserError
+from src.config.groups import command
+from src.config.paths import option
 from src.config.problems import show
 from src.config.process import is_child
 from src.config.schema import PACKAGE, TrainConfig, Values
@@ -54,6 +56,16 @@ class Run:
 
 def is_finished(folder: Path) -> bool:
     return (folder / RESULTS).exists()
+
+
+def check_finished(folder: Path) -> None:
+    """Raises UserError if it is not that of a finished run."""
+    if not is_finished(folder) and (folder / CONFIG).exists():
+        again = command("train", option("resume", folder))
+        raise UserError(f"{folder}: this run is unfinished, no results.json is there. Finish it with {again}")
+    if not is_finished(folder):
+        none = " holds no run and no sweep. Name one, such as logs/NAME or logs/sweep/NAME."
+        raise UserError(f"{folder}{none if folder.is_dir() else ': there is no such folder.'}")
 
 
 def is_alive(folder: Path) -> bool:

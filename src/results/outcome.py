@@ -15,7 +15,7 @@ from src.config.errors import UserError
 from src.config.files import write_json
 from src.config.folder import RESULTS, finished_runs
 from src.config.naming import changed
-from src.config.schema import Section
+from src.config.schema import Section, Values
 from src.model.provenance import Machine, Revision, machine
 from src.results.intervals import Interval, percent, proportion
 
@@ -174,10 +174,14 @@ class Outcome(Section, extra="ignore"):
         return None
 
     @property
+    def options(self) -> Values:
+        """What its command changes of the defaults."""
+        return changed(shlex.split(self.command)) if self.command else {}
+
+    @property
     def changed(self) -> str:
-        """What its command changes of the defaults of its data set, in words."""
-        options = changed(shlex.split(self.command)) if self.command else {}
-        return ", ".join(f"{key}={value}" for key, value in options.items() if key != "dataset") or "nothing"
+        """Likewise, of those of its data set, in words."""
+        return ", ".join(f"{key}={value}" for key, value in self.options.items() if key != "dataset") or "nothing"
 
     def write(self, folder: Path) -> None:
         write_json(folder / RESULTS, self.model_dump())

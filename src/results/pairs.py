@@ -9,11 +9,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.stats import binomtest, norm, t
 
-from src.results.intervals import DRAWS, LEVEL, Interval
+from src.results.intervals import DRAWS, LEVEL, Interval, shown
+
+if TYPE_CHECKING:
+    from src.results.settings import Setting
 
 POWER = 0.8  # how often as many images or seeds as are said to be enough would tell such a difference
 MOST = 1000  # seeds that are looked at
@@ -32,10 +37,12 @@ class Difference:
     seeds: int | None
 
 
-def compare(first: np.ndarray, second: np.ndarray) -> Difference:
+def compare(first: np.ndarray, second: np.ndarray, pairs: int = 1) -> Difference:
     """Of one seed each, McNemar's exact test (1947) and a paired bootstrap over images. Of several, seeds and images
     are both drawn at random: a random-effects analysis of variance (Searle, Casella, McCulloch 1992) with the degrees
-    of freedom of Satterthwaite (1946). Of one seed against several, over images alone."""
+    of freedom of Satterthwaite (1946). Of one seed against several, over images alone. What would be enough
+    is so after Holm's correction over so many `pairs` too."""
+    level = (1 - LEVEL) / 2 / pairs
     change = second.mean(0) - first.mean(0)
     value, images = float(change.mean()), len(change)
     if len(first) == len(second) == 1:
@@ -46,7 +53,8 @@ def compare(first: np.ndarray, second: np.ndarray) -> Difference:
         )
         ends = np.quantile((drawn[:, 1] - drawn[:, 0]) / images, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         p = float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
-        return Difference(value, (float(ends[0]), float(ends[1])), p, _images((won + lost) / images, value), None)
+        enough = _images((won + lost) / images, value, level)
+        return Difference(value, (float(ends[0]), float(ends[1])), p, enough, None)
     parts = [_Parts.of(first), _Parts.of(second)]
     by_images = float(change.var(ddof=1)) / images
     by_seeds = sum(part.seeds / part.count for part in parts)
@@ -56,7 +64,7 @@ def compare(first: np.ndarray, second: np.ndarray) -> Difference:
     free = error**4 / (by_images**2 / (images - 1) + sum(part.freedom for part in parts))
     half = float(t.ppf((1 + LEVEL) / 2, free)) * error
     p = float(2 * t.sf(abs(value) / error, free))
-    return Difference(value, (value - half, value + half), p, *_enough(value, by_images * images, images, parts))
+    return Difference(value, (value - half, value + half), p, *_enough(value, by_images * images, images, parts, level))
 
 
 @dataclass(frozen=True)
@@ -81,19 +89,21 @@ class _Parts:
         return (self.seeds / self.count) ** 2 / max(self.count - 1, 1)
 
 
-def _images(discordant: float, value: float) -> int | None:
+def _images(discordant: float, value: float, level: float) -> int | None:
     """How many McNemar's test needs (Connor 1987), where this share is answered right by one of the two alone."""
     if not value:
         return None
-    level, power = norm.ppf((1 + LEVEL) / 2), norm.ppf(POWER)
-    return math.ceil((level * math.sqrt(discordant) + power * math.sqrt(discordant - value**2)) ** 2 / value**2)
+    tail, power = norm.isf(level), norm.ppf(POWER)
+    return math.ceil((tail * math.sqrt(discordant) + power * math.sqrt(discordant - value**2)) ** 2 / value**2)
 
 
-def _enough(value: float, by_image: float, images: int, parts: Sequence[_Parts]) -> tuple[int | None, int | None]:
+def _enough(
+    value: float, by_image: float, images: int, parts: Sequence[_Parts], level: float
+) -> tuple[int | None, int | None]:
     """How many images with these seeds, and how many seeds of each with these images, would tell such a difference."""
     if not value:
         return None, None
-    margin = norm.ppf((1 + LEVEL) / 2) + norm.ppf(POWER)
+    margin = norm.isf(level) + norm.ppf(POWER)
     left = (value / margin) ** 2 - sum(part.seeds / part.count for part in parts)
     enough = math.ceil(by_image / left) if left > 0 else None
     if min(part.count for part in parts) < 2:
@@ -101,14 +111,14 @@ def _enough(value: float, by_image: float, images: int, parts: Sequence[_Parts])
     of_image = by_image - sum(part.answers / part.count for part in parts)  # what more seeds leave
     of_seed = sum(part.seeds + part.answers / images for part in parts)
     seeds = np.arange(2, MOST)
-    is_enough = _margins() ** 2 * (max(of_image, 0) / images + of_seed / seeds) <= value**2
+    is_enough = _margins(level) ** 2 * (max(of_image, 0) / images + of_seed / seeds) <= value**2
     return enough, int(seeds[is_enough.argmax()]) if is_enough.any() else None
 
 
 @cache
-def _margins() -> np.ndarray:
+def _margins(level: float) -> np.ndarray:
     """How many standard errors a difference needs, by the number of seeds, from two."""
-    return t.ppf((1 + LEVEL) / 2, 2 * np.arange(2, MOST) - 2) + norm.ppf(POWER)
+    return t.isf(level, 2 * np.arange(2, MOST) - 2) + norm.ppf(POWER)
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -118,3 +128,59 @@ def holm(values: Sequence[float]) -> list[float]:
         greatest = max(greatest, min(1.0, (len(values) - rank) * values[place]))
         corrected[place] = greatest
     return corrected
+
+
+@dataclass(frozen=True)
+class Pair:
+    """`difference` is the second's less the first's, `p` its probability after Holm's correction over all pairs, and
+    `agreement` the share of images to which both gave one answer."""
+
+    first: Setting
+    second: Setting
+    difference: Difference
+    p: float
+    agreement: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.second.letter} - {self.first.letter}"
+
+    @property
+    def is_told(self) -> bool:
+        return self.p < 1 - LEVEL
+
+    @property
+    def verdict(self) -> str:
+        """Which is better, or that it can't be told, and what would tell it."""
+        found, (low, high), images = self.difference, self.difference.interval, len(self.first.labels)
+        if self.is_told:
+            better, ends = (self.second, (low, high)) if found.value > 0 else (self.first, (-high, -low))
+            return f"{better.letter} is better by {shown(abs(found.value), ends, unit=' points', times=100)}"
+        seeds = min(len(self.first.runs), len(self.second.runs))
+        enough = [f"{_about(found.images):,}"] if found.images and found.images > images else []
+        enough += [f"{found.seeds} seeds"] if found.seeds and found.seeds > seeds else []
+        would = f"; about {' or '.join(enough)} would" if enough else ""
+        return f"can't be told apart with these {images:,} images{would}"
+
+
+def compared(settings: Sequence[Setting]) -> list[Pair]:
+    """Each pair, of the first with all others first."""
+    pairs = list(combinations(settings, 2))
+    found = [compare(first.right, second.right, len(pairs)) for first, second in pairs]
+    corrected = holm([difference.p for difference in found])
+    return [
+        Pair(*pair, difference, p, agreement(*pair))
+        for pair, difference, p in zip(pairs, found, corrected, strict=True)
+    ]
+
+
+def agreement(first: Setting, second: Setting) -> float:
+    """The share of images with one answer, of each seed with each; of a setting with itself, with its other seeds."""
+    same = (first.predicted[:, None] == second.predicted).mean(2)
+    others = ~np.eye(len(same), dtype=bool)
+    return float(same.mean()) if first is not second else float(same[others].mean()) if len(same) > 1 else math.nan
+
+
+def _about(count: int) -> int:
+    """Two digits of it."""
+    return round(count, 2 - len(str(count)))

@@ -7,18 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from pandas.errors import ParserError
-from torch.nn.functional import cross_entropy
-from torchmetrics import Metric
 
 from src.config.errors import UserError
 from src.config.files import whole
-from src.model.answers import Answers
 from src.results.intervals import Interval, bootstrap
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric
+
+    from src.model.answers import Answers
 
 NAMES = ("predictions.csv", "predictions.csv.gz")  # compressed where there are many; pandas reads both
 MANY = 20_000  # rows, which are up to 2 MB
@@ -88,6 +90,8 @@ def read(folder: Path) -> pd.DataFrame:
 
 def intervals(answers: Answers, metrics: Mapping[str, Metric]) -> dict[str, Interval | None]:
     """Of the loss and of each of the metrics, over the images."""
+    from torch.nn.functional import cross_entropy  # who only reads what was answered need not wait for torch
+
     losses = cross_entropy(answers.logits.double(), answers.labels, reduction="none").numpy()
     scores: dict[str, Callable[[np.ndarray], float]] = {"loss": lambda drawn: float(losses[drawn].mean())}
     scores |= {name: partial(_measured, metric, answers) for name, metric in metrics.items()}

@@ -81,10 +81,10 @@ class Table:
             f"# {self.folder.name}",
             f"    {self._command}",
             f"{self._counted()}.",
-            _markdown(self._settings()),
+            markdown(self._settings()),
             NOTE,
             "\n".join(f"    {line}" for line in self._verdict()),
-            _markdown(unfinished[["run", "state", "error"]]),
+            markdown(unfinished[["run", "state", "error"]]),
             *(f"![{path.stem}]({path.name})" for path in sorted(self.folder.glob("*.png"))),
         ]
         write_text(self.folder / "summary.md", "\n\n".join(filter(None, parts)) + "\n")
@@ -201,7 +201,7 @@ def _show(cells: pd.DataFrame) -> None:
     Console(width=None if sys.stdout.isatty() else 1000).print("", grid, "", sep="\n", crop=False)
 
 
-def _markdown(cells: pd.DataFrame) -> str:
+def markdown(cells: pd.DataFrame) -> str:
     """pandas would need the package tabulate for it."""
     if cells.empty:
         return ""
