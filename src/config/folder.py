@@ -54,6 +54,10 @@ class Run:
         return is_finished(self.folder) and self.saved is not None and epochs <= self.saved.trainer.max_epochs
 
 
+def is_run(folder: Path) -> bool:
+    return (folder / CONFIG).exists() and folder.parent.parent.name != "wandb"  # which writes files of that name
+
+
 def is_finished(folder: Path) -> bool:
     return (folder / RESULTS).exists()
 
@@ -238,8 +242,7 @@ def is_free(key: str, *configs: Values) -> bool:
 
 
 def _runs(root: Path) -> list[Path]:
-    folders = (path.parent for path in root.glob(f"**/{CONFIG}"))
-    return [folder for folder in folders if folder.parent.parent.name != "wandb"]  # W&B writes files of that name
+    return [path.parent for path in root.glob(f"**/{CONFIG}") if is_run(path.parent)]
 
 
 def _names(overrides: Sequence[str]) -> Callable[[str], bool]:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from src.config.errors import UserError
 from src.config.files import write_text
-from src.config.folder import CONFIG, ERROR, PRUNED, is_alive, is_finished
+from src.config.folder import CONFIG, ERROR, PRUNED, RESULTS, is_alive
 from src.config.groups import command
 from src.config.paths import for_shell
 from src.results.intervals import percent
@@ -95,7 +95,7 @@ class Table:
         print(f"\n{self._counted()}")
         cells = self._settings()
         if not cells.empty:
-            _show(cells.head(SHOWN))
+            show_rows(cells.head(SHOWN))
         if len(cells) > SHOWN:
             print(f"and {len(cells) - SHOWN} more in {self.folder / 'summary.md'}")
         for run in self.runs[self.runs.error != ""].itertuples():
@@ -129,7 +129,7 @@ class Table:
         if pd.isna(spread):
             return "one seed each: undecided until more seeds are run, with -m seed=1,2,3"
         form = percent if self.monitor == "val/acc" else "{:.4f}".format
-        names = (name if isinstance(name, str) else ", ".join(map(_short, name)) for name in best.index)
+        names = (name if isinstance(name, str) else ", ".join(map(short, name)) for name in best.index)
         both = " and ".join(f"{name} {form(mean)}" for name, mean in zip(names, best, strict=True))
         is_more = best.max() - best.min() > spread
         return f"{both}: {'more than' if is_more else 'undecided, for'} their seeds differ by {form(spread)}"
@@ -149,7 +149,7 @@ class Table:
         columns["training"] = groups.seconds.mean().map(duration)
         columns["note"] = groups.guessing.agg(lambda runs: f"{runs.sum()} of {len(runs)} guess" if runs.any() else "-")
         cells = pd.concat(columns, axis=1).loc[self._ranked.index].reset_index()[[*self._keys, *columns]]
-        return cells.loc[:, (cells != "-").any()].map(_short)  # without the test where none was done
+        return cells.loc[:, (cells != "-").any()].map(short)  # without the test where none was done
 
 
 def experiment_command(folder: Path) -> str:
@@ -157,14 +157,21 @@ def experiment_command(folder: Path) -> str:
     return command("train", "experiment=best", also=(folder,))
 
 
+def state_of(folder: Path) -> str:
+    """What became of a run so far, as its files say."""
+    if is_alive(folder):
+        return "running"
+    states = {ERROR: "failed", RESULTS: "finished", PRUNED: "pruned", CONFIG: "interrupted"}
+    return next((state for name, state in states.items() if (folder / name).exists()), "waiting")
+
+
 def _read(folder: Path) -> dict[str, object]:
     """A run's state, and as much of its results as there is."""
-    if is_alive(folder):
-        return {"state": "running"}
-    if (folder / ERROR).exists():
-        return {"state": "failed", "error": " ".join((folder / ERROR).read_text(encoding="utf-8").split())}
+    state = state_of(folder)
+    if state == "failed":
+        return {"state": state, "error": " ".join((folder / ERROR).read_text(encoding="utf-8").split())}
     try:
-        if is_finished(folder):
+        if state == "finished":
             outcome = Outcome.read(folder)
             monitor, scores = outcome.monitor, dict[str, object]()
             for split, score in (("val", outcome.val), ("test", outcome.test)):
@@ -175,27 +182,37 @@ def _read(folder: Path) -> dict[str, object]:
             scored = outcome.test or outcome.val
             scores |= {"chance": scored.chance, "guessing": scored.is_guessing}
             train = {"epochs": outcome.train.epochs, "seconds": outcome.train.seconds, "command": outcome.command}
-            return {"state": "finished", "monitor": (monitor.name, monitor.mode), **scores, **train}
-        if (folder / PRUNED).exists():
+            return {"state": state, "monitor": (monitor.name, monitor.mode), **scores, **train}
+        if state == "pruned":
             config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
             name, mode = config["monitor"], config["monitor_mode"]
             curve = pd.read_csv(folder / "metrics.csv").dropna(subset=name)
             best = {_column(name): curve[name].agg(mode), "epochs": curve.epoch.max() + 1}
-            return {"state": "pruned", "monitor": (name, mode), **best}
+            return {"state": state, "monitor": (name, mode), **best}
     except (UserError, OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        name = "results.json" if is_finished(folder) else "metrics.csv"
+        name = RESULTS if state == "finished" else "metrics.csv"
         return {"state": "failed", "error": f"{name} can't be read: {error}"}
-    return {"state": "interrupted" if (folder / CONFIG).exists() else "waiting"}
+    return {"state": state}
 
 
-def _show(cells: pd.DataFrame) -> None:
+def is_number(cells: pd.Series) -> bool:
+    """Whether a column's cells are numbers, which are never cut."""
+    return bool(NUMBERS.fullmatch(str(cells.name)) or pd.to_numeric(cells, errors="coerce").notna().all())
+
+
+def least_width(cells: pd.Series) -> int:
+    """Of a column on a screen: of numbers whole, of words 12 letters, of a run's name its date and time."""
+    longest = int(cells.map(len).max())
+    return longest if is_number(cells) else min(longest, 20 if cells.name == "run" else 12)
+
+
+def show_rows(cells: pd.DataFrame) -> None:
     """Print a line for each row; where a terminal is too narrow, long words are cut and titles folded, no numbers."""
     grid, leaves = Grid(box=None, pad_edge=False), [title.rpartition(".")[2] for title in cells]
     for title, leaf in zip(cells, leaves, strict=True):
         name = Text(leaf if leaves.count(leaf) == 1 else title, overflow="fold")
-        number = NUMBERS.fullmatch(title) or pd.to_numeric(cells[title], errors="coerce").notna().all()
-        longest = cells[title].map(len).max()
-        grid.add_column(name, justify="right" if number else "left", min_width=longest if number else min(longest, 12))
+        side: Any = "right" if is_number(cells[title]) else "left"
+        grid.add_column(name, justify=side, min_width=least_width(cells[title]))
     for row in cells.to_numpy().tolist():
         grid.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in row))
     Console(width=None if sys.stdout.isatty() else 1000).print("", grid, "", sep="\n", crop=False)
@@ -220,7 +237,7 @@ def _spread(scores: pd.Series, form: Callable[[float], str]) -> str:
     return " ± ".join(numbers).replace(" % ±", " ±") or "-"
 
 
-def _short(value: str) -> str:
+def short(value: str) -> str:
     """Three digits of a number that a sampler has drawn; other values as they are."""
     try:
         return f"{float(value):.3g}" if len(value) > 8 and "." in value else value
