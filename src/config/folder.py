@@ -31,7 +31,7 @@ PATIENCE = 2  # seconds; is_alive holds a lock for an instant
 
 # what may differ between a run and its continuation; all else would make it another run
 _TRAINER = "enable_progress_bar log_every_n_steps max_epochs max_time profiler"
-FREE = {"data_dir", "device", "num_workers", "report", "resume", *(f"trainer.{key}" for key in _TRAINER.split())}
+FREE = {"again", "data_dir", "device", "num_workers", "report", "resume", *(f"trainer.{k}" for k in _TRAINER.split())}
 FREE |= {"callbacks.checkpoint_minutes", "callbacks.checkpoint_steps", "callbacks.keep_optimizer", "dataset.on_broken"}
 CAUSES = {"dataset.name", "seed"}  # they move others, so they are named first
 # in the images, where the command leaves them open
@@ -52,10 +52,6 @@ class Run:
         """It came to its end, and no more epochs are asked for."""
         epochs = self.config.trainer.max_epochs
         return is_finished(self.folder) and self.saved is not None and epochs <= self.saved.trainer.max_epochs
-
-
-def is_run(folder: Path) -> bool:
-    return (folder / CONFIG).exists() and folder.parent.parent.name != "wandb"  # which writes files of that name
 
 
 def is_finished(folder: Path) -> bool:
@@ -125,13 +121,25 @@ def folder_to_resume(resume: str) -> Path:
         if not unfinished:
             raise UserError(f"resume=last: there is no unfinished run below {RUNS}/.")
         return max(unfinished, key=lambda folder: (folder / CONFIG).stat().st_mtime)
-    path = Path(resume)
+    return _named("resume", resume)
+
+
+def folder_to_repeat(again: str) -> Path:
+    """The finished run that `again=` means; UserError if there is none."""
+    folder = finished_runs()[0] if again == "last" else _named("again", again)
+    if not is_finished(folder):
+        raise UserError(f"again={again}: that run is unfinished, no {RESULTS} is there. Finish it first, with resume=.")
+    return folder
+
+
+def _named(key: str, value: str) -> Path:
+    path = Path(value)
     if not path.exists():
-        raise UserError(f"resume={resume}: there is no such run or checkpoint.")
+        raise UserError(f"{key}={value}: there is no such run or checkpoint.")
     folder = path if path.is_dir() else path.absolute().parent.parent
     if not (folder / CONFIG).exists():
         what = "that folder holds no run" if path.is_dir() else "that file does not lie in a run's checkpoints"
-        raise UserError(f"resume={resume}: {what}, for there is no {CONFIG}. Name a run, such as logs/NAME.")
+        raise UserError(f"{key}={value}: {what}, for there is no {CONFIG}. Name a run, such as logs/NAME.")
     return folder
 
 
@@ -242,7 +250,8 @@ def is_free(key: str, *configs: Values) -> bool:
 
 
 def _runs(root: Path) -> list[Path]:
-    return [path.parent for path in root.glob(f"**/{CONFIG}") if is_run(path.parent)]
+    folders = (path.parent for path in root.glob(f"**/{CONFIG}"))
+    return [folder for folder in folders if folder.parent.parent.name != "wandb"]  # W&B writes files of that name
 
 
 def _names(overrides: Sequence[str]) -> Callable[[str], bool]:

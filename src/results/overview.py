@@ -19,7 +19,7 @@ from rich.console import Console
 from src.config.check import flat
 from src.config.errors import UserError
 from src.config.files import check_target, write_text
-from src.config.folder import CONFIG, ERROR, MEASURED, RESULTS, is_run
+from src.config.folder import CONFIG, ERROR, MEASURED, RESULTS
 from src.config.groups import GROUPS
 from src.config.naming import changed
 from src.config.problems import keys, nearest, unknown
@@ -83,7 +83,8 @@ def _rows(folder: Path) -> Iterator[dict[str, Any]]:
     """A row for each run below the folder, and for what can't be looked into."""
     closed = list[OSError]()
     for found, _, files in os.walk(folder, onerror=closed.append):
-        if is_run(Path(found)) or ERROR in files:
+        is_run = CONFIG in files and Path(found).parent.parent.name != "wandb"  # which writes files of that name
+        if is_run or ERROR in files:
             row = {"run": os.path.relpath(found, folder), "state": "failed", "config": {}, "time": 0.0}
             try:
                 row |= _read(Path(found), {CONFIG, RESULTS} & set(files))
