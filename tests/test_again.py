@@ -51,7 +51,7 @@ def newest() -> Path:
 def test_the_same_run_comes_again_digit_by_digit_in_a_folder_of_its_own(run: Path, door: Door) -> None:
     outcome = door("train", f"again={run}")
     assert outcome.code == 0, outcome.err
-    assert outcome.out.splitlines()[-1] == f"Every digit of {run}/metrics.csv came again, in 2 rows."
+    assert outcome.out.splitlines()[-1] == f"Every digit of {run}/metrics.csv came again, in all rows (2)."
     assert re.fullmatch(r"logs/\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_made_alexnet", str(newest()))
     for name in ("metrics.csv", "steps.csv", "config.yaml"):
         assert (newest() / name).read_bytes() == (run / name).read_bytes(), name
@@ -109,11 +109,13 @@ def test_one_that_was_stopped_goes_on_and_is_compared_at_its_end(
     for _ in range(2):
         outcome = door("train", *command.split()[3:])
         assert (outcome.code, outcome.err) == (0, "")
-        assert "came again, in 2 rows." in outcome.out
+        assert "came again, in all rows (2)." in outcome.out
     assert "This run is finished" in outcome.out
 
 
-@pytest.mark.parametrize("word", ["seed=2", "resume=last", "trainer.max_epochs=3", "~optimizer.weight_decay", "report=false"])
+@pytest.mark.parametrize(
+    "word", ["seed=2", "resume=last", "trainer.max_epochs=3", "~optimizer.weight_decay", "report=false"]
+)
 def test_another_option_would_be_another_run(run: Path, door: Door, word: str) -> None:
     outcome = door("train", f"again={run}", word)
     assert outcome.code == 2

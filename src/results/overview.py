@@ -88,7 +88,7 @@ def _rows(folder: Path) -> Iterator[dict[str, Any]]:
             row = {"run": os.path.relpath(found, folder), "state": "failed", "config": {}, "time": 0.0}
             try:
                 row |= _read(Path(found), {CONFIG, RESULTS} & set(files))
-            except (UserError, OSError, ValueError, TypeError, yaml.YAMLError) as error:
+            except (UserError, OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
                 row["note"] = " ".join(str(error).split())
             yield row
     for problem in closed:
@@ -114,7 +114,7 @@ def _read(folder: Path, files: set[str]) -> dict[str, Any]:
             if score and score.accuracy is not None:
                 # to compute them takes a second for a thousand runs
                 interval: Any = content[split].get("accuracy_interval") or score.accuracy_interval
-                row |= dict(zip(_columns(split), (score.accuracy, *interval), strict=True))
+                row |= dict(zip(_columns(split), (score.accuracy, *map(float, interval)), strict=True))
     return row
 
 

@@ -68,7 +68,7 @@ class Again:
         if parted:
             differing = f" What differs: {', '.join(self._differing)}." if self._differing else ""
             raise RunError(f"{table} did not come again: {parted}.{differing}")
-        print(f"Every digit of {table} came again, in {len(self._rows)} rows.")
+        print(f"Every digit of {table} came again, in all rows ({len(self._rows)}).")
 
 
 def _read(folder: Path) -> list[dict[str, str]]:
