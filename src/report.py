@@ -15,27 +15,11 @@ from src.config.streams import steady
 from src.sweeps.grid import DEFINITION, show
 
 
-def report(folder: Path, options: list[str], data_dir: str | None) -> None:
-    """Write the table of a sweep or search, or a run's page, or show all runs below a folder, of them those that fit
-    the options; raises UserError if it can't be had."""
-    if folder.is_dir() and (options or not any((folder / name).exists() for name in (DEFINITION, CONFIG, RESULTS))):
-        from src.results.overview import show_all  # needs pandas
-
-        show_all(folder, options)
-    elif (folder / DEFINITION).exists():
-        show(folder)
-    else:
-        check_finished(folder)
-        with importing():
-            from src.results import page
-        print(page.save_again(folder, data_dir))
-
-
 def main() -> None:
     steady()
     parser = Parser(f"python -m {PACKAGE}.report", description=__doc__)
-    what = "of a finished run, a sweep or a search; last, the newest run; or a pattern, as 'logs/*mnist*'"
-    what += "; after that of many runs, KEY=VALUE of their configs, order=best, output=FILE.csv, .md or .html"
+    what = "of a run, a sweep or a search; last, the newest run; a pattern, as 'logs/*mnist*'; or of many runs, then "
+    what += "KEY=VALUE chooses among them, order=best sorts them, output=FILE.csv, .md or .html keeps them"
     parser.add_argument("folders", nargs="+", metavar="folder", type=home, help=what)
     parser.add_argument("--output", type=home, help="where a comparison is written, if not to logs/compared")
     where = "where the YAML files of its parts lie, if not in configs/"
@@ -46,14 +30,24 @@ def main() -> None:
         look_into(*arguments.config_dir)
         first, *words = arguments.folders
         options = [word for word in words if "=" in word and not Path(word).exists()]
-        if len(words) > len(options) or (has_magic(first) and not Path(first).exists()):
+        folder = finished_runs()[0] if first == "last" else Path(first)
+        if len(words) > len(options) or (has_magic(first) and not folder.exists()):
             from src.results import comparison  # needs pandas and scipy
 
             comparison.report(arguments.folders, arguments.output, arguments.data_dir)
         elif arguments.output:
             raise UserError(f"--output={arguments.output}: one run or sweep has its report in its own folder.")
+        elif (folder / DEFINITION).exists() and not options:
+            show(folder)
+        elif folder.is_dir() and (options or not any((folder / name).exists() for name in (CONFIG, RESULTS))):
+            from src.results import overview  # needs pandas
+
+            overview.show(folder, options)
         else:
-            report(finished_runs()[0] if first == "last" else Path(first), options, arguments.data_dir)
+            check_finished(folder)
+            with importing():
+                from src.results import page
+            print(page.save_again(folder, arguments.data_dir))
     except UserError as error:
         end(error, 2)
     except OSError as error:

@@ -15,8 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from src.config.folder import folder_to_repeat
-from src.config.naming import anew
+from src.config.naming import anew, run_of
 from src.model.classifier import Classifier
 from src.training.again import _parted, _read
 from tests.conftest import NARROW, Once, Outcome, results_of, train, write_folder, write_results
@@ -128,14 +127,14 @@ def test_another_option_would_be_another_run(run: Path, door: Door, word: str) -
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda run: (run / "results.json").unlink(), "that run is unfinished, no results.json is there"),
+        (lambda run: (run / "results.json").unlink(), "this run is unfinished, no results.json is there"),
         (lambda run: (run / "results.json").write_text("{"), "results.json is damaged"),
         (lambda run: (run / "metrics.csv").unlink(), "metrics.csv can't be read, so there is nothing to compare: No"),
         (lambda run: (run / "metrics.csv").write_bytes(b"epoch\n\xff\n"), "metrics.csv can't be read"),
         (lambda run: (run / "metrics.csv").write_text("a,b\n1,2\n"), "it has no epochs or steps"),
         (lambda run: (run / "config.yaml").write_text("model: 3"), "config.yaml can't be used"),
-        (lambda run: (run / "config.yaml").unlink(), "that folder holds no run"),
-        (shutil.rmtree, "there is no such run"),
+        (lambda run: (run / "config.yaml").unlink(), "config.yaml can't be read"),
+        (shutil.rmtree, "there is no such folder"),
     ],
 )
 def test_a_run_that_can_not_be_had_again_is_told_and_leaves_nothing(
@@ -175,7 +174,7 @@ def test_the_last_one_is_the_newest_that_is_finished(in_tmp: Path) -> None:
         (in_tmp / "logs" / name / "config.yaml").touch()
         write_results(in_tmp / "logs" / name, 0.5)
         os.utime(in_tmp / "logs" / name / "results.json", (number, number))
-    assert folder_to_repeat("last") == Path("logs/b")
+    assert run_of("last") == Path("logs/b")
 
 
 def test_help_shows_it_and_a_typo_is_answered(door: Door) -> None:

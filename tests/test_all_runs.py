@@ -109,7 +109,7 @@ def test_options_choose_runs_by_any_key_or_group(logs: Path, door: Door, words: 
     [
         ("datset=mnist", "datset: there is no such key. Did you mean dataset?"),
         ("order=bset", "order=bset: expected newest or best. Did you mean best?"),
-        ("mnist", "mnist: options are written KEY=VALUE"),
+        ("mnist=1", "mnist: there is no such key. --help shows what can be said."),
         ("trainer=debug", "trainer=debug: expected a key of it, such as trainer.max_epochs=5"),
         ("output=runs.txt", "output=runs.txt: expected a file that ends in .csv or .md or .html."),
         ("output=nowhere/runs.md", "there is no folder nowhere. Make it first."),

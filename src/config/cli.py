@@ -22,10 +22,10 @@ from src.config.check import Checked, check
 from src.config.compose import compose, declared, grid, written
 from src.config.errors import RunError, Stopped, UserError, need
 from src.config.files import check_classes, check_writable
-from src.config.folder import find_checkpoint, folder_to_repeat, folder_to_resume
+from src.config.folder import find_checkpoint, folder_to_resume
 from src.config.groups import command, look_into
 from src.config.help import help_text
-from src.config.naming import anew
+from src.config.naming import anew, run_of
 from src.config.paths import home, quoted
 from src.config.problems import as_option
 from src.config.process import FOLDER, forget_launches, inherited_folder, is_child, launch_name, world_size
@@ -186,7 +186,7 @@ def _folder_of(folder: Path, config: TrainConfig, is_new: bool) -> Path:
     if getattr(config, key) == "last" and (world_size() or 1) > 1:  # each would look at a moment of its own
         raise UserError(f"{key}=last: the processes of srun or torchrun share a folder. Name it: {key}=FOLDER.")
     if config.again and is_new:
-        folder = folder.with_name(anew(folder_to_repeat(config.again).absolute().name))
+        folder = folder.with_name(anew(run_of(config.again).absolute().name))
     folder = (folder_to_resume(config.resume) if config.resume and not config.again else folder).absolute()
     check_writable(folder)
     if is_new and not (config.resume or launch_name() or is_child()):

@@ -121,25 +121,13 @@ def folder_to_resume(resume: str) -> Path:
         if not unfinished:
             raise UserError(f"resume=last: there is no unfinished run below {RUNS}/.")
         return max(unfinished, key=lambda folder: (folder / CONFIG).stat().st_mtime)
-    return _named("resume", resume)
-
-
-def folder_to_repeat(again: str) -> Path:
-    """The finished run that `again=` means; UserError if there is none."""
-    folder = finished_runs()[0] if again == "last" else _named("again", again)
-    if not is_finished(folder):
-        raise UserError(f"again={again}: that run is unfinished, no {RESULTS} is there. Finish it first, with resume=.")
-    return folder
-
-
-def _named(key: str, value: str) -> Path:
-    path = Path(value)
+    path = Path(resume)
     if not path.exists():
-        raise UserError(f"{key}={value}: there is no such run or checkpoint.")
+        raise UserError(f"resume={resume}: there is no such run or checkpoint.")
     folder = path if path.is_dir() else path.absolute().parent.parent
     if not (folder / CONFIG).exists():
         what = "that folder holds no run" if path.is_dir() else "that file does not lie in a run's checkpoints"
-        raise UserError(f"{key}={value}: {what}, for there is no {CONFIG}. Name a run, such as logs/NAME.")
+        raise UserError(f"resume={resume}: {what}, for there is no {CONFIG}. Name a run, such as logs/NAME.")
     return folder
 
 

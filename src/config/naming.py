@@ -7,11 +7,12 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import accumulate
+from pathlib import Path
 from uuid import uuid4
 
 from omegaconf import OmegaConf
 
-from src.config.folder import FREE
+from src.config.folder import FREE, check_finished, finished_runs
 from src.config.process import launch_name
 from src.config.schema import Values
 
@@ -30,6 +31,13 @@ def changed(words: Sequence[str]) -> Values:
 
 def _started() -> str:  # all processes of a launch find one folder by its name, now and later
     return launch_name() or datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+
+
+def run_of(again: str) -> Path:
+    """The folder of the finished run that `again=` means; UserError if there is none."""
+    folder = finished_runs()[0] if again == "last" else Path(again)
+    check_finished(folder)
+    return folder
 
 
 def anew(name: str) -> str:

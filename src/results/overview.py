@@ -19,7 +19,7 @@ from rich.console import Console
 from src.config.check import flat
 from src.config.errors import UserError
 from src.config.files import check_target, write_text
-from src.config.folder import CONFIG, ERROR, MEASURED, RESULTS
+from src.config.folder import CONFIG, ERROR, MEASURED, RESULTS, check_finished
 from src.config.groups import GROUPS
 from src.config.naming import changed
 from src.config.problems import keys, nearest, unknown
@@ -36,7 +36,7 @@ KEYS = keys(TrainConfig)
 LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
-def show_all(folder: Path, words: Sequence[str]) -> None:
+def show(folder: Path, words: Sequence[str]) -> None:
     """Show the runs below `folder` that fit `words`, KEY=VALUE of their configs, or write them to `output=FILE`; the
     newest first, or with `order=best` the best by validation. Raises UserError if none fits, or a word is wrong."""
     wanted = _parsed(words)
@@ -47,7 +47,7 @@ def show_all(folder: Path, words: Sequence[str]) -> None:
         check_target("output", Path(output), OUTPUTS)
     rows = list(_rows(folder))
     if not rows:
-        raise UserError(f"{folder} holds no run and no sweep. Name one, such as logs/NAME or logs/sweep/NAME.")
+        check_finished(folder)  # says that there is none
     seen = {key: "" for row in rows for key in row["config"]}
     for key in wanted:
         if key not in seen and key not in KEYS:
@@ -68,9 +68,7 @@ def _parsed(words: Sequence[str]) -> dict[str, str]:
     """Each word's key and value; UserError if there is no such key, as far as can be told without a run."""
     wanted, known = dict[str, str](), KEYS | dict.fromkeys(("order", "output"), "")
     for word in words:
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise UserError(f"{word}: options are written KEY=VALUE, such as dataset=mnist. --help shows more.")
+        key, _, value = word.partition("=")
         if key not in known and not key.startswith(tuple(f"{group.replace('/', '.')}." for group in GROUPS)):
             raise UserError(unknown(key, known))
         if key in ("trainer", "init"):
@@ -83,8 +81,8 @@ def _rows(folder: Path) -> Iterator[dict[str, Any]]:
     """A row for each run below the folder, and for what can't be looked into."""
     closed = list[OSError]()
     for found, _, files in os.walk(folder, onerror=closed.append):
-        is_run = CONFIG in files and Path(found).parent.parent.name != "wandb"  # which writes files of that name
-        if is_run or ERROR in files:
+        of_wandb = Path(found).parent.parent.name == "wandb"  # which writes files of that name
+        if {CONFIG, RESULTS, ERROR} & set(files) and not of_wandb:
             row = {"run": os.path.relpath(found, folder), "state": "failed", "config": {}, "time": 0.0}
             try:
                 row |= _read(Path(found), {CONFIG, RESULTS} & set(files))

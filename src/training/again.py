@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from src.config.check import plain
 from src.config.errors import RunError, UserError
-from src.config.folder import folder_to_repeat, read_config
+from src.config.folder import read_config
+from src.config.naming import run_of
 from src.config.schema import TrainConfig, Values
 from src.model.provenance import Revision, machine
 from src.results.outcome import Outcome
@@ -29,7 +30,7 @@ class Again:
     """The finished run in `origin`, anew in `folder` with the same `config`; UserError if that can't be."""
 
     def __init__(self, config: TrainConfig, folder: Path, named: Sequence[str]) -> None:
-        self.origin, self.folder = folder_to_repeat(str(config.again)), folder
+        self.origin, self.folder = run_of(str(config.again)), folder
         keys = {text.lstrip("+~").partition("=")[0]: text for text in named}
         if other := [text for key, text in keys.items() if key not in ("again", *MAY_DIFFER)]:
             most = f"the same run anew takes no option but {', '.join(MAY_DIFFER)} and hydra.run.dir"
