@@ -106,7 +106,7 @@ class TestMarks:
         words = "undecided: fewer than two seeds, and no known answers, in common with the best"
         assert words in shown(in_tmp, runs, capsys)
 
-    @pytest.mark.parametrize("damage", ["older", "other images", "no table", "gone"])
+    @pytest.mark.parametrize("damage", ["older", "fewer images", "others", "no table", "gone"])
     def test_a_run_whose_answers_are_not_known_is_undecided_and_stops_nothing(self, in_tmp: Path, damage: str) -> None:
         runs = made(in_tmp, {"a-1": first(480), "b-1": first(478), "c-1": first(440)})
         path = in_tmp / "b-1/predictions.csv"
@@ -115,7 +115,10 @@ class TestMarks:
         elif damage == "gone":
             path.unlink()
         else:
-            path.write_text("x" if damage == "no table" else "\n".join(path.read_text().splitlines()[:-10]))
+            lines = path.read_text().splitlines()
+            last = lines[-1].replace("499", "999")
+            found = {"fewer images": lines[:-10], "others": [*lines[:-1], last], "no table": ["x"]}
+            path.write_text("\n".join(found[damage]))
         assert marks(in_tmp, runs) == {"a-1": "best", "b-1": "undecided", "c-1": "worse"}
 
     @pytest.mark.parametrize("mode", ["min", "max"])
@@ -188,7 +191,7 @@ class TestLuck:
             scores = right.mean(1)
             real.append(scores.max() - accuracies[scores.argmax()] - np.median(scores - accuracies))
             told.append(luck(right))
-        assert np.mean(told) == pytest.approx(np.mean(real), rel=0.35)
+        assert np.mean(told) == pytest.approx(np.mean(real), rel=0.35 if tail else 0.1)
         assert np.mean(told) > 0.001
 
     def test_of_few_or_equal_trials_there_is_none(self) -> None:
@@ -215,7 +218,7 @@ class TestLuck:
 
 
 def test_a_trial_of_more_seeds_stands_before_one_that_may_be_lucky(in_tmp: Path) -> None:
-    scores = {"trial-000": 0.9, "trial-001": 0.8, "trial-002": 0.7, "trial-000-seed-2": 0.5, "trial-001-seed-2": 0.8}
+    scores = {"trial-000": 0.9, "trial-001": 0.8, "trial-002": 0.85, "trial-000-seed-2": 0.5, "trial-001-seed-2": 0.8}
     for name, score in scores.items():
         write_results(in_tmp / name, score, seed=2 if "seed" in name else 1, chance=0.1)
     table = Table(in_tmp, {name: [f"optimizer.lr={name[:9]}"] for name in scores}, "c", search=True)

@@ -438,7 +438,7 @@ class TestSeeds:
         assert self.search(scores, n_seeds=2)[0] == []
 
     def test_a_search_over_seeds_is_refused(self, in_tmp: Path) -> None:
-        with pytest.raises(UserError, match=r"^n_seeds=3: the search varies seed itself\. Leave out one of the two\.$"):
+        with pytest.raises(UserError, match=r"^n_seeds=3: the search varies seed itself\. Leave out one of both\.$"):
             Search(Arguments("tune", ("search=null", "seed=1,2", "n_seeds=3")))
 
     def test_each_has_the_seed_of_its_folder_in_its_command(self, in_tmp: Path) -> None:

@@ -69,20 +69,21 @@ class Search:
         named = {text.partition("=")[0].lstrip("+") for text in fixed}
         self._texts = {key: str(text) for key, text in flat(config.search).items() if key not in named} | varied
         self._space = read_space(self._texts)
-        probes = {
+        self._check()
+
+    def _check(self) -> None:
+        """Tell what is wrong at the ends of the space before the first trial."""
+        if self.config.n_seeds > 1:
+            if "seed" in self._space:
+                raise UserError(f"n_seeds={self.config.n_seeds}: the search varies seed itself. Leave out one of both.")
+            self.compose({"seed": self._base.seed + self.config.n_seeds - 1})
+        ends = {
             key: values.choices if isinstance(values, CategoricalDistribution) else (values.low, values.high)
             for key, values in self._space.items()
         }
-        first = {key: values[0] for key, values in probes.items()}
-        for key in probes:
-            for value in probes[key]:  # a wrong one is told before the first trial
-                self.compose(first | {key: value})
-        if self.config.n_seeds > 1:
-            if "seed" in self._space:
-                raise UserError(
-                    f"n_seeds={self.config.n_seeds}: the search varies seed itself. Leave out one of the two."
-                )
-            self.compose({"seed": self._base.seed + self.config.n_seeds - 1})
+        first = {key: values[0] for key, values in ends.items()}
+        for key, value in ((key, value) for key, values in ends.items() for value in values):
+            self.compose(first | {key: value})
 
     def compose(self, point: Values) -> TrainConfig:
         """The config of the run at a point of the space."""
