@@ -16,22 +16,29 @@ NUMBERS = re.compile(r"runs|training|(val|test) [\w %]+")  # columns of what is 
 SPARED = ["test 95 %", "training", "runs"]  # those that a narrow screen is without, this one first
 
 
+def is_number(cells: pd.Series) -> bool:
+    """Whether a column's cells are numbers, which are never cut."""
+    return bool(NUMBERS.fullmatch(str(cells.name)) or pd.to_numeric(cells, errors="coerce").notna().all())
+
+
+def least_width(cells: pd.Series) -> int:
+    """Of a column on a screen: of numbers whole, of words 12 letters."""
+    longest = int(cells.map(len).max())
+    return longest if is_number(cells) or cells.name == "note" else min(longest, 12)
+
+
 def show_rows(cells: pd.DataFrame) -> None:
     """Print a line for each row; where a terminal is too narrow, some columns are left out, long words cut and titles
     folded, no numbers."""
     console = Console(width=None if sys.stdout.isatty() else 1000)
-    whole = {
-        title: NUMBERS.fullmatch(title) or pd.to_numeric(cells[title], errors="coerce").notna().all() for title in cells
-    }
-    longest = cells.map(len).max()
-    least = {title: longest[title] if whole[title] or title == "note" else min(longest[title], 12) for title in cells}
+    least = {title: least_width(cells[title]) for title in cells}
     for spared in SPARED:
         if sum(max(width, min(len(title), 10)) + 2 for title, width in least.items()) - 2 > console.width:
             least.pop(spared, None)
     grid, leaves = Table(box=None, pad_edge=False), [title.rpartition(".")[2] for title in least]
     for (title, width), leaf in zip(least.items(), leaves, strict=True):
         name = Text(leaf if leaves.count(leaf) == 1 else title, overflow="fold")
-        grid.add_column(name, justify="right" if whole[title] else "left", min_width=width)
+        grid.add_column(name, justify="right" if is_number(cells[title]) else "left", min_width=width)
     for row in cells[list(least)].to_numpy().tolist():
         grid.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in row))
     console.print("", grid, "", sep="\n", crop=False)
