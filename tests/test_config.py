@@ -420,7 +420,7 @@ def test_what_may_change_when_a_run_goes_on_is_this_and_nothing_else() -> None:
     config = flat(plain(configure([])))
     free = {key for key in config if is_free(key, config) and key.split(".")[0] not in ("logger", "callbacks")}
     trainer = {"enable_progress_bar", "log_every_n_steps", "max_epochs", "max_time", "profiler"}
-    asked = {"data_dir", "device", "num_workers", "report", "resume", "dataset.on_broken"}
+    asked = {"again", "data_dir", "device", "num_workers", "report", "resume", "dataset.on_broken"}
     assert free == {*asked, *(f"trainer.{key}" for key in trainer)}
     changed = {key for key in config if key.startswith("callbacks.") and is_free(key, config)}
     assert changed >= {"callbacks.checkpoint_minutes", "callbacks.checkpoint_steps", "callbacks.samples.count"}

@@ -25,6 +25,7 @@ from src.config.files import check_classes, check_writable
 from src.config.folder import find_checkpoint, folder_to_resume
 from src.config.groups import command, look_into
 from src.config.help import help_text
+from src.config.naming import anew, run_of
 from src.config.paths import home, quoted
 from src.config.problems import as_option
 from src.config.process import FOLDER, forget_launches, inherited_folder, is_child, launch_name, world_size
@@ -161,7 +162,7 @@ def _requests(arguments: Arguments, schema: type[Checked]) -> list[Request[Check
         folder, named = Path(composed.whole.hydra.run.dir), tuple(written(overrides))
         is_new = "${started:}" in OmegaConf.to_yaml(composed.whole.hydra.run)
         if isinstance(config, TrainConfig):
-            if is_new and not config.resume:
+            if is_new and not config.resume and not config.again:
                 check_needs(config)
             folder = _folder_of(folder, config, is_new)
         elif asked := getattr(config, "checkpoint", None):
@@ -181,9 +182,12 @@ def _folder_of(folder: Path, config: TrainConfig, is_new: bool) -> Path:
     if launch_name() == "torchrun-none" and is_new:
         advice = "Name it with hydra.run.dir=FOLDER, or the run with --rdzv-id=NAME."
         raise UserError(f"torchrun: its processes share a folder. {advice}")
-    if config.resume == "last" and (world_size() or 1) > 1:  # each would look at a moment of its own
-        raise UserError("resume=last: the processes of srun or torchrun share a folder. Name it: resume=FOLDER.")
-    folder = (folder_to_resume(config.resume) if config.resume else folder).absolute()
+    key = "again" if config.again else "resume"
+    if getattr(config, key) == "last" and (world_size() or 1) > 1:  # each would look at a moment of its own
+        raise UserError(f"{key}=last: the processes of srun or torchrun share a folder. Name it: {key}=FOLDER.")
+    if config.again and is_new:
+        folder = folder.with_name(anew(run_of(config.again).absolute().name))
+    folder = (folder_to_resume(config.resume) if config.resume and not config.again else folder).absolute()
     check_writable(folder)
     if is_new and not (config.resume or launch_name() or is_child()):
         name = folder.name

@@ -31,7 +31,7 @@ PATIENCE = 2  # seconds; is_alive holds a lock for an instant
 
 # what may differ between a run and its continuation; all else would make it another run
 _TRAINER = "enable_progress_bar log_every_n_steps max_epochs max_time profiler"
-FREE = {"data_dir", "device", "num_workers", "report", "resume", *(f"trainer.{key}" for key in _TRAINER.split())}
+FREE = {"again", "data_dir", "device", "num_workers", "report", "resume", *(f"trainer.{k}" for k in _TRAINER.split())}
 FREE |= {"callbacks.checkpoint_minutes", "callbacks.checkpoint_steps", "callbacks.keep_optimizer", "dataset.on_broken"}
 CAUSES = {"dataset.name", "seed"}  # they move others, so they are named first
 # in the images, where the command leaves them open

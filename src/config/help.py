@@ -24,6 +24,7 @@ EXAMPLES = {
         "-m dataset=mnist,cifar10 optimizer=adamw,sgd seed=1,2",
         "-m sweep=last        # on with the newest sweep",
         "resume=last          # on with the newest unfinished run",
+        "again=last           # the newest finished run anew: are the digits the same?",
         "--cfg job            # the whole config, with its values",
     ],
     "eval": ["run=last            # the newest finished run", "checkpoint=best.ckpt split=val dataset=fashion_mnist"],

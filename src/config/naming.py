@@ -7,17 +7,19 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import accumulate
+from pathlib import Path
 from uuid import uuid4
 
 from omegaconf import OmegaConf
 
-from src.config.folder import FREE
+from src.config.folder import FREE, check_finished, finished_runs
 from src.config.process import launch_name
 from src.config.schema import Values
 
 # of what was changed: what no result depends on, and what stands in a run's name already or is a path
 _BESIDE, _NAMED = FREE - {"trainer.max_epochs", "trainer.max_time"}, {"dataset", "model", "optimizer", "init.weights"}
 _OUTSIDE, _PATH, _MARKS = re.compile("-|hydra|logger"), re.compile(r"[/~]|\.\.?/|\w:\\"), re.compile(r"[][{}'\"]")
+_BEGUN = re.compile(r"^(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d|job\d+(_\d+)?)_")
 LONGEST = 40  # letters of it in a run's name
 
 
@@ -29,6 +31,18 @@ def changed(words: Sequence[str]) -> Values:
 
 def _started() -> str:  # all processes of a launch find one folder by its name, now and later
     return launch_name() or datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+
+
+def run_of(again: str) -> Path:
+    """The folder of the finished run that `again=` means; UserError if there is none."""
+    folder = finished_runs()[0] if again == "last" else Path(again)
+    check_finished(folder)
+    return folder
+
+
+def anew(name: str) -> str:
+    """Of the folder of a run that is begun again now, from the name that it has."""
+    return f"{_started()}_{_BEGUN.sub('', name)}"
 
 
 def _unique(overrides: str) -> str:  # sweeps of one second, and that of a launch

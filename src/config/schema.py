@@ -188,6 +188,7 @@ class TrainConfig(Section):
     test: bool = Field(True, description="score the best checkpoint on the test set at the end")
     report: bool = Field(True, description="write report.html and summary.png at the end")
     resume: AnyPath | None = Field(description="a run to go on with: its folder, a checkpoint in it, or last")
+    again: AnyPath | None = Field(None, description="a finished run to train anew and compare: its folder, or last")
 
 
 class TuneConfig(Section):

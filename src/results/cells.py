@@ -22,9 +22,9 @@ def is_number(cells: pd.Series) -> bool:
 
 
 def least_width(cells: pd.Series) -> int:
-    """Of a column on a screen: of numbers whole, of words 12 letters."""
+    """Of a column on a screen: of numbers whole, of words 12 letters, of a run's name its date and time."""
     longest = int(cells.map(len).max())
-    return longest if is_number(cells) or cells.name == "note" else min(longest, 12)
+    return longest if is_number(cells) or cells.name == "note" else min(longest, 20 if cells.name == "run" else 12)
 
 
 def show_rows(cells: pd.DataFrame) -> None:

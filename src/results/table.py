@@ -14,7 +14,7 @@ import yaml
 
 from src.config.errors import UserError
 from src.config.files import write_text
-from src.config.folder import CONFIG, ERROR, PRUNED, is_alive, is_finished
+from src.config.folder import CONFIG, ERROR, PRUNED, RESULTS, is_alive
 from src.config.groups import command
 from src.config.paths import for_shell
 from src.results.cells import markdown, score_cells, short, show_rows
@@ -185,14 +185,21 @@ def experiment_command(folder: Path) -> str:
     return command("train", "experiment=best", also=(folder,))
 
 
+def state_of(folder: Path) -> str:
+    """What became of a run so far, as its files say."""
+    if is_alive(folder):
+        return "running"
+    states = {ERROR: "failed", RESULTS: "finished", PRUNED: "pruned", CONFIG: "interrupted"}
+    return next((state for name, state in states.items() if (folder / name).exists()), "waiting")
+
+
 def _read(folder: Path) -> dict[str, object]:
     """A run's state, and as much of its results as there is."""
-    if is_alive(folder):
-        return {"state": "running"}
-    if (folder / ERROR).exists():
-        return {"state": "failed", "error": " ".join((folder / ERROR).read_text(encoding="utf-8").split())}
+    state = state_of(folder)
+    if state == "failed":
+        return {"state": state, "error": " ".join((folder / ERROR).read_text(encoding="utf-8").split())}
     try:
-        if is_finished(folder):
+        if state == "finished":
             outcome = Outcome.read(folder)
             monitor, scores = outcome.monitor, dict[str, object]()
             for split, score in (("val", outcome.val), ("test", outcome.test)):
@@ -203,18 +210,18 @@ def _read(folder: Path) -> dict[str, object]:
             scores |= {"chance": scored.chance, "guessing": scored.is_guessing}
             scores |= {"validated_on": outcome.val.sha256, "held_out": outcome.val.images / outcome.train.images}
             train = {"epochs": outcome.train.epochs, "seconds": outcome.train.seconds, "command": outcome.command}
-            known = {"state": "finished", "monitor": (monitor.name, monitor.mode), "seed": str(outcome.seed)}
+            known = {"state": state, "monitor": (monitor.name, monitor.mode), "seed": str(outcome.seed)}
             return known | scores | train
-        if (folder / PRUNED).exists():
+        if state == "pruned":
             config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
             name, mode = config["monitor"], config["monitor_mode"]
             curve = pd.read_csv(folder / "metrics.csv").dropna(subset=name)
             best = {_column(name): curve[name].agg(mode), "epochs": curve.epoch.max() + 1}
-            return {"state": "pruned", "monitor": (name, mode), **best}
+            return {"state": state, "monitor": (name, mode), **best}
     except (UserError, OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        name = "results.json" if is_finished(folder) else "metrics.csv"
+        name = RESULTS if state == "finished" else "metrics.csv"
         return {"state": "failed", "error": f"{name} can't be read: {error}"}
-    return {"state": "interrupted" if (folder / CONFIG).exists() else "waiting"}
+    return {"state": state}
 
 
 def _scores(split: str, score: Validation) -> dict[str, object]:

@@ -125,6 +125,8 @@ def _jobs(arguments: Arguments, asked: Sequence[str], folder: Path | None) -> tu
         if config.resume:
             words = "a sweep (-m) goes on where it stopped when it is started again in its hydra.sweep.dir."
             raise UserError(f"resume: {words}")
+        if config.again:
+            raise UserError("again: one run is trained anew, and no sweep. Leave out -m.")
         if config.devices > 1 and is_parallel(hydra):
             raise UserError("devices: hydra/launcher=joblib gives each run one device. Leave out one of the two.")
         check_needs(config)

@@ -61,6 +61,8 @@ class Search:
         self._arguments, self._fixed = arguments, declared(fixed)
         self._base = self.compose({})
         check_needs(self._base)
+        if key := next((key for key in ("resume", "again") if getattr(self._base, key)), ""):
+            raise UserError(f"{key}: that is for one run. A search goes on when the same command is given again.")
         if self._base.devices > 1:
             raise UserError("devices: each trial of a search has one. Start the same command once for each device.")
         option = composed.whole.hydra.runtime.choices.get("search") or "search"

@@ -16,6 +16,7 @@ from src.config.paths import for_shell, option
 from src.config.process import Interrupts, check_processes, is_child, requeue, slot
 from src.config.schema import TrainConfig
 from src.results.outcome import Outcome
+from src.training.again import Again
 
 if TYPE_CHECKING:
     from lightning import Callback
@@ -33,31 +34,42 @@ def train(
     names.
 
     `command` runs it again, and is written down; `named` are the overrides that the user wrote: with `resume=`, only
-    what they name is changed or refused; `callbacks` come besides the run's own. Raises UserError if the request can't
-    be served, RunError if the run failed on its way, and Stopped if it was asked to stop.
+    what they name is changed or refused, and with `again=` they are few; `callbacks` come besides the run's own. Raises
+    UserError if the request can't be served, RunError if the run failed on its way, or its digits did not come
+    `again`, and Stopped if it was asked to stop.
     """
-    run = settle(folder, config, named)
+    again = Again(config, folder, named) if config.again else None
+    run = settle(folder, again.config if again else config, named)
     check_processes(run.config)
     if run.config.init.weights and not run.saved:
         check_weights(run.config.init.weights)
-    if run.finished:
-        return _show_finished(run)
+    best = _show_finished(run) if run.finished else _begin(run, command, callbacks, again)
+    if again and not is_child():
+        again.compare()
+    return best
+
+
+def _begin(run: Run, command: str, callbacks: Sequence[Callback], again: Again | None) -> float | None:
     check_needs(run.config)
+    folder = run.folder
     with Interrupts() as interrupts, lock(folder):
         try:
-            return _train(run, interrupts, command, callbacks)
+            return _train(run, interrupts, command, callbacks, again)
         except Stopped as stop:
             interrupts.hand_on(stop.number)
             if not is_child():
                 requeue(stop.number)
-            again = " the same command; nothing was saved yet"
+            how = " the same command; nothing was saved yet"
             if (folder / "checkpoints" / "last.ckpt").exists():
                 near = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-                again = f"\n{groups.command('train', option('resume', near))}"
-            raise Stopped(stop.number, f"{stop} To continue:{again}") from stop
+                words = [option("again", again.origin), option("hydra.run.dir", near)] if again else []
+                how = f"\n{groups.command('train', *(words or [option('resume', near)]))}"
+            raise Stopped(stop.number, f"{stop} To continue:{how}") from stop
 
 
-def _train(run: Run, interrupts: Interrupts, command: str, callbacks: Sequence[Callback]) -> float | None:
+def _train(
+    run: Run, interrupts: Interrupts, command: str, callbacks: Sequence[Callback], again: Again | None
+) -> float | None:
     # a request that was refused must not wait for torch
     with importing(), interrupts.waiting():
         from src.model.build import prepared
@@ -70,7 +82,9 @@ def _train(run: Run, interrupts: Interrupts, command: str, callbacks: Sequence[C
 
     folder, hardware = run.folder, pick_hardware(run.config.device, run.config.precision, slot())
     config, splits = prepared(run.config)
-    about = About.of(config, splits, hardware.precision, command)
+    about = About.of(config, splits, hardware.precision, again.command if again else command)
+    if again and not is_child():
+        again.show_notes(about, hardware)
     resumed = to_resume(run) if run.saved else None
     if resumed:
         about, notes = continued(resumed, about)
