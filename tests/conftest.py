@@ -336,24 +336,33 @@ def write_results(
     mode: str = "max",
     chance: float | None = None,
     test: bool = True,
+    seed: int = 1,
+    sha256: str | None = None,
+    right: np.ndarray | None = None,
 ) -> Path:
-    """The results.json of a made run that came to this value of what it monitors, and to the accuracy 0.5 in test."""
+    """The results.json of a made run that came to this value of what it monitors, and to the accuracy 0.5 in test; with
+    which validation images it answered `right`, bool (N,), its predictions.csv too."""
+    images = 8 if right is None else len(right)
     accuracy = value if monitor == "val/acc" else 0.25
     content: dict[str, Any] = {
         "dataset": {"name": "made", "source": "full", "test_set": "made", "sha256": ""},
         **dict.fromkeys(("model", "optimizer", "precision", "device"), "made"),
         "command": f"command of {run.name}",
         "checkpoint": "checkpoints/best.ckpt",
-        "seed": 1,
+        "seed": seed,
         "parameters": 2_500_000,
-        "train": {"seconds": seconds, "epochs": 3, "images": 80},
+        "train": {"seconds": seconds, "epochs": 3, "images": 10 * images},
         "monitor": {"name": monitor, "mode": mode, "value": value},
-        "val": {"accuracy": accuracy, "images": 8, "chance": chance},
+        "val": {"accuracy": accuracy, "images": images, "chance": chance, "sha256": sha256},
         "test": {"accuracy": 0.5, "loss": 1.0, "images": 8, "chance": chance} if test else None,
         "machine": {"system": "", "processor": "", "cores": 1, "threads": 1, "gpu": None},
     }
     run.mkdir(parents=True, exist_ok=True)
     (run / "results.json").write_text(json.dumps(content))
+    if right is not None:
+        rows = (f"validation,{number},a,{'ba'[answer]},1,1" for number, answer in enumerate(right.tolist()))
+        head = "split,image,label,predicted,probability,probability_of_label"
+        (run / "predictions.csv").write_text("\n".join([head, *rows]))
     return run
 
 

@@ -75,6 +75,7 @@ def test_a_score_has_the_digits_that_its_interval_leaves(
 def test_other_numbers_too() -> None:
     assert shown(0.07134, (0.0521, 0.0902)) == "0.071 (0.052 to 0.090)"
     assert decimals((0, float("inf"))) == 4
+    assert percent(0.8, interval=intervals.mean([0.1 + 0.7, 0.8, 0.8])) == "80.0000 % (80.0000 to 80.0000)"
 
 
 def setting(rng: np.random.Generator, seeds: int, images: np.ndarray, gain: float, spread: float) -> np.ndarray:

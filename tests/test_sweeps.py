@@ -104,7 +104,6 @@ class TestGrid:
         assert f"train the best setting:\n  {good[0]['command'].removesuffix(' seed=1')}\n" in outcome.out
         for picture in ("curves.png", "values.png"):
             assert (sweep / picture).read_bytes().startswith(b"\x89PNG")
-        assert all(len(line) <= 80 for line in outcome.out.splitlines() if "±" in line or "val acc" in line)
 
     @pytest.mark.parametrize("launcher", ["basic", "joblib"])
     def test_a_network_that_takes_no_images_of_a_jobs_size_is_refused_before_the_first_job(
@@ -160,7 +159,7 @@ class TestGrid:
             Table(in_tmp, overrides, "c", search=False).show()
             rows = [line for line in capsys.readouterr().out.splitlines() if "0.098" in line or "0.097" in line]
             assert [len(re.findall(r" 0\.09[78]\b", row)) for row in rows] == [4, 4], rows
-            assert all(row.endswith(" 50.00 %") for row in rows), rows
+            assert all(row.endswith(" 50.00 %  pruned") for row in rows), rows
             assert all(len(row) <= 80 for row in rows) == terminal, "a pipe gets whole words"
             assert all(("a/long/way/" * 9 in row) != terminal for row in rows)
 
@@ -540,7 +539,7 @@ def test_a_stop_ends_the_whole_sweep(door: Door, options: list[str], monkeypatch
 
 class TestTable:
     @pytest.mark.parametrize(
-        ("monitor", "mode", "values"), [("val/acc", "max", [5, 9, 9]), ("val/loss", "min", [5, 2, 2])]
+        ("monitor", "mode", "values"), [("val/acc", "max", [0.5, 0.9, 0.9]), ("val/loss", "min", [5, 2, 2])]
     )
     def test_of_equal_settings_the_first_is_the_best(
         self, in_tmp: Path, monitor: str, mode: str, values: list[float]
@@ -557,45 +556,30 @@ class TestTable:
         runs = {}
         for rate, value in ((1, 0.4), (2, 0.8)):
             for seed, seconds in ((1, 700), (2, 1300)):
-                name = write_results(in_tmp / f"{rate}-{seed}", value + seed / 100, seconds * rate).name
+                name = write_results(in_tmp / f"{rate}-{seed}", value + seed / 100, seconds * rate, seed=seed).name
                 runs[name] = [f"optimizer.lr={rate}", f"seed={seed}"]
         Table(in_tmp, runs, "c", search=False).show()
         lines = [line.split() for line in capsys.readouterr().out.splitlines()]
         shown = [line for line in lines if line[:2] in (["1", "2"], ["2", "2"])]
         assert [line[0] for line in shown] == ["2", "1"], "the best first"
-        assert [line[-2:] for line in shown] == [["33", "min"], ["17", "min"]]
+        assert [line[line.index("min") - 1] for line in shown] == ["33", "17"]
         assert ["100", "min", "of", "training"] in [line[-4:] for line in lines]
         assert ["command", "of", "2-1"] in lines, "of the setting, which is not its luckiest seed"
 
-    @pytest.mark.parametrize(
-        ("scores", "words"),
-        [
-            (([0.97, 0.98], [0.965, 0.975]), "a 97.50 % and b 97.00 %: undecided, for their seeds differ by 0.71 %"),
-            (([0.97, 0.98], [0.90, 0.91]), "a 97.50 % and b 90.50 %: more than their seeds differ by 0.71 %"),
-            (([0.98], [0.97]), "one seed each: undecided until more seeds are run, with -m seed=1,2,3"),
-            (([0.6, 0.5], [0.4, 0.5]), "all runs are no better than guessing (50.00 %)"),
-        ],
-    )
-    def test_a_difference_below_the_spread_of_the_seeds_is_undecided(
-        self, in_tmp: Path, scores: tuple[list[float], list[float]], words: str, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        runs = {}
-        for model, values in zip("ab", scores, strict=True):
-            for seed, value in enumerate(values):
-                write_results(in_tmp / f"{model}{seed}", value, chance=0.5, test=False)
-                runs[f"{model}{seed}"] = [f"model={model}", f"seed={seed}"]
-        Table(in_tmp, runs, "c", search=False).show()
+    def test_where_all_guess_none_is_the_best(self, in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        for name, value in (("a", 0.6), ("b", 0.4)):
+            write_results(in_tmp / name, value, chance=0.5, test=False)
+        Table(in_tmp, {name: [f"model={name}"] for name in "ab"}, "c", search=False).show()
         lines = capsys.readouterr().out.splitlines()
-        assert words in lines
-        assert ("guessing" in words) == any(line.startswith("to try: a lower optimizer.lr") for line in lines)
-        assert all(len(line) <= 80 for line in lines if not line.startswith("table and pictures"))
-        assert f"    {words}" in (in_tmp / "summary.md").read_text().splitlines()
+        assert "all runs are no better than guessing (50.00 %)" in lines
+        assert any(line.startswith("to try: a lower optimizer.lr") for line in lines)
+        assert not any("best" in line.split() for line in lines if line.startswith(("a ", "b ")))
 
     def test_a_setting_that_is_no_better_than_guessing_says_so(
         self, in_tmp: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         for name, value in (("a", 0.9), ("b", 0.5), ("c", 0.9), ("d", 0.5)):
-            write_results(in_tmp / name, value, test=False, chance=0.5)
+            write_results(in_tmp / name, value, test=False, chance=0.5, seed=ord(name) % 2)
         runs = {name: [f"model={name > 'b'}", f"seed={name}"] for name in "abcd"}
         runs |= {"e": ["model=e", "seed=1"]}
         write_results(in_tmp / "e", 0.5, test=False, chance=0.5)
@@ -603,9 +587,9 @@ class TestTable:
         out = capsys.readouterr().out
         assert "guessing: 50.00 %\n" in out
         rows = {line.split()[0]: line for line in out.splitlines() if line.startswith(("True", "False", "e "))}
-        assert rows["True"].endswith("1 of 2 guess")
-        assert rows["e"].endswith("1 of 1 guess")
-        assert "| 1 of 1 guess |" in (in_tmp / "summary.md").read_text()
+        assert rows["True"].rstrip().endswith("~ best, 1 of 2 guess")
+        assert rows["e"].rstrip().endswith("1 of 1 guess")
+        assert ", 1 of 1 guess |" in (in_tmp / "summary.md").read_text()
 
     def test_the_command_of_a_setting_has_no_seed_where_seeds_are_varied(self, in_tmp: Path) -> None:
         for name in ("a", "b"):

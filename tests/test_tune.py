@@ -5,15 +5,15 @@ from __future__ import annotations
 import csv
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import optuna
-import pandas as pd
 import pytest
 import yaml
+from filelock import FileLock
 from matplotlib.text import Text
 from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -23,13 +23,16 @@ from PIL import Image
 
 from src.config.check import check
 from src.config.cli import Arguments
-from src.config.compose import compose
+from src.config.compose import compose, written
 from src.config.errors import UserError
-from src.config.schema import TuneConfig
+from src.config.folder import LOCK
+from src.config.schema import TrainConfig, TuneConfig
 from src.results.figures.canvas import save
+from src.sweeps.best import save_best
+from src.sweeps.grid import Definition
 from src.sweeps.search import Search
 from src.sweeps.study import ask, leave_out, open_storage, open_study, read_space, real_trials, save_pictures
-from tests.conftest import NARROW, Outcome, results_of
+from tests.conftest import NARROW, Outcome, results_of, write_results
 from tests.processes import Command, killed_after_a_validation
 from tests.test_resume import at_call, send
 
@@ -324,6 +327,127 @@ class TestWrong:
         )
 
 
+class TestSeeds:
+    @pytest.fixture
+    def scores(self, monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, int], float]:
+        """Of four trials by their rate and seed: the best by one seed is not the best by more, nor is one of fewer."""
+        base = check(compose("train", []).values, TrainConfig)
+
+        def composed(search: Search, point: dict[str, Any]) -> TrainConfig:
+            rate = base.optimizer.model_copy(update={"lr": point.get("optimizer.lr")})
+            return base.model_copy(update={"optimizer": rate, "seed": point.get("seed", 1)})
+
+        monkeypatch.setattr(Search, "compose", composed)  # takes longest
+        monkeypatch.setattr("src.sweeps.search.save_pictures", lambda *_: None)
+        first = {("0.1", 1): 0.9, ("0.2", 1): 0.8, ("0.3", 1): 0.7, ("0.4", 1): 0.75}
+        again = {("0.1", 2): 0.5, ("0.2", 2): 0.8, ("0.4", 2): 0.7}
+        return first | again | {(rate, 3): score for (rate, _), score in again.items()}
+
+    def search(self, scores: dict[tuple[str, int], float], stop_at: int = 99, **more: int) -> tuple[list[str], bool]:
+        """The folders of the runs that a search begins, each of which comes to its score at once, and whether it ended;
+        it is killed as it begins the one that is named."""
+        begun: list[str] = []
+
+        def train(config: TrainConfig, folder: Path, command: str, callbacks: object) -> float:
+            begun.append(folder.name)
+            if len(begun) > stop_at:
+                raise KeyboardInterrupt
+            score = scores[f"{config.optimizer.lr}", config.seed]
+            write_results(folder, score, seed=config.seed, test=False)
+            for name in ("best.ckpt", "last.ckpt"):
+                (folder / "checkpoints").mkdir(exist_ok=True)
+                (folder / "checkpoints" / name).touch()
+            return score
+
+        words = ["search=null", "name=s", "sampler=random", *(f"{key}={value}" for key, value in more.items())]
+        with suppress(KeyboardInterrupt):
+            return begun, Search(Arguments("tune", (*words, "optimizer.lr=0.1,0.2,0.3,0.4", "n_trials=4"))).run(train)
+        return begun, False
+
+    def rates(self, in_tmp: Path) -> dict[str, str]:
+        runs = Definition.read(in_tmp / SEARCH).runs
+        return {name: options[0].partition("=")[2] for name, options in runs.items()}
+
+    def test_the_best_three_are_run_again_and_the_best_is_so_by_all_seeds(
+        self, in_tmp: Path, scores: dict[tuple[str, int], float], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        begun, ended = self.search(scores, n_seeds=3)
+        assert ended
+        rates = self.rates(in_tmp)
+        again = [name for name in begun if "seed" in name]
+        assert begun[4:] == again, "after all trials"
+        assert sorted((rates[name], name[-6:]) for name in again) == [
+            (rate, f"seed-{seed}") for rate in ("0.1", "0.2", "0.4") for seed in (2, 3)
+        ]
+        best = next(name for name, rate in rates.items() if rate == "0.2")
+        text = (in_tmp / SEARCH / "experiment/best.yaml").read_text()
+        assert f"# validation accuracy 80.00 % in {best} of 4\n" in text
+        assert "lr: 0.2\n" in text
+        assert "seed" not in text
+        assert {name for name, kept in weights(in_tmp).items() if kept} == {best}
+        assert "train with the best:" in capsys.readouterr().out
+        assert self.search(scores, n_seeds=3) == ([], True), "none is repeated"
+        assert self.search(scores) == ([], True)
+        assert text == (in_tmp / SEARCH / "experiment/best.yaml").read_text()
+
+    @pytest.mark.parametrize("stop_at", [2, 4, 6])
+    def test_killed_at_any_it_ends_with_the_runs_of_one_that_was_not(
+        self, in_tmp: Path, scores: dict[tuple[str, int], float], stop_at: int
+    ) -> None:
+        begun, ended = self.search(scores, stop_at, n_seeds=2)
+        assert not ended
+        kept = {self.rates(in_tmp)[name] for name, names in weights(in_tmp).items() if names}
+        if stop_at > 3:
+            assert kept == ({"0.1", "0.2", "0.4"} if stop_at == 4 else {"0.2", "0.4"}), "each that may become the best"
+        more, ended = self.search(scores, n_seeds=2)
+        assert ended
+        assert more[0] == begun[-1]
+        assert len({*begun, *more}) == 4 + 3
+        assert not {*begun[:-1]} & {*more}
+
+    def test_what_another_process_runs_is_left_to_it(self, in_tmp: Path, scores: dict[tuple[str, int], float]) -> None:
+        self.search(scores)
+        best = next(name for name, rate in self.rates(in_tmp).items() if rate == "0.1")
+        folder = in_tmp / SEARCH / f"{best}-seed-2"
+        folder.mkdir()
+        with FileLock(folder / LOCK):
+            begun, _ = self.search(scores, n_seeds=2)
+            assert len(begun) == 2
+            assert folder.name not in begun
+        assert self.search(scores, n_seeds=2)[0] == [folder.name]
+
+    def test_trials_of_other_processes_are_awaited(
+        self, in_tmp: Path, scores: dict[tuple[str, int], float], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        begun, _ = self.search(scores, 3, n_seeds=2)
+        other = FileLock(in_tmp / SEARCH / begun[-1] / LOCK)
+        other.acquire()
+        monkeypatch.setattr("src.sweeps.search.time.sleep", lambda _: other.release())  # it is killed
+        more, ended = self.search(scores, n_seeds=2)
+        assert ended
+        assert [more[0], len(more)] == [begun[-1], 4], "and its trial is taken up before the best are chosen"
+
+    def test_one_that_fails_is_told_and_stops_no_other(
+        self, in_tmp: Path, scores: dict[tuple[str, int], float], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        begun, ended = self.search({key: score for key, score in scores.items() if key != ("0.2", 2)}, n_seeds=2)
+        assert ended
+        assert len(begun) == 7
+        assert [row["state"] for row in trials(in_tmp)].count("failed") == 1
+        assert "KeyError" in capsys.readouterr().err
+        assert self.search(scores, n_seeds=2)[0] == []
+
+    def test_a_search_over_seeds_is_refused(self, in_tmp: Path) -> None:
+        with pytest.raises(UserError, match=r"^n_seeds=3: the search varies seed itself\. Leave out one of both\.$"):
+            Search(Arguments("tune", ("search=null", "seed=1,2", "n_seeds=3")))
+
+    def test_each_has_the_seed_of_its_folder_in_its_command(self, in_tmp: Path) -> None:
+        search = Search(Arguments("tune", ("search=null", "seed=5", "optimizer.lr=0.1,0.2", "n_seeds=3")))
+        assert search.compose({"optimizer.lr": 0.1, "seed": 6}).seed == 6
+        overrides = written(search._overrides({"optimizer.lr": 0.1, "seed": 6}))
+        assert overrides == ["test=false", "report=false", "optimizer.lr=0.1", "seed=6"]
+
+
 @pytest.mark.parametrize(("mode", "direction"), [("min", "MINIMIZE"), ("max", "MAXIMIZE")])
 def test_a_study_looks_for_what_the_monitor_calls_better(in_tmp: Path, mode: str, direction: str) -> None:
     config = check(compose("tune", ["name=s"]).values, TuneConfig)
@@ -349,9 +473,9 @@ def test_the_experiment_of_the_best_has_what_was_found_and_nothing_of_this_machi
     fixed = ["experiment=quick", "optimizer=sgd", "trainer.max_epochs=3", "num_workers=2", "device=cpu", "logger=csv"]
     search = Search(Arguments("tune", (*fixed, "search=null", "optimizer.lr=0.1,0.2", "name=s")))
     search.folder.mkdir(parents=True)
-    best = pd.Series({"run": "trial-001", "optimizer.lr": "0.2"}, name=1)
-    table: Any = SimpleNamespace(monitor="val/acc", score={1: 0.5}, runs=range(4))
-    search._save_best(table, best)
+    save_best(
+        search.folder, search._overrides({"optimizer.lr": "0.2"}), "validation accuracy 50.00 % in trial-001 of 4"
+    )
     text = (search.folder / "experiment/best.yaml").read_text()
     assert "# validation accuracy 50.00 % in trial-001 of 4" in text
     found = yaml.safe_load(text)

@@ -197,6 +197,7 @@ class TuneConfig(Section):
     pruner: NamedComponent | None = None
     name: str | None = Field(pattern=r"^\w[\w.-]*$", description="its folder; null: data set, network and search")
     n_trials: PositiveInt = Field(description="trials in all, of all processes and starts")
+    n_seeds: PositiveInt = Field(1, description="runs of each of the best 3 trials, before one is called the best")
     keep_weights: bool = Field(False, description="best.ckpt of every trial; else of the best one alone")
     storage: AnyPath | None = Field(description="a database, as sqlite:///FILE; null: a file in its folder")
 

@@ -22,10 +22,10 @@ from src.config.errors import UserError
 from src.config.files import write_text
 from src.config.folder import RUNS
 from src.config.paths import for_shell
+from src.results.cells import markdown
 from src.results.intervals import percent, shown
 from src.results.pairs import Pair, agreement, compared
 from src.results.settings import PAGE, Setting, Settings
-from src.results.table import markdown
 
 COMPARED = RUNS / "compared"
 SHOWN, DRAWN, TILES = 20, 66, 20  # pairs on the screen and in the forest plot; images

@@ -49,7 +49,7 @@ def bootstrap(score: Callable[[np.ndarray], float], images: int) -> Interval | N
 def decimals(interval: Interval) -> int:
     """How many an interval leaves: its width has two significant digits."""
     width = interval[1] - interval[0]
-    return max(0, 1 - math.floor(math.log10(width))) if 0 < width < math.inf else 4
+    return max(0, 1 - math.floor(math.log10(width))) if 1e-9 < width < math.inf else 4  # below it is rounding
 
 
 def percent(share: float, digits: int = 2, interval: Interval | None = None) -> str:

@@ -24,9 +24,10 @@ from src.config.groups import GROUPS
 from src.config.naming import changed
 from src.config.problems import keys, nearest, unknown
 from src.config.schema import Components, TrainConfig
+from src.results.cells import least_width, markdown, short, show_rows
 from src.results.intervals import percent
 from src.results.outcome import Outcome
-from src.results.table import SHOWN, least_width, markdown, short, show_rows, state_of
+from src.results.table import SHOWN, state_of
 
 ORDERS = ("newest", "best")
 OUTPUTS = (".csv", ".md", ".html")

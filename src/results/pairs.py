@@ -157,7 +157,7 @@ class Pair:
             better, ends = (self.second, (low, high)) if found.value > 0 else (self.first, (-high, -low))
             return f"{better.letter} is better by {shown(abs(found.value), ends, unit=' points', times=100)}"
         seeds = min(len(self.first.runs), len(self.second.runs))
-        enough = [f"{_about(found.images):,}"] if found.images and found.images > images else []
+        enough = [f"{about(found.images):,}"] if found.images and found.images > images else []
         enough += [f"{found.seeds} seeds"] if found.seeds and found.seeds > seeds else []
         would = f"; about {' or '.join(enough)} would" if enough else ""
         return f"can't be told apart with these {images:,} images{would}"
@@ -181,6 +181,6 @@ def agreement(first: Setting, second: Setting) -> float:
     return float(same.mean()) if first is not second else float(same[others].mean()) if len(same) > 1 else math.nan
 
 
-def _about(count: int) -> int:
+def about(count: int) -> int:
     """Two digits of it."""
     return round(count, 2 - len(str(count)))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
-from hydra.core.override_parser.types import QuotedString
-from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -21,18 +20,21 @@ from src.config.cli import Arguments, check_needs, importing
 from src.config.compose import compose, declared, parse, written
 from src.config.errors import UserError
 from src.config.files import write_text
-from src.config.folder import ERROR, FREE, PRUNED, SEARCHES, is_alive, lock, refuse_another
+from src.config.folder import ERROR, PRUNED, SEARCHES, is_alive, is_finished, lock, refuse_another
 from src.config.groups import is_group
 from src.config.problems import keys, unknown
 from src.config.schema import TrainConfig, TuneConfig, Values
 from src.results.outcome import in_words
-from src.results.table import Table, experiment_command
+from src.results.table import AGAIN, Table
+from src.sweeps.best import save_best
 from src.sweeps.grid import Definition
 from src.sweeps.jobs import claim_slot, printing_to_file, tell
 from src.sweeps.study import ask, leave_out, open_study, read_space, real_trials, save_pictures, without_password
 
-# of the machine or of the search, not of what was found
-_LEFT_OUT = (FREE - {"trainer.max_epochs", "data_dir"}) | {"test", "report"}
+if TYPE_CHECKING:
+    from lightning import Callback
+
+BEST = 3  # trials that are run with more seeds
 
 
 class Search:
@@ -69,21 +71,29 @@ class Search:
         named = {text.partition("=")[0].lstrip("+") for text in fixed}
         self._texts = {key: str(text) for key, text in flat(config.search).items() if key not in named} | varied
         self._space = read_space(self._texts)
-        probes = {
+        self._check()
+
+    def _check(self) -> None:
+        """Tell what is wrong at the ends of the space before the first trial."""
+        if self.config.n_seeds > 1:
+            if "seed" in self._space:
+                raise UserError(f"n_seeds={self.config.n_seeds}: the search varies seed itself. Leave out one of both.")
+            self.compose({"seed": self._base.seed + self.config.n_seeds - 1})
+        ends = {
             key: values.choices if isinstance(values, CategoricalDistribution) else (values.low, values.high)
             for key, values in self._space.items()
         }
-        first = {key: values[0] for key, values in probes.items()}
-        for key in probes:
-            for value in probes[key]:  # a wrong one is told before the first trial
-                self.compose(first | {key: value})
+        first = {key: values[0] for key, values in ends.items()}
+        for key, value in ((key, value) for key, values in ends.items() for value in values):
+            self.compose(first | {key: value})
 
     def compose(self, point: Values) -> TrainConfig:
         """The config of the run at a point of the space."""
         return check(compose("train", self._overrides(point)).values, TrainConfig)
 
     def _overrides(self, point: Values) -> list[str]:
-        return [*self._fixed, *declared([f"{key}={value}" for key, value in point.items()])]
+        fixed = [text for text in self._fixed if text.lstrip("+").partition("=")[0] not in point]
+        return [*fixed, *declared([f"{key}={value}" for key, value in point.items()])]
 
     def run(self, train: Callable[..., float | None]) -> bool:
         """Run trials until there are n_trials in all; whether any was finished. Raises UserError if it can't begin."""
@@ -105,7 +115,9 @@ class Search:
         print(f"search {self.config.name}: {begun}, in {self.folder}", flush=True)
         claim_slot(self.folder)
         try:
-            while self._run_next(train):
+            while self._run_next(train) or self._wait():
+                pass
+            while self._run_again(train):
                 pass
         except StorageInternalError as error:
             reason = f"{error.__cause__}".partition("\n")[0]
@@ -113,7 +125,10 @@ class Search:
             raise UserError(f"storage={storage}: {reason}. The same command goes on.") from error
         table = self._record()
         if table.best is not None:
-            self._save_best(table, table.best)
+            best, trials = table.best, table.runs.trial
+            score = in_words(table.monitor, table.score[trials == best.trial].mean())
+            found = f"{score} in {best.run} of {trials.nunique()}"
+            save_best(self.folder, self._overrides({key: best[key] for key in self._space}), found)
         save_pictures(self._study, self.folder, self._base.monitor)
         table.show()
         return table.best is not None
@@ -128,6 +143,43 @@ class Search:
             if trial:
                 self._run(trial, train)
         return trial is not None
+
+    def _wait(self) -> bool:
+        """Whether other processes had trials, of which one may be run again, and which are awaited."""
+        busy = [self._folder_of(trial) for trial in real_trials(self._study)] if self.config.n_seeds > 1 else []
+        if had := any(map(is_alive, busy)):
+            print("waits for the trials of other processes, to run the best ones with more seeds", flush=True)
+        while any(map(is_alive, busy)):
+            time.sleep(1)
+        return had
+
+    def _run_again(self, train: Callable[..., float | None]) -> bool:
+        """Run one of the best trials with another seed, if one is left."""
+        with ExitStack() as held:
+            with self._lock:
+                folder = next((folder for folder in self._left() if not is_alive(folder)), None)
+                if folder:
+                    held.enter_context(lock(folder))
+                self._record()
+            if folder:
+                try:
+                    self._train(folder, self._left()[folder], train)
+                except Exception as error:  # as of a trial
+                    write_text(folder / ERROR, f"{tell(error, f'{folder.name}: ')}\n")
+        return folder is not None
+
+    def _left(self) -> dict[Path, Values]:
+        """Folder and point of each run of the best trials with another seed that has not ended; they are the best by
+        their first run, for others would change them."""
+        sign = -1 if self._base.monitor_mode == "max" else 1
+        scored = [trial for trial in real_trials(self._study) if trial.state is TrialState.COMPLETE]
+        here = [trial for trial in scored if is_finished(self._folder_of(trial))]
+        runs = {
+            self.folder / f"{self._folder_of(trial).name}{AGAIN}{seed}": trial.params | {"seed": seed}
+            for seed in range(self._base.seed + 1, self._base.seed + self.config.n_seeds)
+            for trial in sorted(here, key=lambda trial: sign * trial.values[0])[:BEST]
+        }
+        return {path: point for path, point in runs.items() if not (is_finished(path) or (path / ERROR).exists())}
 
     def _abandoned(self) -> Trial | None:
         """A trial that a killed process has left."""
@@ -151,13 +203,16 @@ class Search:
             for trial in real_trials(self._study)
             if trial.params.keys() == self._space.keys()
         }
+        again = sorted(path.name for path in self.folder.glob(f"trial-*{AGAIN}*") if path.is_dir())
+        runs |= {name: runs[trial] for name in again if (trial := name.partition(AGAIN)[0]) in runs}
         arguments, overrides = self._arguments, list(self._arguments.overrides)
         command, folders = arguments.command(overrides), list(arguments.config_dirs)
         definition = Definition(command=command, overrides=overrides, runs=runs, config_dirs=folders, search=True)
         definition.write(self.folder)
         table = Table(self.folder, runs, command, search=True)
         ended = table.runs.run[table.runs.state.isin(["finished", "pruned"])]
-        for name in [] if table.best is None else ended[ended != table.best.run]:
+        left = {folder.name.partition(AGAIN)[0] for folder in self._left()}  # of which each may become the best
+        for name in [] if table.best is None else ended[(ended != table.best.run) & ~ended.isin(left)]:
             for path in (self.folder / name / "checkpoints").glob("*.ckpt"):
                 if path.name != "best.ckpt" or not self.config.keep_weights:
                     path.unlink(missing_ok=True)
@@ -169,17 +224,10 @@ class Search:
             from optuna import TrialPruned
             from optuna_integration import PyTorchLightningPruningCallback
 
-        folder, overrides = self._folder_of(trial), self._overrides(trial.params)
-        print(f"{folder.name}: {' '.join(f'{key}={value}' for key, value in trial.params.items())}", flush=True)
+        folder = self._folder_of(trial)
         try:
-            command = replace(self._arguments, door="train").command(written(overrides))
             pruning = PyTorchLightningPruningCallback(trial, self._base.monitor)
-            with printing_to_file(folder):
-                score = train(self.compose(trial.params), folder, command=command, callbacks=[pruning])
-            if score is None:
-                raise UserError("nothing was validated, so that there is nothing to choose by.")
-            self._study.tell(trial, score)
-            print(f"{folder.name}: {in_words(self._base.monitor, score)}", flush=True)
+            self._study.tell(trial, self._train(folder, trial.params, train, [pruning]))
         except TrialPruned as pruned:
             write_text(folder / PRUNED, f"{pruned}\n")
             self._study.tell(trial, state=TrialState.PRUNED)
@@ -190,19 +238,15 @@ class Search:
             write_text(folder / ERROR, f"{tell(error, f'{folder.name}: ')}\n")
             self._study.tell(trial, state=TrialState.FAIL)
 
-    def _save_best(self, table: Table, best: Any) -> None:
-        """Write the options of the best trial as `experiment/best.yaml`: groups as its defaults, the values below."""
-        options = OmegaConf.create({"defaults": []})
-        for override in parse(self._overrides({key: best[key] for key in self._space})):
-            key, value = override.key_or_group, override.value()
-            if key == "experiment":
-                options.defaults.insert(0, value)
-            elif is_group(key):
-                options.defaults.append({f"override /{key}": value})
-            elif not key.startswith("hydra") and key not in _LEFT_OUT:
-                OmegaConf.update(options, key, value.text if isinstance(value, QuotedString) else value)
-        score = in_words(table.monitor, table.score[best.name])
-        comment = f"{experiment_command(self.folder)}\n# {score} in {best.run} of {len(table.runs)}"
-        text = f"# @package _global_\n# {comment}\n{OmegaConf.to_yaml(options)}"
-        (self.folder / "experiment").mkdir(exist_ok=True)
-        write_text(self.folder / "experiment/best.yaml", text)
+    def _train(
+        self, folder: Path, point: Values, train: Callable[..., float | None], callbacks: Sequence[Callback] = ()
+    ) -> float:
+        """Run the point in the folder; raises UserError if nothing was validated."""
+        print(f"{folder.name}: {' '.join(f'{key}={value}' for key, value in point.items())}", flush=True)
+        command = replace(self._arguments, door="train").command(written(self._overrides(point)))
+        with printing_to_file(folder):
+            score = train(self.compose(point), folder, command=command, callbacks=callbacks)
+        if score is None:
+            raise UserError("nothing was validated, so that there is nothing to choose by.")
+        print(f"{folder.name}: {in_words(self._base.monitor, score)}", flush=True)
+        return score
