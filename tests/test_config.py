@@ -257,11 +257,16 @@ class TestPaths:
         assert in_bash(" ".join(map(for_shell, words))) == words
 
     @settings(max_examples=300, deadline=None)
-    @given(st.text(min_size=1).filter(lambda text: not re.match(r"['\"~]", text) and text not in ("???", "null")))
+    @given(st.text(min_size=1).filter(lambda text: not re.match(r"['\"~]|.*\$\{|null$|[?]{3}$", text, re.DOTALL)))
     def test_hydra_reads_any_path_as_it_is_written(self, path: str) -> None:
         (word,) = quoted([f"resume={path}"], False, TrainConfig)
         assert parse([word])[0].value() == path
         assert quoted([word], True, TrainConfig) == [word], "once quoted, it stays so"
+
+    @pytest.mark.parametrize("path", ["${", "a${b"])
+    def test_what_begins_an_interpolation_and_ends_none_is_refused(self, path: str) -> None:
+        with pytest.raises(UserError, match="data_dir: expected a value, not an interpolation"):
+            configure([f"data_dir={path}"])
 
     def test_what_is_left_to_hydra(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HOME", "/home/me")
