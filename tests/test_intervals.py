@@ -63,7 +63,7 @@ class TestBootstrap:
         (0.9965, (0.9951, 0.9975), "99.65 % (99.51 to 99.75)"),
         (0.8, (0.49, 0.943), "80 % (49 to 94)"),
         (0.978, None, "97.80 %"),
-        (1.0, (1.0, 1.0), "100.0000 % (100.0000 to 100.0000)"),
+        (1.0, (1.0, 1.0), "100.00 % (100.00 to 100.00)"),
     ],
 )
 def test_a_score_has_the_digits_that_its_interval_leaves(
@@ -75,7 +75,7 @@ def test_a_score_has_the_digits_that_its_interval_leaves(
 def test_other_numbers_too() -> None:
     assert shown(0.07134, (0.0521, 0.0902)) == "0.071 (0.052 to 0.090)"
     assert decimals((0, float("inf"))) == 4
-    assert percent(0.8, interval=intervals.mean([0.1 + 0.7, 0.8, 0.8])) == "80.0000 % (80.0000 to 80.0000)"
+    assert percent(0.8, interval=intervals.mean([0.1 + 0.7, 0.8, 0.8])) == "80.00 % (80.00 to 80.00)"
 
 
 def setting(rng: np.random.Generator, seeds: int, images: np.ndarray, gain: float, spread: float) -> np.ndarray:

@@ -46,10 +46,10 @@ def bootstrap(score: Callable[[np.ndarray], float], images: int) -> Interval | N
     return float(low), float(high)
 
 
-def decimals(interval: Interval) -> int:
-    """How many an interval leaves: its width has two significant digits."""
+def decimals(interval: Interval, otherwise: int = 4) -> int:
+    """How many an interval leaves: its width has two significant digits; `otherwise`, if it has none or no end."""
     width = interval[1] - interval[0]
-    return max(0, 1 - math.floor(math.log10(width))) if 1e-9 < width < math.inf else 4  # below it is rounding
+    return max(0, 1 - math.floor(math.log10(width))) if 1e-9 < width < math.inf else otherwise  # below it is rounding
 
 
 def percent(share: float, digits: int = 2, interval: Interval | None = None) -> str:
@@ -62,5 +62,5 @@ def shown(value: float, interval: Interval | None, digits: int = 4, unit: str = 
     if interval is None:
         return f"{times * value:.{digits}f}{unit}"
     low, high = (times * end for end in interval)
-    kept = decimals((low, high))
+    kept = decimals((low, high), digits)
     return f"{times * value:.{kept}f}{unit} ({low:.{kept}f} to {high:.{kept}f})"
