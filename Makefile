@@ -43,7 +43,7 @@ notebooks: $(VENV)/.with-notebooks  ## execute the notebooks and keep their outp
 bench: $(ALL)  ## measure this machine: 10 minutes on two cores, ARGS=--quick 2
 	$(BIN)/python -m benchmarks $(ARGS)
 
-leaderboard: $(READY)  ## run every recipe and mistake that this machine can: hours on two cores, ARGS=--quick 15 minutes
+leaderboard: $(READY)  ## run every recipe and mistake that this machine has no record of, the cheapest first: hours on two cores
 	$(BIN)/python -m benchmarks.leaderboard $(ARGS)
 
 bench-table: $(READY)  ## write the tables of benchmarks/results into README.md and docs/

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,15 +29,19 @@ class Case:
         parts = f"dataset={self.dataset} model={self.model} optimizer={self.optimizer} batch_size={self.batch_size}"
         more = f"{parts} device={device} trainer.max_epochs=100000 dataset.source=full"
         own = {"mnist": "dataset.verify=false", "image_folder": f"{CUT}{self.loader_workers}"}.get(self.dataset, "")
-        return [*more.split(), *own.split(), f"data_dir={data}"]
+        narrow = [f"model.{key}={value}" for key, value in NARROW.items()]
+        return [*more.split(), *own.split(), *narrow, f"data_dir={data}"]
 
 
+DRY = "BENCHMARK_DRY_RUN" in os.environ  # everything runs and nothing is measured: processes below it know, too
+NARROW: dict[str, Any] = {"widths": [4] * 5, "hidden": 16} if DRY else {}
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 CASES = [
-    Case("alexnet-128", "alexnet", "mnist", 128, "adamw", 1, 2),
+    Case("alexnet-128", "alexnet", "mnist", 2 if DRY else 128, "adamw", 1, 2),
     Case("alexnet_bn-64", "alexnet_bn", "cifar10", 64, "sgd", 3, 0),
     Case("alexnet_bn-128", "alexnet_bn", "cifar10", 128, "sgd", 3, 0),
 ]
-PHOTOS = [Case(f"photos-{size}", "alexnet", "image_folder", size, "adamw", 3, 2) for size in (128, 4)]
+PHOTOS = [Case(f"photos-{size}", "alexnet", "image_folder", size, "adamw", 3, CORES) for size in (128, 4)]
 CUT = "dataset.in_memory=false dataset/augmentation=[random_resized_crop,flip] trainer.profiler=simple num_workers="
 
 
@@ -52,12 +58,12 @@ def accept_any_checksum() -> None:
     CIFAR10.meta = CIFAR10.meta | {"md5": None}
 
 
-def write_mnist(folder: Path, count: int = 60_000) -> None:
+def write_mnist(folder: Path, count: int = 60_000, test: int = 10_000) -> None:
     """MNIST's four files, of random pixels: how fast they are does not depend on what they show."""
     raw = folder / "MNIST" / "raw"
     raw.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    for prefix, images in (("train", count), ("t10k", 10_000)):
+    for prefix, images in (("train", count), ("t10k", test)):
         for kind, shape, values in (("images-idx3", (images, 28, 28), 256), ("labels-idx1", (images,), 10)):
             header = struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape)
             pixels = rng.integers(0, values, shape, dtype=np.uint8)
@@ -85,14 +91,14 @@ def write_photos(folder: Path, sizes: tuple[int, ...], distinct: int = 300) -> l
     return files[:4]
 
 
-def write_cifar(folder: Path) -> None:
+def write_cifar(folder: Path, count: int = 10_000) -> None:
     """CIFAR-10's seven files, of random pixels."""
     root = folder / "cifar-10-batches-py"
     root.mkdir(parents=True)
     rng = np.random.default_rng(0)
     for name in [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]:
-        pixels = rng.integers(0, 256, (10_000, 3072), dtype=np.uint8)
-        labels = [number % 10 for number in range(10_000)]
+        pixels = rng.integers(0, 256, (count, 3072), dtype=np.uint8)
+        labels = [number % 10 for number in range(count)]
         (root / name).write_bytes(pickle.dumps({"data": pixels, "labels": labels}, protocol=2))
     classes = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
     (root / "batches.meta").write_bytes(pickle.dumps({"label_names": classes}, protocol=2))

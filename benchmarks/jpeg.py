@@ -1,7 +1,4 @@
-"""CIFAR-10 as a folder of JPEGs of quality 75, from the genuine files: python -m benchmarks.jpeg
-
-Writes DATA_DIR/cifar10-jpeg/{train,test}/CLASS/NNNN.jpg, which `dataset=cifar10_jpeg` reads.
-"""
+"""CIFAR-10 as JPEGs, DATA_DIR/cifar10-jpeg/{train,test}/CLASS/NNNN.jpg of quality 75: python -m benchmarks.jpeg"""
 
 from __future__ import annotations
 

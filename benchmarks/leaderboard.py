@@ -1,7 +1,7 @@
-"""Run the rows of the leaderboard that this machine can, and write its tables: python -m benchmarks.leaderboard
+"""Run the rows of the leaderboard that this machine can and has no record of: python -m benchmarks.leaderboard
 
-What is finished in logs/leaderboard is not run again, and a run of src.train that was interrupted goes on where it
-stopped; what the tutorials do, as published or as a mistake in training, begins anew.
+The cheapest comes first. A run of src.train that was interrupted goes on where it stopped; what the tutorials do, as
+published or as a mistake in training, begins anew. At the end the tables are written.
 """
 
 from __future__ import annotations
@@ -12,33 +12,35 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from benchmarks import project, records, tables
-from benchmarks.rows import BY_NAME, ROWS, Row
+from benchmarks.records import BY_NAME, ROWS, Row
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.leaderboard", description=__doc__)
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--quick", action="store_true", help="one seed of three rows: 15 minutes on two cores")
-    which.add_argument("--rows", nargs="+", metavar="ROW", choices=BY_NAME, help=f"only these: {', '.join(BY_NAME)}")
+    parser.add_argument("--rows", nargs="+", metavar="ROW", choices=BY_NAME, help=f"only these: {', '.join(BY_NAME)}")
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where the images lie")
-    parser.add_argument("--fresh", action="store_true", help="run again what is finished in logs/leaderboard")
+    parser.add_argument("--fresh", action="store_true", help="run again what there is a record of")
     options = parser.parse_args()
     if options.data_dir != Path("data") and not options.data_dir.is_dir():
         parser.error(f"--data-dir {options.data_dir}: there is no such folder.")
-    wanted_rows = list(wanted(options.rows, options.quick))
+    wanted = missing(options.rows, options.fresh)
     if options.fresh:
-        for name in {row.base for row, _ in wanted_rows if row.base} | {row.name for row, _ in wanted_rows}:
+        for name in {row.base for _, row, _ in wanted if row.base} | {row.name for _, row, _ in wanted}:
             shutil.rmtree(records.RUNS / name, ignore_errors=True)
+    total = project.duration(sum(seconds for seconds, *_ in wanted))
+    print(f"{len(wanted)} runs are missing here, {total} in all, the cheapest first:")
+    for seconds, row, seed in wanted:
+        print(f"  {row.name + f', seed {seed}':<32} {project.duration(seconds):>8}")
     failed = False
     try:
         with project.explained("The same command goes on."):
-            for row, seed in wanted_rows:
+            for _, row, seed in wanted:
                 try:
                     run(row, seed, options.data_dir)
                 except project.RunError as error:
@@ -49,31 +51,37 @@ def main() -> None:
     raise SystemExit(1 if failed else 0)
 
 
-def wanted(names: list[str] | None, quick: bool) -> Iterator[tuple[Row, int]]:
-    """The rows that this machine can, with their seeds: on a GPU all, and each recipe with five."""
-    gpu = torch.cuda.is_available()
+def missing(names: list[str] | None = None, fresh: bool = False) -> list[tuple[float, Row, int]]:
+    """About how many seconds a row takes, the row and a seed, the cheapest first, of those that this machine can and
+    has no current record of; `fresh`: of all. The seconds are those of its records here, else elsewhere, else its own.
+    """
+    gpu, found = torch.cuda.is_available(), records.current()
+    mine = found[found.machine == records.here(project.provenance())["machine"]]
+    wanted = []
     for row in [BY_NAME[name] for name in names] if names else ROWS:
-        if (row.on_gpu and not gpu and not names) or (quick and not row.quick):
+        if row.gpu and not gpu and not names:
             continue
-        seeds = 1 if quick else max(row.seeds, 5) if gpu and row.section == "recipes" else row.seeds
-        for seed in range(1, seeds + 1):
-            yield row, seed
+        alike = [part[part.row == row.name] for part in (mine, found)]
+        seconds = next((float(part.seconds.mean()) for part in alike if len(part)), row.seconds)
+        there = set() if fresh else set(alike[0].seed)
+        wanted += [(seconds, row, seed) for seed in range(1, row.seeds + 1) if seed not in there]
+    return sorted(wanted, key=lambda job: job[0])
 
 
-def run(row: Row, seed: int, data_dir: Path) -> None:
-    """Run one row with one seed, if it was not yet, and write its record; raises RunError if it can't be run here, or
+def run(row: Row, seed: int, data_dir: Path, more: Sequence[str] = ()) -> None:
+    """Run one row with one seed, and `more` options, and write its record; raises RunError if it can't be run here, or
     failed, and Stopped if this process was asked to stop; so was the row."""
-    if row.on_gpu and not torch.cuda.is_available():
+    if row.gpu and not torch.cuda.is_available():
         raise project.RunError("it needs a GPU, and there is none that torch can use.")
     folder = records.RUNS / row.name / f"seed-{seed}"
     out = folder / "record.json"
     command = row.shown(seed)
     words = [sys.executable, "-m", *shlex.split(row.command)]
     if row.is_run:
-        words = [*words[:3], *row.overrides(seed, data_dir, folder)]
+        words = [*words[:3], *row.overrides(seed, data_dir, folder), *more]
     else:
         folder.mkdir(parents=True, exist_ok=True)
-        words += ["--seed", str(seed), "--data-dir", str(data_dir), "--out", str(out)]
+        words += ["--seed", str(seed), "--data-dir", str(data_dir), "--out", str(out), *more]
     if row.is_run or not out.exists() or json.loads(out.read_text(encoding="utf-8")).get("command") != command:
         print(f"\n{row.name}, seed {seed}: {command}", flush=True)
         project.follow(words, os.environ | dict(word.split("=", 1) for word in row.variables.split()))

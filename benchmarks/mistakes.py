@@ -16,7 +16,7 @@ import torch
 
 from benchmarks import project, records
 from benchmarks.published import IMAGENET, mixed
-from benchmarks.rows import BY_NAME
+from benchmarks.records import BY_NAME
 
 
 class NoShuffling(L.Callback):

@@ -13,17 +13,19 @@ import torch
 from PIL import Image
 
 from benchmarks import project
-from benchmarks.cases import PHOTOS, Case, write_photos
+from benchmarks.cases import CORES, DRY, PHOTOS, Case, write_photos
 from benchmarks.turns import Worker
 from benchmarks.ways import loaders
 
-AHEAD = 5  # batches that two processes have ready when nobody has asked for a while
+AHEAD = 2 * CORES + 1  # batches that as many processes have ready when nobody has asked for a while
 
 
 def measure(data: Path, device: str, rounds: int, quick: bool) -> dict[str, dict[str, list[float]]]:
     """Each part by one way after the other; what each way came to in each round, by name."""
-    case, sizes, steps = (PHOTOS[1], (200, 400), 2) if quick else (PHOTOS[0], (2_000, 20_000, 200_000), 16)
-    large, middle = write_photos(data, sizes), sizes[1]
+    case, steps = (PHOTOS[1], 2) if quick else (PHOTOS[0], 16)
+    sizes: tuple[int, ...] = (200, 400) if quick else (2_000, 20_000, 200_000)
+    sizes = sizes[1:2] if DRY else sizes[:2] if device == "gpu" else sizes  # there a minute is dear
+    large, middle = write_photos(data, sizes, 10 if DRY else 300), sizes[-1] if DRY else sizes[1]
     parts = [partial(train, case, data, device, size, steps * (size == middle)) for size in sizes]
     rows = dict[str, dict[str, list[float]]]()
     for part in [*parts, partial(load, case, str(data / str(middle)), 2 * steps), partial(decode, large)]:
@@ -55,7 +57,7 @@ def train(case: Case, data: Path, device: str, size: int, steps: int, way: str) 
 
 def load(case: Case, data: str, batches: int, way: str) -> Iterator[tuple[str, float]]:
     """Photos that processes read, cut and resize, with nobody else at work."""
-    for count in (1, 2):
+    for count in sorted({1, CORES}):
         half = replace(case, batch_size=case.batch_size // 2, loader_workers=count)
         if way == "ours":
             run = project.PlainRun([*half.overrides(data, "cpu"), "dataset.stored_size=227"])

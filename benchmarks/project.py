@@ -1,28 +1,34 @@
-"""All that the benchmarks take from src/, so that a change there is followed here alone.
+"""All that the benchmarks take from src/, so that a change there is followed here alone, and what bounds a speed.
 
 It imports torch: the ways of training import it only where it is theirs, for the time to their first step is measured.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
+from itertools import count
 from pathlib import Path
+from timeit import timeit
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
 import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from src.config.check import check
 from src.config.cli import end
-from src.config.compose import compose, declared
+from src.config.compose import configure
 from src.config.errors import RunError, Stopped, UserError
 from src.config.files import check_target, write_json, write_text
 from src.config.folder import is_finished
-from src.config.process import keep_freed_memory
+from src.config.process import Interrupts, keep_freed_memory
 from src.config.schema import TrainConfig
 from src.data.batches import step_seed
-from src.data.datamodule import fits
 from src.data.decoding import decode
 from src.data.preparation import Preparation
 from src.data.splitting import stratified
@@ -31,10 +37,23 @@ from src.model import provenance as made_by
 from src.model.hardware import pick_hardware
 from src.model.parameters import trainable
 from src.model.predictor import Predictor
+from src.results.outcome import duration
 from src.sweeps.jobs import follow
 from src.training import run, session  # noqa: F401  which a run would import later, and slower
 
-__all__ = ["Predictor", "Preparation", "RunError", "UserError", "check_target", "decode", "follow"]
+DTYPES = {"32-true": torch.float32, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
+__all__ = [
+    "Interrupts",
+    "Predictor",
+    "Preparation",
+    "RunError",
+    "Stopped",
+    "UserError",
+    "check_target",
+    "decode",
+    "duration",
+    "follow",
+]
 __all__ += ["is_finished", "keep_freed_memory", "pick_hardware", "stratified", "write_json", "write_text"]
 
 
@@ -49,11 +68,6 @@ def explained(advice: str = "") -> Iterator[None]:
         end(Stopped(stop.number, f"{stop} {advice}".strip()), stop.code)
 
 
-def configure(overrides: list[str]) -> TrainConfig:
-    """The checked config of `python -m src.train` with these overrides."""
-    return check(compose("train", declared(overrides)).values, TrainConfig)
-
-
 def train(overrides: list[str], folder: Path, callbacks: Sequence[L.Callback]) -> None:
     """What `python -m src.train` does, with more callbacks."""
     command = " ".join(["python -m src.train", *overrides])
@@ -64,34 +78,26 @@ class PlainRun:
     """A run of src.train without its Trainer: its batches, network and optimizer."""
 
     def __init__(self, overrides: list[str]) -> None:
-        config, splits = build.prepared(configure(overrides))
+        config = configure(overrides)
+        self.datamodule, classifier = build.build(config)
         self.hardware = pick_hardware(config.device, config.precision)
         self.device, self.seed = self.hardware.torch_device, config.seed
-        about = saved.About.of(config, splits, self.hardware.precision, "")
-        classifier = build.build_classifier(config, self.hardware, about, splits)
         self.network = classifier.network.to(self.device)
         self.optimizer = classifier._optimizer(trainable(classifier))
         self.scheduler = classifier._scheduler(self.optimizer, 100_000)
-        self.datamodule = build.build_datamodule(config, splits)
-        if self.device.type == "cuda" and fits(splits.nbytes, self.device):
-            self.datamodule._placed = splits.to(self.device)
 
     def batches(self, training: bool) -> Iterator[Any]:
         """Batches without end, as the network sees them; for training drawn and augmented as in a run."""
+        strategy: Any = SimpleNamespace(root_device=self.device)
+        counts = {"global_rank": 0, "world_size": 1, "num_devices": 1}
+        self.datamodule.trainer = SimpleNamespace(training=training, strategy=strategy, **counts)  # type: ignore[assignment]
+        self.datamodule.setup("fit")
         loader = self.datamodule.train_dataloader() if training else self.datamodule.test_dataloader()
-        epoch, step = 0, 0
-        while True:
+        for epoch in count():
             loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
             for images, labels in loader:
-                images, labels = images.to(self.device), labels.to(self.device)
-                if training:
-                    seed = step_seed(self.seed, step, 0, "augmentation")
-                    generator = torch.Generator(self.device).manual_seed(seed)
-                    images, labels = self.datamodule.augmentation(images, labels, generator)
-                    torch.manual_seed(step_seed(self.seed, step, 0, "dropout"))
-                yield self.datamodule.prepare(images), labels
-                step += 1
-            epoch += 1
+                torch.manual_seed(step_seed(self.seed, self.datamodule.step, 0, "dropout"))
+                yield self.datamodule.on_after_batch_transfer((images.to(self.device), labels.to(self.device)), 0)
 
 
 def in_file_order(datamodule: Any) -> None:
@@ -119,3 +125,41 @@ def provenance() -> dict[str, Any]:
     revision = made_by.git_revision()
     machine = made_by.machine().model_dump()
     return {"machine": machine, "versions": made_by.versions(), "git": revision and revision.model_dump()}
+
+
+def describe(device: str) -> dict[str, Any]:
+    """The machine, the versions and the revision; raises UserError where there is no such device."""
+    precision, found = pick_hardware(device, "auto").precision, provenance()
+    machine = found["machine"]
+    machine["system"] = machine["system"].partition("-")[0]  # the kernel's version is nobody's business
+    machine["device"] = machine["gpu"] if device == "gpu" else machine["processor"]
+    words = machine["device"] if device == "gpu" else f"{machine['device']} {machine['cores']} cores"
+    name = re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
+    return {"name": name, "device": device, "precision": precision, **found}
+
+
+def flops_per_image(network: nn.Module, image: Tensor, training: bool) -> int:
+    """Floating-point operations of one pass of `image` (1, C, S, S), forward and for training also back, by torch's
+    counter: only products, a multiplication with its addition as two."""
+    network = deepcopy(network)  # whose gradients and running statistics nobody needs
+    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(training):
+        logits = network(image)
+        if training:
+            logits.sum().backward()
+    return counter.get_total_flops()
+
+
+def matmul_rate(device: torch.device, precision: str, patience: float) -> float:
+    """Floating-point operations a second: the best of products in `patience` seconds, as others may use the machine."""
+    size = 2048 if device.type == "cpu" else 8192
+    left, right = torch.randn(2, size, size, device=device, dtype=DTYPES[precision])
+    seconds: list[float] = []
+
+    def multiply() -> None:
+        left @ right
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
+
+    while len(seconds) < 5 or sum(seconds) < patience:  # the first product chooses the kernel and fetches memory
+        seconds.append(timeit(multiply, number=1))
+    return 2 * size**3 / min(seconds)

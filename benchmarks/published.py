@@ -6,6 +6,7 @@ network, whose layers are the tutorials' own.
 
 from __future__ import annotations
 
+import gzip
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import datasets, transforms
 from torchvision.transforms import Compose, Normalize, RandomHorizontalFlip, Resize, ToTensor
 
+from benchmarks.cases import NARROW
 from src.model.alexnet import AlexNet
 from src.results.intervals import percent
 
@@ -62,9 +64,9 @@ def cifar10(train: Dataset[Any], epochs: int, device: torch.device) -> nn.Module
 def network_of(name: str, device: torch.device) -> tuple[nn.Module, torch.optim.Optimizer]:
     """A tutorial's network with the weights that torch gives its layers, and its optimizer as torch makes it."""
     if name != "cifar10":
-        network = AlexNet(1 if name == "mnist" else 3, 10)
+        network = AlexNet(1 if name == "mnist" else 3, 10, **NARROW)
     else:
-        network = AlexNet(3, 10, widths=[96, 256, 384, 384, 256], batch_norm=True, padding=0)
+        network = AlexNet(3, 10, **{"widths": [96, 256, 384, 384, 256]} | NARROW, batch_norm=True, padding=0)
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
             layer.reset_parameters()  # ours has other weights there
@@ -89,6 +91,11 @@ def images_of(name: str, data_dir: Path, jpeg: bool = False) -> tuple[Any, Any]:
     Photos of an "image_folder" are prepared as torchvision's examples do. Raises RuntimeError or OSError if there are
     none in `data_dir`."""
     if name == "mnist":
+        for packed in (data_dir / "MNIST" / "raw").glob(
+            "*.gz"
+        ):  # torchvision would read them only as it downloads them
+            if not packed.with_suffix("").exists():
+                packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes()))
         steps = Compose([SIZE, ToTensor(), Normalize(0.5, 0.5)])
         return datasets.MNIST(str(data_dir), True, steps), datasets.MNIST(str(data_dir), False, steps)
     if name == "image_folder":
@@ -118,9 +125,10 @@ def main() -> None:
     parser = records.arguments("published", __doc__)
     parser.add_argument("tutorial", choices=EPOCHS)
     parser.add_argument("--jpeg", action="store_true", help="CIFAR-10 as JPEGs, which benchmarks.jpeg writes")
+    parser.add_argument("--epochs", type=int, help="of training; default: the tutorial's")
     parser.add_argument("--images", type=int, help="so many training images, each class by its share; default: all")
     options = parser.parse_args()
-    name = options.tutorial
+    name, epochs = options.tutorial, options.epochs or EPOCHS[options.tutorial]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with project.explained():
         project.check_target("--out", options.out, (".json",))
@@ -132,18 +140,16 @@ def main() -> None:
         if options.images is not None:
             train = Subset(train, project.stratified(torch.as_tensor(train.targets), options.images).tolist())
     torch.manual_seed(options.seed)
-    teach, batch_size = (mnist, 128) if name == "mnist" else (cifar10, 64)
     began = time.perf_counter()
-    network = teach(train, EPOCHS[name], device)
+    network = (mnist if name == "mnist" else cifar10)(train, epochs, device)
     seconds = round(time.perf_counter() - began, 2)
-    score = accuracy(network, test, batch_size, device)
+    score = accuracy(network, test, 128 if name == "mnist" else 64, device)
     data = "cifar10_jpeg" if options.jpeg else name
-    precision = "16-mixed" if name == "mnist" and device.type == "cuda" else "32-true"
-    record = {"seed": options.seed, "data": data, "source": "full", "images": len(train), "epochs": EPOCHS[name]}
+    record = {"seed": options.seed, "data": data, "source": "full", "images": len(train), "epochs": epochs}
     record |= {"scored_on": data, "scored_images": len(test), "accuracy": score, "val_accuracy": None, "val_images": 0}
+    precision = "16-mixed" if name == "mnist" and device.type == "cuda" else "32-true"
     record |= {"seconds": seconds, "interruptions": 0, "precision": precision}
-    record |= records.here(project.provenance(), device.type)
-    project.write_json(options.out, record)
+    project.write_json(options.out, record | records.here(project.provenance(), device.type))
     print(f"{percent(score)} of {len(test):,} test images after {seconds:,.0f} s")
 
 

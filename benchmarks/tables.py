@@ -11,10 +11,10 @@ import pandas as pd
 
 from benchmarks import project, records
 from benchmarks.cases import CASES
-from benchmarks.records import Record
-from benchmarks.rows import BY_NAME, ROWS, Row
+from benchmarks.records import BY_NAME, ROWS, Row
 from benchmarks.turns import ROOT
-from src.results.intervals import percent
+from src.results import intervals
+from src.results.intervals import Interval, percent, shown
 
 RESULTS = records.RECORDS.parent
 RECIPES = ROOT / "configs" / "experiment"
@@ -23,10 +23,12 @@ NOT_MEASURED = "not measured"
 DATA = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar10_jpeg": "CIFAR-10 (JPEG)"}
 OVERVIEW = {name: DATA[name] for name in ("mnist", "fashion_mnist", "cifar10_jpeg")}
 OVERVIEW["quick"] = "the packaged sample of MNIST (500 digits held out)"
-LEARNED, EACH, PRICE = "learned from, images × epochs", "of each seed", "price, points"
+LEARNED, EACH = "learned from, images × epochs", "of each seed"
+PRICE, TOLD = "price, points", "told from nothing"
 MADE = ["seconds", "machine", "command", "date", "revision"]  # how, when and by what code a number was made
 WAYS = {"tutorial": "tutorial", "lightning": "Lightning as usual", "plain": "plain loop on our path"}
 WAYS |= {"ours": "**ours**", "compiled": "ours, compiled"}
+PHASES, RATE = ["training", "inference"], "{median:,.1f} ({low:,.1f} to {high:,.1f})"
 
 
 def write() -> None:
@@ -36,7 +38,7 @@ def write() -> None:
 
 def pages() -> dict[Path, str]:
     """Each page that has tables, with them renewed."""
-    found = current()
+    found = records.current()
     parts = {"README.md": overview(found), "docs/results.md": details(found), "docs/speed.md": speed()}
     texts = {ROOT / name: renewed((ROOT / name).read_text(encoding="utf-8"), text) for name, text in parts.items()}
     return texts | {path: recipe(path, found) for path in sorted(RECIPES.glob("*.yaml"))}
@@ -59,20 +61,18 @@ def table(lines: pd.DataFrame, columns: list[str]) -> str:
     return markdown(columns, lines.reindex(columns=columns).astype(object).fillna("").to_numpy().tolist())
 
 
-def current() -> pd.DataFrame:
-    """The records whose row still has the command that they were made by, a line each."""
-    found = [record for record in records.load() if is_current(record)]
-    return pd.DataFrame(found, columns=None if found else ["row", "machine", "seed", "accuracy"])
+def spread(values: pd.Series, interval: Interval | None, unit: str = "") -> str:
+    """A share, or the mean of some ± their standard deviation, in the digits that the interval leaves."""
+    mean, _, rest = shown(values.mean(), interval, 2, unit, 100).partition(" ")
+    deviation = f" ± {100 * values.std():.{len(mean.partition('.')[2])}f}" if len(values) > 1 else ""
+    return f"{mean}{deviation} {rest}".rstrip()
 
 
-def is_current(record: Record) -> bool:
-    row = BY_NAME.get(record["row"])
-    return row is not None and row.shown(record["seed"]) == record["command"]
-
-
-def mean(values: pd.Series, unit: str = "") -> str:
-    """With the standard deviation where there are several."""
-    return f"{values.mean():.2f}" + (f" ± {values.std():.2f}" if len(values) > 1 else "") + unit
+def accuracy(runs: pd.DataFrame) -> str:
+    """With its interval: of one seed over the images, of several over the seeds."""
+    images = runs.scored_images.iloc[0]
+    low, high = intervals.mean(runs.accuracy) or intervals.proportion(runs.accuracy.iloc[0] * images, images)
+    return spread(runs.accuracy, (max(low, 0.0), min(high, 1.0)), " %")
 
 
 def revision(git: dict[str, Any]) -> str:
@@ -90,7 +90,7 @@ def cells(row: Row, runs: pd.DataFrame) -> dict[str, Any]:
         LEARNED: f"{DATA[first['data']]}{' sample' * sample}, {first.images:,} × {first.epochs}",
         "scored on": scored.format(first.scored_images),
         "seeds": ", ".join(map(str, runs.seed)),
-        "accuracy": mean(100 * runs.accuracy, " %"),
+        "accuracy": accuracy(runs),
         EACH: ", ".join(f"{100 * score:.1f}" for score in runs.accuracy),
         "to the last digit": f"{first.accuracy:.6f}",
         "validation": f"{first.val_accuracy:.6f}",
@@ -111,7 +111,7 @@ def standings(found: pd.DataFrame, rows: list[Row]) -> pd.DataFrame:
     lines = [cells(row, groups[machine, row.name]) for machine, row in keys if (machine, row.name) in groups]
     for row in rows:
         if row.name not in {name for _, name in groups}:
-            blank = {"row": row.name, "recipe": row.title, "machine": "a GPU" if row.on_gpu else ""}
+            blank = {"row": row.name, "recipe": row.title, "machine": "a GPU" if row.gpu else ""}
             blank |= dict.fromkeys(("accuracy", "to the last digit"), NOT_MEASURED)
             lines.append(blank | {"command": f"`{row.shown(1)}`"})
     return pd.DataFrame(lines).fillna("")
@@ -127,19 +127,23 @@ def overview(found: pd.DataFrame) -> str:
         last = [*gpu.accuracy, *cpu.accuracy][-1:], [*cpu.get("minutes", [])][-1:], [*gpu.get("minutes", [])][-1:]
         lines.append([f"{data}, `experiment={name}`", *("".join(cell) or NOT_MEASURED for cell in last)])
     text = markdown(["data", "accuracy", "minutes on two cores", "minutes on a GPU"], lines)
-    return f"{text}\nMean ± standard deviation over the seeds; [every row, machine and command](docs/results.md).\n"
+    how = "95 % intervals: of one seed over its images, of several over the seeds, beside their deviation"
+    return f"{text}\n{how}; [every row](docs/results.md).\n"
 
 
 def details(found: pd.DataFrame) -> str:
     """All of docs/results.md's tables."""
     rows = {row.section: [other for other in ROWS if other.section == row.section] for row in ROWS}
     columns = ["recipe", LEARNED, "scored on", "seeds", "accuracy", EACH, *MADE]
+    resumed = records.load(RESULTS / "resume", "*.json")
+    resumed = resumed or [{"command": "python -m benchmarks.gpu", "weights": NOT_MEASURED, "machine": "a GPU"}]
     again = standings(found[found.seed == 1], [BY_NAME["quick"], *rows["repeats"]])
     texts = {
         "Recipes": table(standings(found, rows["recipes"]), columns),
         "The tutorials and their corrected recipes": table(standings(found, rows["tutorials"]), columns),
         "The price of each mistake": prices(found),
-        "Time to accuracy": pace(),
+        "Time to accuracy": kept("pace"),
+        "Killed and resumed": table(pd.DataFrame(resumed), ["command", "weights", "metrics.csv", "machine", "date"]),
         "The same command again": table(again, ["recipe", "to the last digit", "validation", *MADE]),
     }
     return "\n".join(f"## {title}\n\n{text}" for title, text in texts.items())
@@ -150,27 +154,20 @@ def prices(found: pd.DataFrame) -> str:
     parts = []
     for base in dict.fromkeys(row.base for row in ROWS if row.base):
         rows = standings(found, [row for row in ROWS if base in (row.name, row.base)])
-        parts.append(rows.assign(**{PRICE: [price(found, row.machine, base, row.row) for row in rows.itertuples()]}))
-    return table(pd.concat(parts), ["recipe", LEARNED, "scored on", "accuracy", PRICE, "seeds", *MADE])
+        of_rows = [price(found, row.machine, base, row.row) for row in rows.itertuples()]
+        parts.append(rows.join(pd.DataFrame(of_rows, columns=[PRICE, TOLD])))
+    return table(pd.concat(parts), ["recipe", LEARNED, "scored on", "accuracy", PRICE, TOLD, "seeds", *MADE])
 
 
-def price(found: pd.DataFrame, machine: str, base: str, spoilt: str) -> str:
+def price(found: pd.DataFrame, machine: str, base: str, spoilt: str) -> tuple[str, str]:
+    """In points, and whether its interval over the seeds leaves out nothing; both empty where it was not measured."""
     scores = found[found.machine == machine].set_index("seed")
-    lost = 100 * (scores[scores.row == base].accuracy - scores[scores.row == spoilt].accuracy).dropna()
-    return mean(lost) if len(lost) else ""
-
-
-def pace() -> str:
-    """Seconds of training to an accuracy on MNIST's validation images, as an earlier revision measured them."""
-    lines = []
-    for record in records.load(RESULTS / "pace", "*.json"):
-        for side, way in record["ways"].items():
-            to = ["not reached" if seconds is None else f"{seconds:,.0f} s" for seconds in way["reached"].values()]
-            reached = [*to, percent(max(accuracy for _, accuracy in way["curve"])), f"{way['seconds']:,.0f}"]
-            facts = [str(record["seed"]), record["machine"], record["date"], revision(record["git"])]
-            lines.append([side, f"`{way['command']}`", *reached, *facts])
-    columns = ["", "command", "to 98 %", "to 99 %", "best", "in seconds of training", "seed", "machine", "date"]
-    return markdown([*columns, "revision"], lines)
+    lost = (scores[scores.row == base].accuracy - scores[scores.row == spoilt].accuracy).dropna()
+    if base == spoilt or not len(lost):
+        return "", ""
+    interval = intervals.mean(lost)
+    told = "one seed" if interval is None else "no" if interval[0] <= 0 <= interval[1] else "yes"
+    return spread(lost, interval), told
 
 
 def recipe(path: Path, found: pd.DataFrame) -> str:
@@ -188,13 +185,27 @@ def recipe(path: Path, found: pd.DataFrame) -> str:
 def speed() -> str:
     """All of docs/speed.md's tables: each machine, and what one change each made of the plain loop."""
     found = records.load(RESULTS, "*.json")
-    texts = [machine_table(result) for result in found]
+    texts = [heading(result) + machine_table(result) for result in found]
     if not any(result["device"] == "gpu" for result in found):
-        texts.append(f"On a GPU: {NOT_MEASURED}. `python -m benchmarks --device gpu` measures one.\n")
-    rows = [photos(result) for result in records.load(RESULTS / "photos", "*.json")]
+        texts.append(f"On a GPU: {NOT_MEASURED}. `python -m benchmarks.gpu` measures one.\n")
+    texts += map(profile, records.load(RESULTS / "profile", "*.json"))
+    rows = [heading(result) + photos(result) for result in records.load(RESULTS / "photos", "*.json")]
     texts += ["## Photos\n", *(rows or [f"`python -m benchmarks --photos`: {NOT_MEASURED}.\n"])]
-    texts += ["## What each measure is worth\n", *map(worth, records.load(RESULTS / "worth", "*.json"))]
-    return "\n".join(texts)
+    return "\n".join([*texts, "## What each measure is worth\n", kept("worth")])
+
+
+def kept(name: str) -> str:
+    """The table that a program of before made of its records, which lie beside it."""
+    path = RESULTS / name / "table.md"
+    return path.read_text(encoding="utf-8") if path.exists() else f"{NOT_MEASURED}\n"
+
+
+def heading(result: dict[str, Any]) -> str:
+    """On which machine, with which versions, when and how something was measured."""
+    machine, versions = result["machine"], result["versions"]
+    made = "torch {torch}, Lightning {lightning}, Python {python}".format(**versions)
+    how = f"{made}; {result['date']}; `{result['command']}`, medians of {result['rounds']} alternating rounds"
+    return f"**{machine['device']}, {machine['cores']} cores**, {result['precision']}; {how} (lowest to highest):\n\n"
 
 
 def photos(result: dict[str, Any]) -> str:
@@ -204,60 +215,41 @@ def photos(result: dict[str, Any]) -> str:
         sides = [ways.get("tutorial", []), ways["ours"]]
         sides.append([b / a if name.endswith("photos/s") else a / b for a, b in zip(*sides, strict=False)])
         lines.append([name, *(f"{median(v):,.2f} ({min(v):,.2f} to {max(v):,.2f})" if v else "" for v in sides)])
-    machine, torch = result["machine"], result["versions"]["torch"]
-    how = f"torch {torch}; {result['date']}; `{result['command']}`, medians of {result['rounds']} alternating rounds"
-    text = markdown(["", "torchvision", "ours", "times better"], lines)
-    return f"**{machine['device']}, {machine['cores']} cores**, {how} (lowest to highest):\n\n{text}"
+    return markdown(["", "torchvision", "ours", "times better"], lines)
 
 
-def worth(result: dict[str, Any]) -> str:
-    machine = f"{result['machine']['device']}, {result['machine']['cores']} cores, torch {result['versions']['torch']}"
-    lines = [
-        [name, rate(values), f"{values['times_as_it_is']['median']:.2f}", f"{values['peak_gib']:.2f} GiB"]
-        for name, values in result["changes"].items()
-    ]
-    how = f"revision {revision(result['git'])}, medians of {result['rounds']} alternating rounds (lowest to highest)"
-    columns = ["the plain loop on our path", "images/s", "times as it is", "peak memory"]
-    return f"**`{result['case']}`** on {machine}, {how}:\n\n{markdown(columns, lines)}"
+def profile(result: dict[str, Any]) -> str:
+    """What a GPU does in a step of training."""
+    lines = [[f"`{name[:70]}`", percent(share, 1)] for name, share in result["costs"].items()]
+    busy = f"its kernels take {percent(result['busy'], 0)} of the time of a step"
+    how = f"**{result['machine']}**, `{result['command']}`; {result['date']}: {busy}; those that take most:"
+    return f"{how}\n\n{markdown(['kernel', 'of the time'], lines)}"
 
 
 def machine_table(result: dict[str, Any]) -> str:
-    """One machine's table, with how it was measured."""
-    machine, versions = result["machine"], result["versions"]
-    lines, ratios = [], []
+    """How fast each way is on one machine."""
+    lines: list[list[str]] = []
     for case in CASES:
-        label = f"`{case.model}`, {case.batch_size}"
-        if case.name not in result["cases"]:
-            lines.append([label, "all", NOT_MEASURED, "", NOT_MEASURED, "", ""])
+        label, measured = f"`{case.model}`, {case.batch_size}", result["cases"].get(case.name)
+        if not measured:
+            lines.append([label, "all", NOT_MEASURED, "", NOT_MEASURED, *[""] * 4])
             continue
-        measured = result["cases"][case.name]
         for way, phases in measured["ways"].items():
-            shares = [word for phase in phases.values() for word in (rate(phase), percent(phase["share_of_limit"], 0))]
-            lines.append([label, WAYS[way], *shares, f"{phases['training']['peak_gib']:.2f} GiB"])
+            both = [phases[name] for name in PHASES]
+            rates = [(RATE.format(**one["images_per_second"]), percent(one["share_of_limit"], 0)) for one in both]
+            tutorial, plain, peak = (phases["training"][key] for key in ("times_tutorial", "times_plain", "peak_gib"))
+            times = "{median:.2f}".format(**tutorial), "{median:.3f} ({low:.2f} to {high:.2f})".format(**plain)
+            lines.append([label, WAYS[way], *rates[0], *rates[1], *times, f"{peak:.2f} GiB"])
             label = ""
-        training, inference = measured["limit"]["images_per_second"].values()
-        lines.append(["", "peak speed", f"{training:,.0f}", "100 %", f"{inference:,.0f}", "100 %", ""])
-        tutorial, plain = (measured["ways"]["ours"]["training"][key] for key in ("times_tutorial", "times_plain"))
-        ratios.append(
-            f"- `{case.model}`, batch {case.batch_size}: {tutorial['median']:.2f} times the tutorial and "
-            f"{plain['median']:.3f} times the plain loop ({plain['low']:.2f} to {plain['high']:.2f}).\n"
-        )
-    columns = ["training, images/s", "of peak speed", "inference, images/s", "of peak speed", "peak memory"]
-    text = markdown(["network, batch", "", *columns], lines) + "\n" + "".join(ratios)
-    if first := result["first_step_seconds"]:
-        named = [f"{WAYS.get(name, name).strip('*')} {value['median']:.1f} s" for name, value in first.items()]
-        text += f"\nFrom the command to the end of the first step of `alexnet`: {', '.join(named)}.\n"
-    name = machine["device"] + (f", {machine['cores']} cores" if result["device"] == "cpu" else "")
-    return (
-        f"**{name}**, {result['precision']} but for the tutorial and Lightning as usual; torch {versions['torch']}, "
-        f"Lightning {versions['lightning']}, Python {versions['python']}; {result['date']}; `{result['command']}`, "
-        f"medians of {result['rounds']} alternating rounds (lowest to highest); the ratios below are medians of each "
-        f"round's own.\n\n{text}"
-    )
-
-
-def rate(values: dict[str, Any]) -> str:
-    return "{median:,.1f} ({low:,.1f} to {high:,.1f})".format(**values["images_per_second"])
+        most = [
+            text for value in measured["limit"]["images_per_second"].values() for text in (f"{value:,.0f}", "100 %")
+        ]
+        lines.append(["", "peak speed", *most, *[""] * 3])
+    columns = [text for name in PHASES for text in (f"{name}, images/s", "of peak speed")]
+    columns = ["network, batch", "", *columns, "times the tutorial", "times the plain loop", "peak memory"]
+    first = result.get("first_step_seconds") or {}
+    named = ", ".join(f"{WAYS[name].strip('*')} {value['median']:.1f} s" for name, value in first.items())
+    return markdown(columns, lines) + f"\nFrom the command to the end of the first step: {named or NOT_MEASURED}.\n"
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import Case, accept_any_checksum, find
+from benchmarks.cases import DRY, Case, accept_any_checksum, find
 from benchmarks.turns import PhaseOver, Turns
 
 
@@ -175,12 +175,10 @@ def ours(case: Case, data: str, device_name: str, turns: Turns, compile: str = "
 def limit(case: Case, data: str, device_name: str, turns: Turns) -> None:
     """The machine's rate of matrix products in the run's precision; a step is one measurement."""
     project = imported()
-    from benchmarks.limit import matmul_rate
-
     hardware = project.pick_hardware(device_name, "auto")
     with suppress(PhaseOver):
         while True:
-            turns.answer(flops=matmul_rate(hardware.torch_device, hardware.precision, 1.0))
+            turns.answer(flops=project.matmul_rate(hardware.torch_device, hardware.precision, 0.0 if DRY else 1.0))
 
 
 def imported() -> Any:

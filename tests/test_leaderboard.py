@@ -20,8 +20,9 @@ from torchvision.datasets import CIFAR10
 
 from benchmarks import jpeg, leaderboard, mistakes, project, published, records, tables
 from benchmarks.cases import accept_any_checksum
-from benchmarks.rows import BY_NAME, ROWS, Row
+from benchmarks.records import BY_NAME, ROWS, Row
 from src.config.errors import RunError
+from src.results.screen import MEASURED
 from tests.conftest import CIFAR_CLASSES, NARROW, ROOT, read_folder, write_cifar, write_folder, write_idx
 
 ANY = "dataset.verify=false"  # made files have other checksums than the official ones
@@ -270,31 +271,34 @@ class TestTables:
             assert page.read_text(encoding="utf-8") == content, f"{page.name}: make bench-table"
 
     def test_every_record_is_rendered(self) -> None:
-        found = tables.current()
+        found = records.current()
         assert len(found) == len(records.load())
         text = tables.details(found)
         for (name, _), runs in found.groupby(["row", "machine"]):
             lines = [line for line in text.splitlines() if f"`{BY_NAME[name].shown(1)}`" in line]
-            scores = tables.mean(100 * runs.accuracy, " %"), f"{runs.accuracy.iloc[0]:.6f}"
+            scores = tables.accuracy(runs), f"{runs.accuracy.iloc[0]:.6f}"
             assert any(score in line for line in lines for score in scores), name
         for record in records.load(tables.RESULTS / "pace", "*.json"):
-            assert all(f"{way['seconds']:,.0f} |" in text for way in record["ways"].values())
+            for way in record["ways"].values():
+                best = max(accuracy for _, accuracy in way["curve"])
+                assert f"| {100 * best:.2f} % | {way['seconds']:,.0f} | {record['seed']} |" in text
 
     def test_rows_that_were_not_run_say_so_with_their_command(self) -> None:
-        text = tables.details(tables.current()[:0])
+        text = tables.details(records.current()[:0])
         for row in ROWS:
             line = next(line for line in text.splitlines() if f"`{row.shown(1)}`" in line)
             assert "not measured" in line
-        assert tables.overview(tables.current()[:0]).count("not measured") == 3 * len(tables.OVERVIEW)
+        assert tables.overview(records.current()[:0]).count("not measured") == 3 * len(tables.OVERVIEW)
 
     def test_mean_and_deviation_are_over_the_seeds_of_one_machine(self) -> None:
         found = [record_of("mnist_tutorial", seed, accuracy) for seed, accuracy in ((1, 0.9), (2, 0.92), (3, 0.94))]
         found += [record_of("mnist_tutorial", 1, 0.5, machine="Abacus, 4 cores")]
         lines = tables.standings(pd.DataFrame(found), [BY_NAME["mnist_tutorial"]])
         two, four = (line for _, line in lines.iterrows())
-        assert (two.accuracy, two.seconds, two.seeds) == ("92.00 ± 2.00 %", "102", "1, 2, 3")
+        # 4.303 is Student's t of 2 degrees of freedom: 92 ± 4.303 * 2 / sqrt(3)
+        assert (two.accuracy, two.seconds, two.seeds) == ("92.0 ± 2.0 % (87.0 to 97.0)", "102", "1, 2, 3")
         assert (two.date, two.revision) == ("2026-11-21 to 2026-11-23", "0123456, 0123456*")
-        assert (four.accuracy, four.seeds, four.machine) == ("50.00 %", "1", "Abacus, 4 cores")
+        assert (four.accuracy, four.seeds, four.machine) == ("50.0 % (49.0 to 51.0)", "1", "Abacus, 4 cores")
 
     def test_price_is_paired_by_seed_and_machine(self) -> None:
         found = [record_of("mnist_tutorial", seed, 0.9 + seed / 100) for seed in (1, 2, 3)]
@@ -303,15 +307,38 @@ class TestTables:
         line, elsewhere = (
             line for line in tables.prices(pd.DataFrame(found)).splitlines() if "step on every fourth" in line
         )
-        assert "| 71.50 ± 0.71 % | 20.00 ± 0.00 | 1, 2 |" in line
-        assert "| 10.00 % |  | 3 |" in elsewhere
+        assert "| 72 ± 1 % (65 to 78) | 20.00 ± 0.00 (20.00 to 20.00) | yes | 1, 2 |" in line
+        assert "| 10.0 % (9.4 to 10.6) |  |  | 3 |" in elsewhere
+
+    @pytest.mark.parametrize(
+        ("lost", "cells"),
+        [
+            ([0.16, 0.14, 0.20], ("17 ± 3 (9 to 24)", "yes")),  # 16.67 ± 4.303 * 3.06 / sqrt(3)
+            ([-0.16, -0.14, -0.20], ("-17 ± 3 (-24 to -9)", "yes")),
+            ([0.05, 0.01, 0.03], ("3.0 ± 2.0 (-2.0 to 8.0)", "no")),
+            ([0.0, 0.0], ("0.00 ± 0.00 (0.00 to 0.00)", "no")),
+            ([0.05], ("5.00", "one seed")),
+        ],
+    )
+    def test_a_price_is_told_from_nothing_where_its_interval_over_the_seeds_leaves_that_out(
+        self, lost: list[float], cells: tuple[str, str]
+    ) -> None:
+        found = [record_of("mnist_tutorial", seed, 0.75) for seed in range(1, len(lost) + 1)]
+        found += [record_of("no_shuffling", seed, 0.75 - points) for seed, points in enumerate(lost, 1)]
+        machine = "Abacus, 2 cores"
+        assert tables.price(pd.DataFrame(found), machine, "mnist_tutorial", "no_shuffling") == cells
+        assert tables.price(pd.DataFrame(found), machine, "mnist_tutorial", "mnist_tutorial") == ("", "")
+
+    def test_no_interval_reaches_beyond_what_an_accuracy_can_be(self) -> None:
+        runs = pd.DataFrame([record_of("mnist", seed, accuracy) for seed, accuracy in enumerate((0.64, 0.17, 0.99), 1)])
+        assert tables.accuracy(runs) == "60 ± 41 % (0 to 100)"
 
     def test_readme_has_minutes_on_two_cores_and_on_a_gpu(self) -> None:
         gpu = [record_of("mnist", 2, 0.99, machine="Abacus GPU"), record_of("fashion_mnist", 1, 0.8, "Abacus GPU")]
         found = pd.DataFrame([record_of("mnist"), record_of("quick", machine="Abacus, 4 cores"), *gpu])
         digits, clothes, _, sample = [line for line in tables.overview(found).splitlines() if "experiment=" in line]
-        assert digits == "| MNIST, `experiment=mnist` | 90.00 % | 1.7 | 1.7 |"
-        assert clothes.endswith("| 80.00 % | not measured | 1.7 |")
+        assert digits == "| MNIST, `experiment=mnist` | 90.0 % (89.4 to 90.6) | 1.7 | 1.7 |"
+        assert clothes.endswith("| 80.0 % (79.2 to 80.8) | not measured | 1.7 |")
         assert sample.endswith("| not measured | not measured | not measured |")
 
     def test_every_recipe_is_a_row(self) -> None:
@@ -333,7 +360,7 @@ class TestLeaderboard:
 
     def test_row_is_run_once_and_recorded_from_its_results(self, tmp_path: Path) -> None:
         options = ["experiment=quick", *NARROW, "logger=csv", "trainer.max_epochs=1", "trainer.limit_train_batches=2"]
-        row = Row("quick", "recipes", "quick", " ".join(["src.train", *options]), 3)
+        row = Row("quick", "recipes", "quick", " ".join(["src.train", *options]), 3, 60)
         leaderboard.run(row, 2, tmp_path / "no-data")
         [record] = records.load()
         results = json.loads((tmp_path / "runs" / "quick" / "seed-2" / "results.json").read_text())
@@ -349,7 +376,7 @@ class TestLeaderboard:
     def test_row_without_its_data_or_device_says_why_and_leaves_no_record(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        row = Row("cifar10_jpeg", "recipes", "photos", " ".join(["src.train experiment=cifar10_jpeg", *NARROW]), 1)
+        row = Row("cifar10_jpeg", "recipes", "photos", " ".join(["src.train experiment=cifar10_jpeg", *NARROW]), 1, 60)
         with pytest.raises(RunError, match="there is no such folder"):
             leaderboard.run(row, 1, tmp_path / "no-data")
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -370,8 +397,8 @@ class TestLeaderboard:
 
     def test_record_of_another_command_is_not_shown(self) -> None:
         record = record_of("mnist_tutorial")
-        assert tables.is_current(record)
-        assert not tables.is_current(record | {"command": "python -m src.train experiment=mnist_tutorial seed=1"})
+        assert records.is_current(record)
+        assert not records.is_current(record | {"command": "python -m src.train experiment=mnist_tutorial seed=1"})
 
     def test_heads_of_recipes_are_written_and_the_rest_is_left(self) -> None:
         path = tables.RECIPES / "mnist_tutorial.yaml"
@@ -379,7 +406,12 @@ class TestLeaderboard:
         found = [record_of("mnist_tutorial", seed, 0.9 + seed / 100) for seed in (1, 2)]
         head, _, rest = tables.recipe(path, pd.DataFrame(found)).partition("defaults:\n")
         assert rest == content.partition("defaults:\n")[2]
-        assert "# 91.50 ± 0.71 % of MNIST test, 10,000; 102 s; seed 1, 2; 2026-11-21 to 2026-11-22; Abacus, 2" in head
+        assert (
+            "# 92 ± 1 % (85 to 98) of MNIST test, 10,000; 102 s; seed 1, 2; 2026-11-21 to 2026-11-22; Abacus, 2" in head
+        )
+        assert [(asked, score) for asked, score, *_ in MEASURED.findall(head)] == [
+            ("experiment=mnist_tutorial dataset.limit=4000", "92 ± 1 % (85 to 98) of MNIST test, 10,000")
+        ]
 
     @pytest.mark.parametrize(
         ("arguments", "words"),
@@ -401,13 +433,61 @@ class TestLeaderboard:
         assert ended.value.code == 2
         assert words in capsys.readouterr().err
 
-    def test_short_form_is_one_seed_of_few_rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.fixture
+    def here(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """This machine has two cores and no GPU."""
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-        quick = list(leaderboard.wanted(None, quick=True))
-        assert [seed for _, seed in quick] == [1] * 3
-        whole = list(leaderboard.wanted(None, quick=False))
-        assert not any(row.on_gpu for row, _ in whole)
-        assert [seed for row, seed in whole if row.name == "never_eval"] == [1, 2, 3]
+        monkeypatch.setattr(records, "here", lambda facts: {"machine": "Abacus, 2 cores"})
+
+    @pytest.mark.usefixtures("here")
+    def test_what_is_missing_here_is_run_the_cheapest_first(self) -> None:
+        wanted = leaderboard.missing()
+        assert [seconds for seconds, *_ in wanted] == sorted(row.seconds for _, row, _ in wanted)
+        assert not any(row.gpu for _, row, _ in wanted)
+        assert [seed for _, row, seed in wanted if row.name == "never_eval"] == [1, 2, 3]
+        for seed in (1, 3):
+            records.save(record_of("quick", seed) | {"seconds": 7.0, "git": None})
+        records.save(record_of("tiny", 1, machine="Abacus, 4 cores") | {"seconds": 5000.0})
+        records.save(record_of("mnist", 1) | {"command": "of before", "seconds": 3.0})
+        left = leaderboard.missing()
+        assert {(row.name, seed) for _, row, seed in wanted} - {(row.name, seed) for _, row, seed in left} == {
+            ("quick", 1),
+            ("quick", 3),
+        }
+        costs = {row.name: seconds for seconds, row, _ in left}
+        assert left[0] == (7.0, BY_NAME["quick"], 2), "as its other seeds here"
+        assert costs["tiny"] == 5000.0, "as on another machine"
+        assert costs["mnist"] == BY_NAME["mnist"].seconds, "as rows.yaml says, and not as an older command"
+        assert len(leaderboard.missing(fresh=True)) == len(wanted)
+        assert [(row.name, seed) for _, row, seed in leaderboard.missing(["quick"])] == [("quick", 2)]
+
+    @pytest.mark.usefixtures("here")
+    def test_order_is_said_with_its_cost_and_a_row_that_fails_stops_no_other(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        done, written = [], []
+
+        def run(row: Row, seed: int, data_dir: Path) -> None:
+            done.append((row.name, seed))
+            if row.name == "tiny":
+                raise RunError("nothing to read")
+
+        monkeypatch.setattr(leaderboard, "run", run)
+        monkeypatch.setattr(tables, "write", lambda: written.append(True))
+        monkeypatch.setattr("sys.argv", ["leaderboard", "--rows", "mnist", "tiny", "--data-dir", str(tmp_path)])
+        with pytest.raises(SystemExit) as ended:
+            leaderboard.main()
+        assert ended.value.code == 1
+        assert done == [(name, seed) for name in ("tiny", "mnist") for seed in (1, 2, 3)]
+        assert written == [True]
+        said = capsys.readouterr()
+        first, *lines = said.out.splitlines()
+        assert first == "6 runs are missing here, 62 min in all, the cheapest first:"
+        assert [line.split() for line in (lines[0], lines[5])] == [
+            ["tiny,", "seed", "1", "10", "s"],
+            ["mnist,", "seed", "3", "21", "min"],
+        ]
+        assert said.err.count("error: tiny, seed ") == 3
 
 
 def test_jpegs_are_cifar10_by_class_and_train_as_a_folder(

@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms.v2 import functional as reference
 
-from benchmarks.limit import flops_per_image, matmul_rate
+from benchmarks.project import flops_per_image, matmul_rate
 from src.config.cli import importing
 from src.data.images import ImageSet, Source, Splits
 from src.data.readers import read_mnist_sample
@@ -228,7 +228,7 @@ class TestLimit:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         times = iter([9.0, 2.0, 1.0, 0.5, 4.0])
-        monkeypatch.setattr("benchmarks.limit.timeit", lambda *_, **__: next(times))
+        monkeypatch.setattr("benchmarks.project.timeit", lambda *_, **__: next(times))
         assert matmul_rate(torch.device("cpu"), "32-true", patience=1.0) == 2 * 2048**3 / 0.5
 
 
