@@ -111,8 +111,8 @@ class Search:
             if begun := self._study.user_attrs.get("asked"):
                 refuse_another(self.folder, begun, asked, "Choose another name=.")
             self._study.set_user_attr("asked", asked)
-        begun = f"{len(real_trials(self._study))} of {self.config.n_trials} trials were begun"
-        print(f"search {self.config.name}: {begun}, in {self.folder}", flush=True)
+        of = f"{len(real_trials(self._study))} of {self.config.n_trials}"
+        print(f"search {self.config.name}: {of} trials were begun, in {self.folder}", flush=True)
         claim_slot(self.folder)
         try:
             while self._run_next(train) or self._wait():
@@ -127,8 +127,8 @@ class Search:
         if table.best is not None:
             best, trials = table.best, table.runs.trial
             score = in_words(table.monitor, table.score[trials == best.trial].mean())
-            found = f"{score} in {best.run} of {trials.nunique()}"
-            save_best(self.folder, self._overrides({key: best[key] for key in self._space}), found)
+            options = self._overrides({key: best[key] for key in self._space})
+            save_best(self.folder, options, f"{score} in {best.run} of {trials.nunique()}")
         save_pictures(self._study, self.folder, self._base.monitor)
         table.show()
         return table.best is not None
@@ -207,8 +207,7 @@ class Search:
         runs |= {name: runs[trial] for name in again if (trial := name.partition(AGAIN)[0]) in runs}
         arguments, overrides = self._arguments, list(self._arguments.overrides)
         command, folders = arguments.command(overrides), list(arguments.config_dirs)
-        definition = Definition(command=command, overrides=overrides, runs=runs, config_dirs=folders, search=True)
-        definition.write(self.folder)
+        Definition(command=command, overrides=overrides, runs=runs, config_dirs=folders, search=True).write(self.folder)
         table = Table(self.folder, runs, command, search=True)
         ended = table.runs.run[table.runs.state.isin(["finished", "pruned"])]
         left = {folder.name.partition(AGAIN)[0] for folder in self._left()}  # of which each may become the best
@@ -223,7 +222,6 @@ class Search:
             import lightning  # noqa: F401  # which the next one looks for
             from optuna import TrialPruned
             from optuna_integration import PyTorchLightningPruningCallback
-
         folder = self._folder_of(trial)
         try:
             pruning = PyTorchLightningPruningCallback(trial, self._base.monitor)
