@@ -24,8 +24,8 @@ from src.config.folder import RUNS
 from src.config.paths import for_shell
 from src.results.cells import markdown
 from src.results.intervals import percent, shown
-from src.results.pairs import Pair, agreement, compared
 from src.results.settings import PAGE, Setting, Settings
+from src.results.verdicts import Pair, agreement, compared
 
 COMPARED = RUNS / "compared"
 SHOWN, DRAWN, TILES = 20, 66, 20  # pairs on the screen and in the forest plot; images

@@ -23,8 +23,9 @@ from src.config.groups import command
 from src.config.paths import for_shell
 from src.config.schema import Values
 from src.results import predictions
-from src.results.intervals import Interval, mean, proportion
+from src.results.intervals import Interval, proportion
 from src.results.outcome import Outcome
+from src.results.pairs import compare
 
 PAGE = "comparison.html"
 LETTERS = [first + second for first in ("", "A", "B") for second in ascii_uppercase]
@@ -73,9 +74,11 @@ class Setting:
 
     @property
     def interval(self) -> Interval:
-        """Of the accuracy: of one run over images, of several over seeds."""
-        ends = mean(self.right.mean(1).tolist()) or proportion(self.right.sum(), self.right.size)
-        return max(ends[0], 0.0), min(ends[1], 1.0)  # Student's know no bounds
+        """Of the accuracy: of one seed over images, of several over seeds and images."""
+        if len(self.runs) == 1:
+            return proportion(self.right.sum(), self.right.size)
+        low, high = compare(np.zeros_like(self.right), self.right).interval
+        return max(low, 0.0), min(high, 1.0)
 
     @property
     def folders(self) -> str:
