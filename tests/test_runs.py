@@ -153,10 +153,10 @@ class TestWhatARunLeaves:
         assert "\x1b" not in outcome.out
         assert max(len(line) for line in outcome.out.splitlines()) <= 80
         for words in (
-            "image_folder, 2 classes, 3x12x12 resized to 227x227",
+            "image_folder, 2 classes, 3x12x12 resized to 67x67",
             "writes to",
             "Conv2d",
-            "4 x 56 x 56",
+            "4 x 16 x 16",
         ):
             assert words in outcome.out
         for words in (
@@ -306,7 +306,7 @@ class TestEval:
         outcome = door("train", *folder_run(images_folder, "dataset.fit=pad", "hydra.run.dir=r"))
         assert outcome.code == 0, outcome.err
         said = " ".join(outcome.out.split())
-        assert "image_folder, 2 classes, padded to a square, 12x12, then resized to 227x227" in said
+        assert "image_folder, 2 classes, padded to a square, 12x12, then resized to 67x67" in said
         asked = ["checkpoint=r/checkpoints/best.ckpt", "dataset=image_folder", f"data_dir={images_folder}"]
         for more, others in ([], False), (["dataset.fit=crop"], True):
             outcome = door("eval", *asked, *more)
