@@ -155,7 +155,9 @@ class TestMachine:
     def test_out_of_memory(self, options: list[str], in_tmp: Path) -> None:
         many, program = write_folder(in_tmp / "many", classes=2, count=150), in_tmp / "limited.py"
         program.write_text(LIMITED)
-        words = failed(ended(Command(program, *options, f"data_dir={many}", "batch_size=400", "dataset.image_size=227")))
+        words = failed(
+            ended(Command(program, *options, f"data_dir={many}", "batch_size=400", "dataset.image_size=227"))
+        )
         assert "out of this machine's memory with batch_size=400. Take batch_size=200, and " in words
         assert "trainer.accumulate_grad_batches=2 for the same gradients" in words
 

@@ -101,36 +101,42 @@ class TestSpace:
         assert len(points) == len(set(points)) == 6
 
 
-class TestSearch:
-    def test_trials_are_runs_that_leave_the_test_set_alone_and_the_best_is_an_experiment(
-        self, door: Door, options: list[str], in_tmp: Path
-    ) -> None:
-        outcome = door("tune", *options, "n_trials=3", "batch_size=choice(4,8)", "optimizer=adamw,sgd")
-        assert outcome.code == 0, outcome.err
-        rows = trials(in_tmp)
-        assert len(rows) == 3
-        for row in rows:
-            run = in_tmp / SEARCH / row["run"]
-            config = OmegaConf.load(run / "config.yaml")
-            assert str(config.batch_size) == row["batch_size"]
-            assert str(config.optimizer.lr) == row["optimizer.lr"]
-            assert config.optimizer.name == row["optimizer"]
-            results = results_of(run)
-            assert results["test"] is None
-            assert str(results["val"]["accuracy"]) == row["val_accuracy"]
-        best = max(rows, key=lambda row: float(row["val_accuracy"]))
-        command = f"python -m src.train --config-dir {SEARCH} experiment=best"
-        assert f"train with the best:\n  {command}\n" in outcome.out
-        again = door(
-            "train", "--config-dir", str(SEARCH), "experiment=best", options[1], "device=cpu", "hydra.run.dir=r"
-        )
-        assert again.code == 0, again.err
-        assert results_of(in_tmp / "r")["val"]["accuracy"] == float(best["val_accuracy"])
-        assert results_of(in_tmp / "r")["test"]["images"] == 6
-        for name in ("history", "importances", "parallel"):
-            if len({row["val_accuracy"] for row in rows}) > 1:
-                assert (in_tmp / SEARCH / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+@pytest.fixture
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Optuna's take a second a search."""
+    monkeypatch.setattr("src.sweeps.search.save_pictures", lambda *_: None)
 
+
+def test_trials_are_runs_that_leave_the_test_set_alone_and_the_best_is_an_experiment(
+    door: Door, options: list[str], in_tmp: Path
+) -> None:
+    outcome = door("tune", *options, "n_trials=3", "batch_size=choice(4,8)", "optimizer=adamw,sgd")
+    assert outcome.code == 0, outcome.err
+    rows = trials(in_tmp)
+    assert len(rows) == 3
+    for row in rows:
+        run = in_tmp / SEARCH / row["run"]
+        config = OmegaConf.load(run / "config.yaml")
+        assert str(config.batch_size) == row["batch_size"]
+        assert str(config.optimizer.lr) == row["optimizer.lr"]
+        assert config.optimizer.name == row["optimizer"]
+        results = results_of(run)
+        assert results["test"] is None
+        assert str(results["val"]["accuracy"]) == row["val_accuracy"]
+    best = max(rows, key=lambda row: float(row["val_accuracy"]))
+    command = f"python -m src.train --config-dir {SEARCH} experiment=best"
+    assert f"train with the best:\n  {command}\n" in outcome.out
+    again = door("train", "--config-dir", str(SEARCH), "experiment=best", options[1], "device=cpu", "hydra.run.dir=r")
+    assert again.code == 0, again.err
+    assert results_of(in_tmp / "r")["val"]["accuracy"] == float(best["val_accuracy"])
+    assert results_of(in_tmp / "r")["test"]["images"] == 6
+    for name in ("history", "importances", "parallel"):
+        if len({row["val_accuracy"] for row in rows}) > 1:
+            assert (in_tmp / SEARCH / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.usefixtures("without_pictures")
+class TestSearch:
     def test_an_experiment_is_the_base_of_another(self, door: Door, images_folder: Path, in_tmp: Path) -> None:
         options = ["experiment=quick", *NARROW, "trainer.limit_train_batches=2", "trainer.limit_val_batches=2"]
         short = ["trainer.max_epochs=1", "search=null", "model.dropout=interval(0.1,0.4)", "n_trials=1", "name=s"]
@@ -281,6 +287,7 @@ class TestSearch:
         assert outcome.err == "error: storage=sqlite:///trials.db: database is locked. The same command goes on.\n"
 
 
+@pytest.mark.usefixtures("without_pictures")
 class TestWrong:
     @pytest.mark.parametrize(
         ("words", "sentence"),
