@@ -6,6 +6,7 @@ import os
 import pickle
 import struct
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -70,25 +71,22 @@ def write_mnist(folder: Path, count: int = 60_000, test: int = 10_000) -> None:
             (raw / f"{prefix}-{kind}-ubyte").write_bytes(header + pixels.tobytes())
 
 
-def write_photos(folder: Path, sizes: tuple[int, ...], distinct: int = 300) -> list[Path]:
+def write_photos(folder: Path, sizes: tuple[int, ...], distinct: int = 300) -> None:
     """For each size a folder of train/CLASS/ and test/CLASS/: links to some JPEGs, which are parts of the photographs
-    that come with scikit-learn; gives four of 4000x3000, which go on beyond the photographs' edges as in a mirror."""
+    that come with scikit-learn."""
     from PIL import Image
     from sklearn.datasets import load_sample_images  # type: ignore[import-untyped]
 
     folder.mkdir()
-    wide = [np.pad(photo, [(0, 3000), (0, 4000), (0, 0)], "reflect") for photo in load_sample_images().images]
-    files, rng = [folder / f"{number}.jpg" for number in range(4 + distinct)], np.random.default_rng(0)
-    for number, file in enumerate(files):
-        height, width = (3000, 4000) if number < 4 else (375, 500)
+    files, rng = [folder / f"{number}.jpg" for number in range(distinct)], np.random.default_rng(0)
+    for file, photo in zip(files, cycle(load_sample_images().images), strict=False):
         top, left = rng.integers([427 - 375 + 1, 640 - 500 + 1])
-        Image.fromarray(wide[number % 2][top : top + height, left : left + width]).save(file, quality=90)
+        Image.fromarray(photo[top : top + 375, left : left + 500]).save(file, quality=90)
     for size in sizes:
         for number in range(size + min(size // 2, 10_000)):
             path = folder / str(size) / ("train" if number < size else "test") / f"class{number % 10}" / f"{number}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.hardlink_to(files[4 + number % distinct])
-    return files[:4]
+            path.hardlink_to(files[number % distinct])
 
 
 def write_cifar(folder: Path, count: int = 10_000) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.throughput import measure_flops
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from src.config.check import check
 from src.config.cli import end
@@ -29,7 +29,6 @@ from src.config.folder import is_finished
 from src.config.process import Interrupts, keep_freed_memory
 from src.config.schema import TrainConfig
 from src.data.batches import step_seed
-from src.data.decoding import decode
 from src.data.preparation import Preparation
 from src.data.splitting import stratified
 from src.model import build, saved
@@ -42,19 +41,8 @@ from src.sweeps.jobs import follow
 from src.training import run, session  # noqa: F401  which a run would import later, and slower
 
 DTYPES = {"32-true": torch.float32, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
-__all__ = [
-    "Interrupts",
-    "Predictor",
-    "Preparation",
-    "RunError",
-    "Stopped",
-    "UserError",
-    "check_target",
-    "decode",
-    "duration",
-    "follow",
-]
-__all__ += ["is_finished", "keep_freed_memory", "pick_hardware", "stratified", "write_json", "write_text"]
+__all__ = ["Interrupts", "Predictor", "Preparation", "RunError", "Stopped", "UserError", "check_target", "duration"]
+__all__ += ["follow", "is_finished", "keep_freed_memory", "pick_hardware", "stratified", "write_json", "write_text"]
 
 
 @contextmanager
@@ -142,11 +130,7 @@ def flops_per_image(network: nn.Module, image: Tensor, training: bool) -> int:
     """Floating-point operations of one pass of `image` (1, C, S, S), forward and for training also back, by torch's
     counter: only products, a multiplication with its addition as two."""
     network = deepcopy(network)  # whose gradients and running statistics nobody needs
-    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(training):
-        logits = network(image)
-        if training:
-            logits.sum().backward()
-    return counter.get_total_flops()
+    return measure_flops(network, lambda: network(image), torch.sum if training else None)
 
 
 def matmul_rate(device: torch.device, precision: str, patience: float) -> float:
