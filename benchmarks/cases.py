@@ -36,6 +36,7 @@ class Case:
 
 DRY = "BENCHMARK_DRY_RUN" in os.environ  # everything runs and nothing is measured: processes below it know, too
 NARROW: dict[str, Any] = {"widths": [4] * 5, "hidden": 16} if DRY else {}
+PHASES = ["training", "inference"]
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 CASES = [
     Case("alexnet-128", "alexnet", "mnist", 2 if DRY else 128, "adamw", 1, 2),
@@ -44,10 +45,6 @@ CASES = [
 ]
 PHOTOS = [Case(f"photos-{size}", "alexnet", "image_folder", size, "adamw", 3, CORES) for size in (128, 4)]
 CUT = "dataset.in_memory=false dataset/augmentation=[random_resized_crop,flip] trainer.profiler=simple num_workers="
-
-
-def find(name: str) -> Case:
-    return next(case for case in CASES + PHOTOS if case.name == name)
 
 
 def accept_any_checksum() -> None:

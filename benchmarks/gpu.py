@@ -132,7 +132,7 @@ def steps(data: Path, dry: bool) -> Iterator[Step]:
 
     def own(name: str, seconds: float, run: Callable[..., dict[str, Any]], options: str) -> Step:
         words = [*options.split(), f"device={device}", *tiny]
-        command = [sys.executable, "-m", "src.train", *words, f"data_dir={data}", "hydra.run.dir="]
+        command = [sys.executable, "-m", "src.train", *words, f"data_dir={data}"]
         shown = {"command": f"python -m src.train {' '.join(words)}"}
         return Step(name, seconds, results / name / file, lambda: run(command, records.RUNS / name) | shown)
 
@@ -147,7 +147,7 @@ def steps(data: Path, dry: bool) -> Iterator[Step]:
     yield own("profile", 40, profile, PROFILE)
     yield from (row(name, 1) for name in [*RECIPES, *PUBLISHED[:1]])
     yield own("resume", 60, resume, RESUME)
-    yield bench("photos", 120, results / "photos" / file, "--photos", "--rounds", "1")
+    yield bench("photos", 120, results / "photos" / file, "--photos")
     yield from (row(name, seed) for seed in (2, 3) for name in RECIPES if not dry)
     yield row(PUBLISHED[1], 1)
     yield from (row(name, seed) for seed in (1, 2, 3) for name in PUBLISHED if not dry)
@@ -157,7 +157,7 @@ def profile(command: list[str], folder: Path) -> dict[str, Any]:
     """How much of three steps a GPU's kernels take, and which take most; on the CPU the parts of a step, which contain
     each other."""
     shutil.rmtree(folder, ignore_errors=True)
-    project.follow([*command[:-1], f"{command[-1]}{folder}"], os.environ)
+    project.follow([*command, f"hydra.run.dir={folder}"], os.environ)
     [trace] = (folder / "profile").glob("fit-*training_step*.json")
     events = pd.DataFrame(json.loads(trace.read_text(encoding="utf-8"))["traceEvents"])
     work = events[events.cat == ("cpu_op" if "device=cpu" in command else "kernel")]
@@ -170,8 +170,8 @@ def resume(command: list[str], folder: Path) -> dict[str, Any]:
     """Whether a run that is killed in an epoch ends with the weights and the table of one that nobody kills."""
     shutil.rmtree(folder, ignore_errors=True)
     whole, killed = folder / "whole", folder / "killed"
-    unbroken, broken = ([*command[:-1], f"{command[-1]}{run}"] for run in (whole, killed))
-    project.follow(unbroken, os.environ)
+    broken = [*command, f"hydra.run.dir={killed}"]
+    project.follow([*command, f"hydra.run.dir={whole}"], os.environ)
     process = Popen(broken)
     try:
         while process.poll() is None and not (killed / "checkpoints" / "last.ckpt").exists():

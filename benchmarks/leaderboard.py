@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -73,23 +72,18 @@ def run(row: Row, seed: int, data_dir: Path, more: Sequence[str] = ()) -> None:
     failed, and Stopped if this process was asked to stop; so was the row."""
     if row.gpu and not torch.cuda.is_available():
         raise project.RunError("it needs a GPU, and there is none that torch can use.")
-    folder = records.RUNS / row.name / f"seed-{seed}"
+    folder, command = records.RUNS / row.name / f"seed-{seed}", row.shown(seed)
     out = folder / "record.json"
-    command = row.shown(seed)
-    words = [sys.executable, "-m", *shlex.split(row.command)]
+    words = [sys.executable, "-m", *row.command.split()]
     if row.is_run:
         words = [*words[:3], *row.overrides(seed, data_dir, folder), *more]
     else:
         folder.mkdir(parents=True, exist_ok=True)
         words += ["--seed", str(seed), "--data-dir", str(data_dir), "--out", str(out), *more]
-    if row.is_run or not out.exists() or json.loads(out.read_text(encoding="utf-8")).get("command") != command:
-        print(f"\n{row.name}, seed {seed}: {command}", flush=True)
-        project.follow(words, os.environ | dict(word.split("=", 1) for word in row.variables.split()))
+    print(f"\n{row.name}, seed {seed}: {command}", flush=True)
+    project.follow(words, os.environ | dict(word.split("=", 1) for word in row.variables.split()))
     found = records.of_run(folder) if row.is_run else json.loads(out.read_text(encoding="utf-8"))
-    record = found | {"row": row.name, "command": command}
-    records.save(record)
-    if not row.is_run:
-        project.write_json(out, record)
+    records.save(found | {"row": row.name, "command": command})
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ def measure(data: Path, device: str, rounds: int, quick: bool) -> dict[str, dict
     """Each size by one way after the other; what each way came to in each round, by name."""
     case, steps = (PHOTOS[1], 2) if quick else (PHOTOS[0], 16)
     sizes: tuple[int, ...] = (200, 400) if quick else (2_000, 20_000, 200_000)
-    sizes = sizes[1:2] if DRY else sizes[:2] if device == "gpu" else sizes  # there a minute is dear
+    sizes = sizes[1:2] if DRY else sizes[:2] if device == "gpu" else sizes
     write_photos(data, sizes, 10 if DRY else 300)
     rows = dict[str, dict[str, list[float]]]()
     for size in sizes:

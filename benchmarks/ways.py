@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import DRY, Case, accept_any_checksum, find
+from benchmarks.cases import CASES, DRY, PHOTOS, Case, accept_any_checksum
 from benchmarks.turns import PhaseOver, Turns
 
 
@@ -61,10 +61,8 @@ def loaders(case: Case, data: str) -> Any:
     from benchmarks.published import images_of
 
     train, test = images_of(case.dataset, Path(data))
-    return [
-        DataLoader(part, case.batch_size, shuffle=part is train, num_workers=case.loader_workers)
-        for part in (train, test)
-    ]
+    options: Any = {"batch_size": case.batch_size, "num_workers": case.loader_workers}
+    return DataLoader(train, shuffle=True, **options), DataLoader(test, **options)
 
 
 def lightning(case: Case, data: str, device_name: str, turns: Turns) -> None:
@@ -80,23 +78,19 @@ def lightning(case: Case, data: str, device_name: str, turns: Turns) -> None:
         def __init__(self) -> None:
             super().__init__()
             self.network, self.usual_optimizer = published.network_of(case.dataset, torch.device("cpu"))
-            self.train_acc, self.test_acc = MulticlassAccuracy(10), MulticlassAccuracy(10)
+            self.accuracy = torch.nn.ModuleDict({"training": MulticlassAccuracy(10), "test": MulticlassAccuracy(10)})
 
-        def training_step(self, batch: Any, batch_idx: int) -> Any:
+        def training_step(self, batch: Any, batch_idx: int, name: str = "training") -> Any:
             images, labels = batch
+            accuracy: Any = self.accuracy[name]
             logits = self.network(images)
             loss = cross_entropy(logits, labels)
-            self.train_acc(logits, labels)
-            self.log("train_loss", loss, prog_bar=True)
-            self.log("train_acc", self.train_acc, prog_bar=True)
+            accuracy(logits, labels)
+            self.log_dict({f"{name}_loss": loss, f"{name}_acc": accuracy}, prog_bar=name == "training")
             return loss
 
         def test_step(self, batch: Any, batch_idx: int) -> None:
-            images, labels = batch
-            logits = self.network(images)
-            self.test_acc(logits, labels)
-            self.log("test_loss", cross_entropy(logits, labels))
-            self.log("test_acc", self.test_acc)
+            self.training_step(batch, batch_idx, "test")
 
         def configure_optimizers(self) -> Any:
             return self.usual_optimizer
@@ -195,7 +189,7 @@ WAYS["compiled"] = partial(ours, compile="true")
 
 if __name__ == "__main__":
     way, name, data_dir, device, replies = sys.argv[1:]
-    chosen = find(name)
+    chosen = next(case for case in CASES + PHOTOS if case.name == name)
     if chosen.dataset == "cifar10":
         accept_any_checksum()
     WAYS[way](chosen, data_dir, device, Turns(int(replies), device == "gpu"))
