@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from benchmarks import photos, project
 from benchmarks.cases import CASES, DRY, PHASES, Case, write_cifar, write_mnist
+from benchmarks.published import network_of
 from benchmarks.turns import ROOT, Worker
 
 WAYS = ["tutorial", "lightning", "plain", "ours"]
@@ -51,8 +53,7 @@ def main() -> None:
 
 
 def measure_cases(found: dict[str, Any], cases: list[Case], data: Path, out: Path) -> None:
-    """Add to `found`, and to the file, each case that it lacks: those that an earlier call measured before it was ended
-    have the same revision, and no `seconds` beside them."""
+    """Add to `found` and to the file the cases that an ended call, which left no `seconds`, has not measured."""
     earlier = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
     goes_on = "seconds" not in earlier and all(earlier.get(key) == found[key] for key in ("git", "command"))
     found["cases"] = earlier["cases"] if goes_on else {}
@@ -68,37 +69,37 @@ def measure_cases(found: dict[str, Any], cases: list[Case], data: Path, out: Pat
 
 def measure(case: Case, data: Path, device: str, rounds: int) -> dict[str, Any]:
     """All ways of one case, in turns: medians, lowest and highest of the rounds; ratios are taken within a round."""
-    names = ["limit", *WAYS] + (["compiled"] if device == "gpu" else [])
-    limit, *ways = (Worker(way, case.name, data, device, data.parent / f"{case.name}-{way}.log") for way in names)
+    names = WAYS + ["compiled"] * (device == "gpu")
+    ways = [Worker(way, case.name, data, device, data.parent / f"{case.name}-{way}.log") for way in names]
+    hardware, limits = project.pick_hardware(device, "auto"), list[float]()
     starts = {worker.way: {"first_step": worker.warm["first_step"]} for worker in ways}
     found: dict[str, Any] = {"batch_size": case.batch_size, "ways": starts}
-    limits: list[float] = []
     print(f"{case.name}, images/s:", flush=True)
     for phase in PHASES:
         if phase == "inference":
             for worker in ways:
                 worker.hear()  # that it is warm
         target = 0.0 if DRY else 1.0 if phase == "inference" else 1.5 if device == "gpu" else 3.0
-        rates = take_turns(phase, ways, limit, limits, target, rounds)
+        rates = take_turns(phase, ways, hardware, limits, target, rounds)
         for worker in ways:
             mine = rates[worker.way]
             times = {"times_tutorial": spread(mine / rates.tutorial, 2), "times_plain": spread(mine / rates.plain, 3)}
-            peak = {"peak_gib": round(worker.next_phase() / 2**30, 2)}
+            peak = {"peak_gib": round(worker.turn(0) / 2**30, 2)}
             found["ways"][worker.way][phase] = {"images_per_second": spread(mine, 1)} | times | peak
-    for worker in (limit, *ways):
+    for worker in ways:
         worker.end()
     return found | against(found, case, max(limits))
 
 
 def take_turns(
-    phase: str, ways: list[Worker], limit: Worker, limits: list[float], target: float, rounds: int
+    phase: str, ways: list[Worker], hardware: project.Hardware, limits: list[float], target: float, rounds: int
 ) -> pd.DataFrame:
     """Images a second in each round, a row, by each way, a column, in turns of about half of `target` seconds; the
     machine's rates in between go to `limits`."""
     steps = {worker.way: max(1, round(target / worker.turn(1)["seconds"] / 2)) for worker in ways}
     rates = []
     for number in range(rounds):
-        limits.append(limit.turn(1)["flops"])
+        limits.append(project.matmul_rate(hardware.torch_device, hardware.precision, 0.0 if DRY else 1.0))
         # to and fro, so that a machine that slows down meets all alike; twice for those that differ by little
         order = ways + [worker for worker in reversed(ways) if worker.way not in ("tutorial", "lightning")]
         turns = pd.DataFrame([{"way": worker.way} | worker.turn(steps[worker.way]) for worker in order])
@@ -115,10 +116,6 @@ def spread(values: pd.Series, digits: int) -> dict[str, float]:
 
 def against(found: dict[str, Any], case: Case, rate: float) -> dict[str, Any]:
     """The peak speed, and each way's share of it: the best rate of matrix products seen over the counted products."""
-    import torch
-
-    from benchmarks.published import network_of
-
     network, image = network_of(case.dataset, torch.device("cpu"))[0], torch.zeros(1, case.channels, 227, 227)
     flops = {phase: project.flops_per_image(network, image, phase == "training") for phase in PHASES}
     bound = {phase: round(rate / count, 1) for phase, count in flops.items()}

@@ -1,7 +1,6 @@
 """Measure what needs a GPU, the most important first: python -m benchmarks.gpu
 
-Each result is written when it is there, and what is there is not measured again: the same command goes on. Nothing is
-downloaded; what lacks its images says so.
+What is there is not measured again: the same command goes on. Nothing is downloaded; what lacks its images says so.
 """
 
 from __future__ import annotations
@@ -40,8 +39,7 @@ TINY += " report=false callbacks=none callbacks.checkpoint_steps=2 device=cpu tr
 
 @dataclass(frozen=True)
 class Step:
-    """What is measured, about how many seconds it takes on an H100, the file of its result, and how it is done; what
-    gives a result has it written there."""
+    """What is measured, in about how many seconds of an H100, and the file of its result: `run` gives or writes it."""
 
     name: str
     seconds: float
@@ -77,8 +75,7 @@ def main() -> None:
 
 
 def measure(wanted: list[Step], minutes: float) -> set[str]:
-    """Take the steps for which there is time; gives what failed. Raises Stopped if this process was asked to stop, but
-    for the end of its time, when what runs is stopped."""
+    """Take the steps for which there is time; gives what failed. Raises Stopped if somebody else stops this process."""
     end, failed = time.monotonic() + 60 * minutes, set[str]()
     with project.Interrupts():
         for step in wanted:
@@ -154,16 +151,14 @@ def steps(data: Path, dry: bool) -> Iterator[Step]:
 
 
 def profile(command: list[str], folder: Path) -> dict[str, Any]:
-    """How much of three steps a GPU's kernels take, and which take most; on the CPU the parts of a step, which contain
-    each other."""
+    """How much of three steps a GPU's kernels take, and which most; on the CPU a step's parts, which are nested."""
     shutil.rmtree(folder, ignore_errors=True)
     project.follow([*command, f"hydra.run.dir={folder}"], os.environ)
     [trace] = (folder / "profile").glob("fit-*training_step*.json")
     events = pd.DataFrame(json.loads(trace.read_text(encoding="utf-8"))["traceEvents"])
     work = events[events.cat == ("cpu_op" if "device=cpu" in command else "kernel")]
-    span = (work.ts + work.dur).max() - work.ts.min()
-    costs = (work.groupby("name").dur.sum() / span).nlargest(8)
-    return {"busy": float(work.dur.sum() / span), "costs": costs.to_dict()}
+    shares = work.groupby("name").dur.sum() / ((work.ts + work.dur).max() - work.ts.min())
+    return {"busy": float(shares.sum()), "costs": shares.nlargest(8).to_dict()}
 
 
 def resume(command: list[str], folder: Path) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Run the rows of the leaderboard that this machine can and has no record of: python -m benchmarks.leaderboard
 
-The cheapest comes first. A run of src.train that was interrupted goes on where it stopped; what the tutorials do, as
-published or as a mistake in training, begins anew. At the end the tables are written.
+The cheapest comes first; at the end the tables are written. A run of src.train that was interrupted goes on.
 """
 
 from __future__ import annotations
@@ -57,9 +56,7 @@ def missing(names: list[str] | None = None, fresh: bool = False) -> list[tuple[f
     gpu, found = torch.cuda.is_available(), records.current()
     mine = found[found.machine == records.here(project.provenance())["machine"]]
     wanted = []
-    for row in [BY_NAME[name] for name in names] if names else ROWS:
-        if row.gpu and not gpu and not names:
-            continue
+    for row in [BY_NAME[name] for name in names] if names else [row for row in ROWS if gpu or not row.gpu]:
         alike = [part[part.row == row.name] for part in (mine, found)]
         seconds = next((float(part.seconds.mean()) for part in alike if len(part)), row.seconds)
         there = set() if fresh else set(alike[0].seed)

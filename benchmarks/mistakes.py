@@ -1,7 +1,6 @@
 """The corrected recipe with one mistake of the tutorials put back: python -m benchmarks.mistakes no_shuffling
 
-What spoils the training is a callback; what spoils only the score is another way of scoring the corrected recipe's run,
-which is trained if it was not yet.
+What spoils only the score scores the corrected recipe's run in another way, which is trained if it was not yet.
 """
 
 from __future__ import annotations

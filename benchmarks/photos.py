@@ -36,7 +36,7 @@ def train(case: Case, data: Path, device: str, size: int, steps: int, way: str) 
     worker.watched = False
     for phase in ("training", "evaluation") if steps else ():
         if phase == "evaluation":
-            worker.next_phase()
+            worker.turn(0)
             worker.hear()  # that it is warm again
         before, turn = worker.turn(AHEAD), worker.turn(steps)
         yield f"{phase}, photos/s", turn["images"] / turn["seconds"]

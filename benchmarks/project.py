@@ -1,7 +1,4 @@
-"""All that the benchmarks take from src/, so that a change there is followed here alone, and what bounds a speed.
-
-It imports torch: the ways of training import it only where it is theirs, for the time to their first step is measured.
-"""
+"""All that the benchmarks take from src/, so that a change there is followed here alone, and what bounds a speed."""
 
 from __future__ import annotations
 
@@ -33,7 +30,7 @@ from src.data.preparation import Preparation
 from src.data.splitting import stratified
 from src.model import build, saved
 from src.model import provenance as made_by
-from src.model.hardware import pick_hardware
+from src.model.hardware import Hardware, pick_hardware
 from src.model.parameters import trainable
 from src.model.predictor import Predictor
 from src.results.outcome import duration
@@ -41,8 +38,9 @@ from src.sweeps.jobs import follow
 from src.training import run, session  # noqa: F401  which a run would import later, and slower
 
 DTYPES = {"32-true": torch.float32, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
-__all__ = ["Interrupts", "Predictor", "Preparation", "RunError", "Stopped", "UserError", "check_target", "duration"]
-__all__ += ["follow", "is_finished", "keep_freed_memory", "pick_hardware", "stratified", "write_json", "write_text"]
+__all__ = ["Hardware", "Interrupts", "Predictor", "Preparation", "RunError", "Stopped", "UserError", "check_target"]
+__all__ += ["duration", "follow", "is_finished", "keep_freed_memory", "pick_hardware", "stratified"]
+__all__ += ["write_json", "write_text"]
 
 
 @contextmanager

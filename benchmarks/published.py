@@ -1,7 +1,6 @@
 """The two tutorials as they are published: python -m benchmarks.published mnist --images 4000 --seed 1
 
-Their mistakes are marked where they stand; docs/lessons.md says what each does. Nothing of src/ trains here but the
-network, whose layers are the tutorials' own.
+Their mistakes are marked where they stand; docs/lessons.md says what each does.
 """
 
 from __future__ import annotations
@@ -78,18 +77,15 @@ def network_of(name: str, device: torch.device) -> tuple[nn.Module, torch.optim.
 
 def accuracy(network: nn.Module, test: Dataset[Any], batch_size: int, device: torch.device) -> float:
     """In 0..1, in whatever mode the network is."""
-    right, total = 0, 0
+    batches = DataLoader(test, batch_size, num_workers=2)
     with torch.no_grad():
-        for images, labels in DataLoader(test, batch_size, num_workers=2):
-            right += int((network(images.to(device)).argmax(1) == labels.to(device)).sum())
-            total += len(labels)
-    return right / total
+        right = [network(images.to(device)).argmax(1).cpu() == labels for images, labels in batches]
+    return float(torch.cat(right).double().mean())
 
 
 def images_of(name: str, data_dir: Path, jpeg: bool = False) -> tuple[Any, Any]:
-    """Training and official test images as the tutorial prepares them, one by one; `jpeg`: those of benchmarks.jpeg.
-    Photos of an "image_folder" are prepared as torchvision's examples do. Raises RuntimeError or OSError if there are
-    none in `data_dir`."""
+    """Training and official test images as the tutorial prepares them, photos as torchvision's examples do; `jpeg`:
+    those of benchmarks.jpeg. Raises RuntimeError or OSError if there are none in `data_dir`."""
     if name == "mnist":
         for packed in (data_dir / "MNIST" / "raw").glob("*.gz"):
             extract_archive(str(packed))  # torchvision would do so only as it downloads them

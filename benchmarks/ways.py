@@ -1,7 +1,4 @@
-"""The ways of training that are compared, each a process: python -m benchmarks.ways WAY CASE DATA DEVICE REPLIES
-
-Each imports only what it needs, for the time to its first step is measured too.
-"""
+"""The ways of training, each a process that imports only what it needs, for its start is measured, too."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import CASES, DRY, PHOTOS, Case, accept_any_checksum
+from benchmarks.cases import CASES, PHOTOS, Case, accept_any_checksum
 from benchmarks.turns import PhaseOver, Turns
 
 
@@ -130,10 +127,9 @@ def plain(case: Case, data: str, device_name: str, turns: Turns) -> None:
     from torch.nn.functional import cross_entropy
 
     run = project.PlainRun(case.overrides(data, device_name))
-    network, device = run.network, run.device
+    network, device, cast = run.network, run.device, run.hardware.autocast()
     if device.type == "cpu":
         project.keep_freed_memory()
-    cast = run.hardware.autocast()
     scaler = torch.amp.GradScaler(device.type, enabled=run.hardware.precision == "16-mixed")
     with suppress(PhaseOver):
         for images, labels in run.batches(training=True):
@@ -166,15 +162,6 @@ def ours(case: Case, data: str, device_name: str, turns: Turns, compile: str = "
         project.score_forever(classifier, gated.trainer.datamodule)
 
 
-def limit(case: Case, data: str, device_name: str, turns: Turns) -> None:
-    """The machine's rate of matrix products in the run's precision; a step is one measurement."""
-    project = imported()
-    hardware = project.pick_hardware(device_name, "auto")
-    with suppress(PhaseOver):
-        while True:
-            turns.answer(flops=project.matmul_rate(hardware.torch_device, hardware.precision, 0.0 if DRY else 1.0))
-
-
 def imported() -> Any:
     """benchmarks.project, imported as fast as src.train imports the same."""
     from src.config.cli import importing
@@ -184,7 +171,7 @@ def imported() -> Any:
     return project
 
 
-WAYS: dict[str, Callable[..., None]] = {way.__name__: way for way in (tutorial, lightning, plain, ours, limit)}
+WAYS: dict[str, Callable[..., None]] = {way.__name__: way for way in (tutorial, lightning, plain, ours)}
 WAYS["compiled"] = partial(ours, compile="true")
 
 if __name__ == "__main__":
