@@ -1,13 +1,12 @@
 """Measure this machine: python -m benchmarks [--quick]; writes benchmarks/results/MACHINE.json."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import shlex
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,13 @@ from typing import Any
 import pandas as pd
 import torch
 
-from benchmarks import photos, project
-from benchmarks.cases import CASES, DRY, PHASES, Case, write_cifar, write_mnist
+from benchmarks import project, records
+from benchmarks.cases import CASES, CORES, DRY, PHASES, PHOTOS, Case, write_cifar, write_mnist, write_photos
 from benchmarks.published import network_of
 from benchmarks.turns import ROOT, Worker
 
 WAYS = ["tutorial", "lightning", "plain", "ours"]
-RESULTS = Path(__file__).parent / "results"
+AHEAD = 2 * CORES + 1  # batches that as many processes have ready when nobody has asked for a while
 
 
 def main() -> None:
@@ -31,21 +30,19 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
     parser.add_argument("--out", type=Path, help="the file to write; default: results/MACHINE.json")
     options = parser.parse_args()
-    try:
+    with project.explained():
         machine = project.describe(options.device)
-    except project.UserError as error:
-        parser.error(str(error))
     started = time.time()
     rounds = 1 if options.quick or (options.photos and options.device == "gpu") else 3  # there a minute is dear
     command, date = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]), datetime.now(UTC).date().isoformat()
     found = machine | {"command": command, "date": date, "rounds": rounds}
-    results = RESULTS / ("photos" if options.photos else "")
+    results = records.RECORDS.parent / ("photos" if options.photos else "")
     out = options.out or (ROOT / "logs" / "benchmark.json" if options.quick else results / f"{found['name']}.json")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder, "data")
         if options.photos:
-            found["rows"] = photos.measure(data, options.device, rounds, options.quick)
+            found["rows"] = measure_photos(data, options.device, rounds, options.quick)
         else:
             measure_cases(found, CASES[:1] if options.quick else CASES, data, out)
     project.write_json(out, found | {"seconds": round(time.time() - started)})
@@ -123,6 +120,39 @@ def against(found: dict[str, Any], case: Case, rate: float) -> dict[str, Any]:
         for phase in PHASES:
             way[phase]["share_of_limit"] = round(way[phase]["images_per_second"]["median"] / bound[phase], 3)
     return {"flops_per_image": flops, "limit": {"matrix_teraflops": round(rate / 1e12, 3), "images_per_second": bound}}
+
+
+def measure_photos(data: Path, device: str, rounds: int, quick: bool) -> dict[str, dict[str, list[float]]]:
+    """Each size by one way after the other; what each way came to in each round, by name."""
+    case, steps = (PHOTOS[1], 2) if quick else (PHOTOS[0], 16)
+    sizes = [400] if DRY else [200, 400] if quick else [2_000, 20_000] + [200_000] * (device == "cpu")
+    write_photos(data, sizes, 10 if DRY else 300)
+    rows = dict[str, dict[str, list[float]]]()
+    for size in sizes:
+        for number in range(rounds):
+            for way in ("tutorial", "ours"):
+                for name, value in train_photos(case, data, device, size, steps * (size == sizes[:2][-1]), way):
+                    rows.setdefault(name, {}).setdefault(way, []).append(round(value, 3))
+                    print(f"{number + 1}/{rounds} {name}, {way}: {value:,.2f}", flush=True)
+    return rows
+
+
+def train_photos(case: Case, data: Path, device: str, size: int, steps: int, way: str) -> Iterator[tuple[str, float]]:
+    """A process from its command on; so many steps of training and of evaluation, but for what was ready before."""
+    worker = Worker(way, case.name, data / str(size), device, data / "log", watched=True)
+    worker.turn(4)
+    yield f"first step with {size:,} photos, s", worker.warm["first_step"]
+    yield f"peak memory with {size:,} photos, GiB", worker.peak
+    worker.watched = False
+    for phase in ("training", "evaluation") if steps else ():
+        if phase == "evaluation":
+            worker.turn(0)
+            worker.hear()  # that it is warm again
+        before, turn = worker.turn(AHEAD), worker.turn(steps)
+        yield f"{phase}, photos/s", turn["images"] / turn["seconds"]
+        if waited := turn["waited"] - before["waited"]:
+            yield f"{phase}: time without data, %", 100 * waited / turn["seconds"]
+    worker.end()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """What is measured: two networks on images in the genuine formats of their data sets."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import struct
@@ -56,7 +54,7 @@ def accept_any_checksum() -> None:
     CIFAR10.meta = CIFAR10.meta | {"md5": None}
 
 
-def write_mnist(folder: Path, count: int = 60_000, test: int = 10_000) -> None:
+def write_mnist(folder: Path, count: int = 200 if DRY else 60_000, test: int = 20 if DRY else 10_000) -> None:
     """MNIST's four files, of random pixels: how fast they are does not depend on what they show."""
     raw = folder / "MNIST" / "raw"
     raw.mkdir(parents=True)
@@ -68,9 +66,8 @@ def write_mnist(folder: Path, count: int = 60_000, test: int = 10_000) -> None:
             (raw / f"{prefix}-{kind}-ubyte").write_bytes(header + pixels.tobytes())
 
 
-def write_photos(folder: Path, sizes: tuple[int, ...], distinct: int = 300) -> None:
-    """For each size a folder of train/CLASS/ and test/CLASS/: links to some JPEGs, which are parts of the photographs
-    that come with scikit-learn."""
+def write_photos(folder: Path, sizes: list[int], distinct: int = 300) -> None:
+    """For each size a folder of train/CLASS/ and test/CLASS/: links to a few parts of scikit-learn's photographs."""
     from PIL import Image
     from sklearn.datasets import load_sample_images  # type: ignore[import-untyped]
 
@@ -86,7 +83,7 @@ def write_photos(folder: Path, sizes: tuple[int, ...], distinct: int = 300) -> N
             path.hardlink_to(files[number % distinct])
 
 
-def write_cifar(folder: Path, count: int = 10_000) -> None:
+def write_cifar(folder: Path, count: int = 20 if DRY else 10_000) -> None:
     """CIFAR-10's seven files, of random pixels."""
     root = folder / "cifar-10-batches-py"
     root.mkdir(parents=True)

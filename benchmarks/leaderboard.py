@@ -3,8 +3,6 @@
 The cheapest comes first; at the end the tables are written. A run of src.train that was interrupted goes on.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os
@@ -50,9 +48,8 @@ def main() -> None:
 
 
 def missing(names: list[str] | None = None, fresh: bool = False) -> list[tuple[float, Row, int]]:
-    """About how many seconds a row takes, the row and a seed, the cheapest first, of those that this machine can and
-    has no current record of; `fresh`: of all. The seconds are those of its records here, else elsewhere, else its own.
-    """
+    """About how many seconds a row takes (by its records here, else elsewhere, else its own), the row and a seed, the
+    cheapest first, of those that this machine can and has no current record of; `fresh`: of all."""
     gpu, found = torch.cuda.is_available(), records.current()
     mine = found[found.machine == records.here(project.provenance())["machine"]]
     wanted = []

@@ -3,8 +3,6 @@
 What spoils only the score scores the corrected recipe's run in another way, which is trained if it was not yet.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

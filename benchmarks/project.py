@@ -1,7 +1,5 @@
 """All that the benchmarks take from src/, so that a change there is followed here alone, and what bounds a speed."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -94,8 +92,7 @@ def in_file_order(datamodule: Any) -> None:
 def score_forever(classifier: Any, datamodule: Any) -> None:
     """Score the test images again and again, as src.eval does."""
     config = check(classifier.about.config, TrainConfig)
-    hardware = pick_hardware(config.device, config.precision)
-    predictor = Predictor(classifier.network, config, classifier.about, hardware)
+    predictor = Predictor(classifier.network, config, classifier.about, pick_hardware(config.device, config.precision))
     while True:
         predictor.answer(datamodule.splits.test, "test", config.batch_size, config.num_workers)
 

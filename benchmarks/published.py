@@ -3,8 +3,6 @@
 Their mistakes are marked where they stand; docs/lessons.md says what each does.
 """
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What was measured as tables in README.md, docs/ and the heads of recipes: python -m benchmarks.tables"""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from statistics import median

@@ -1,7 +1,5 @@
 """Taking turns: each way of training runs in a process of its own and works only when it is told to."""
 
-from __future__ import annotations
-
 import os
 import pty
 import resource
@@ -98,8 +96,7 @@ class Worker:
             raise SystemExit(f"error: {self.way} ended early.\n{self._log.read_text()[-2000:]}") from None
 
     def turn(self, steps: int) -> Any:
-        """What so many steps come to: `seconds` and `images`; 0 ends this phase and gives its peak memory in bytes: what
-        is heard next is the warm-up of the next phase."""
+        """What so many steps come to; 0 ends a phase and gives its peak memory in bytes: the next warm-up is heard."""
         self._pipe.send(steps)
         return self.hear()
 

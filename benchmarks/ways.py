@@ -1,7 +1,5 @@
 """The ways of training, each a process that imports only what it needs, for its start is measured, too."""
 
-from __future__ import annotations
-
 import sys
 import tempfile
 from collections.abc import Callable
@@ -75,15 +73,15 @@ def lightning(case: Case, data: str, device_name: str, turns: Turns) -> None:
         def __init__(self) -> None:
             super().__init__()
             self.network, self.usual_optimizer = published.network_of(case.dataset, torch.device("cpu"))
-            self.accuracy = torch.nn.ModuleDict({"training": MulticlassAccuracy(10), "test": MulticlassAccuracy(10)})
+            self.train_acc, self.test_acc = MulticlassAccuracy(10), MulticlassAccuracy(10)
 
-        def training_step(self, batch: Any, batch_idx: int, name: str = "training") -> Any:
+        def training_step(self, batch: Any, batch_idx: int, name: str = "train") -> Any:
             images, labels = batch
-            accuracy: Any = self.accuracy[name]
+            accuracy = getattr(self, f"{name}_acc")
             logits = self.network(images)
             loss = cross_entropy(logits, labels)
             accuracy(logits, labels)
-            self.log_dict({f"{name}_loss": loss, f"{name}_acc": accuracy}, prog_bar=name == "training")
+            self.log_dict({f"{name}_loss": loss, f"{name}_acc": accuracy}, prog_bar=name == "train")
             return loss
 
         def test_step(self, batch: Any, batch_idx: int) -> None:

@@ -59,7 +59,7 @@ def test_device_that_is_not_there_is_named() -> None:
 
 
 def test_photos_are_links_to_few_in_the_folders_of_a_data_set(tmp_path: Path) -> None:
-    write_photos(tmp_path / "photos", (20, 40), distinct=3)
+    write_photos(tmp_path / "photos", [20, 40], distinct=3)
     files = sorted((tmp_path / "photos" / "40").glob("*/class?/*.jpg"))
     assert [sum(path.parts[-3] == split for path in files) for split in ("train", "test")] == [40, 20]
     assert len({path.stat().st_ino for path in files}) == 3
@@ -241,7 +241,8 @@ class TestGpu:
             monkeypatch.setattr(CIFAR10, name, getattr(CIFAR10, name))  # so that they come back, as the next three
         monkeypatch.setattr(records, "RECORDS", records.RECORDS)
         monkeypatch.setattr(records, "RUNS", records.RUNS)
-        monkeypatch.setenv("BENCHMARK_DRY_RUN", "")
+        for name in ("BENCHMARK_DRY_RUN", "OMP_NUM_THREADS"):
+            monkeypatch.setenv(name, "")
         monkeypatch.setattr(gpu, "take", noted)
         monkeypatch.setattr(gpu, "Popen", forked)
         monkeypatch.setattr(project, "follow", follow)
