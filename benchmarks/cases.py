@@ -1,11 +1,10 @@
 """What is measured: two networks on images in the genuine formats of their data sets."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import struct
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ class Case:
 
 DRY = "BENCHMARK_DRY_RUN" in os.environ  # everything runs and nothing is measured: processes below it know, too
 NARROW: dict[str, Any] = {"widths": [4] * 5, "hidden": 16} if DRY else {}
+PHASES = ["training", "inference"]
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 CASES = [
     Case("alexnet-128", "alexnet", "mnist", 2 if DRY else 128, "adamw", 1, 2),
@@ -43,10 +43,6 @@ CASES = [
 ]
 PHOTOS = [Case(f"photos-{size}", "alexnet", "image_folder", size, "adamw", 3, CORES) for size in (128, 4)]
 CUT = "dataset.in_memory=false dataset/augmentation=[random_resized_crop,flip] trainer.profiler=simple num_workers="
-
-
-def find(name: str) -> Case:
-    return next(case for case in CASES + PHOTOS if case.name == name)
 
 
 def accept_any_checksum() -> None:
@@ -58,7 +54,7 @@ def accept_any_checksum() -> None:
     CIFAR10.meta = CIFAR10.meta | {"md5": None}
 
 
-def write_mnist(folder: Path, count: int = 60_000, test: int = 10_000) -> None:
+def write_mnist(folder: Path, count: int = 200 if DRY else 60_000, test: int = 20 if DRY else 10_000) -> None:
     """MNIST's four files, of random pixels: how fast they are does not depend on what they show."""
     raw = folder / "MNIST" / "raw"
     raw.mkdir(parents=True)
@@ -70,28 +66,24 @@ def write_mnist(folder: Path, count: int = 60_000, test: int = 10_000) -> None:
             (raw / f"{prefix}-{kind}-ubyte").write_bytes(header + pixels.tobytes())
 
 
-def write_photos(folder: Path, sizes: tuple[int, ...], distinct: int = 300) -> list[Path]:
-    """For each size a folder of train/CLASS/ and test/CLASS/: links to some JPEGs, which are parts of the photographs
-    that come with scikit-learn; gives four of 4000x3000, which go on beyond the photographs' edges as in a mirror."""
+def write_photos(folder: Path, sizes: list[int], distinct: int = 300) -> None:
+    """For each size a folder of train/CLASS/ and test/CLASS/: links to a few parts of scikit-learn's photographs."""
     from PIL import Image
     from sklearn.datasets import load_sample_images  # type: ignore[import-untyped]
 
     folder.mkdir()
-    wide = [np.pad(photo, [(0, 3000), (0, 4000), (0, 0)], "reflect") for photo in load_sample_images().images]
-    files, rng = [folder / f"{number}.jpg" for number in range(4 + distinct)], np.random.default_rng(0)
-    for number, file in enumerate(files):
-        height, width = (3000, 4000) if number < 4 else (375, 500)
+    files, rng = [folder / f"{number}.jpg" for number in range(distinct)], np.random.default_rng(0)
+    for file, photo in zip(files, cycle(load_sample_images().images), strict=False):
         top, left = rng.integers([427 - 375 + 1, 640 - 500 + 1])
-        Image.fromarray(wide[number % 2][top : top + height, left : left + width]).save(file, quality=90)
+        Image.fromarray(photo[top : top + 375, left : left + 500]).save(file, quality=90)
     for size in sizes:
         for number in range(size + min(size // 2, 10_000)):
             path = folder / str(size) / ("train" if number < size else "test") / f"class{number % 10}" / f"{number}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.hardlink_to(files[4 + number % distinct])
-    return files[:4]
+            path.hardlink_to(files[number % distinct])
 
 
-def write_cifar(folder: Path, count: int = 10_000) -> None:
+def write_cifar(folder: Path, count: int = 20 if DRY else 10_000) -> None:
     """CIFAR-10's seven files, of random pixels."""
     root = folder / "cifar-10-batches-py"
     root.mkdir(parents=True)

@@ -1,10 +1,7 @@
 """Measure what needs a GPU, the most important first: python -m benchmarks.gpu
 
-Each result is written when it is there, and what is there is not measured again: the same command goes on. Nothing is
-downloaded; what lacks its images says so.
+What is there is not measured again: the same command goes on. Nothing is downloaded; what lacks its images says so.
 """
-
-from __future__ import annotations
 
 import argparse
 import json
@@ -40,8 +37,7 @@ TINY += " report=false callbacks=none callbacks.checkpoint_steps=2 device=cpu tr
 
 @dataclass(frozen=True)
 class Step:
-    """What is measured, about how many seconds it takes on an H100, the file of its result, and how it is done; what
-    gives a result has it written there."""
+    """What is measured, in about how many seconds of an H100, and the file of its result: `run` gives or writes it."""
 
     name: str
     seconds: float
@@ -61,7 +57,7 @@ def main() -> None:
     options = parser.parse_args()
     with TemporaryDirectory() as folder, project.explained("The same command goes on."):
         if options.dry_run:
-            os.environ["BENCHMARK_DRY_RUN"] = "1"
+            os.environ |= {"BENCHMARK_DRY_RUN": "1", "OMP_NUM_THREADS": "1"}  # threads cost more than so little work
             records.RECORDS, records.RUNS = Path(folder, "results", "accuracy"), Path(folder, "runs")
             options.data_dir = Path(folder, "data")
             write_mnist(options.data_dir, 200, 20)
@@ -77,8 +73,7 @@ def main() -> None:
 
 
 def measure(wanted: list[Step], minutes: float) -> set[str]:
-    """Take the steps for which there is time; gives what failed. Raises Stopped if this process was asked to stop, but
-    for the end of its time, when what runs is stopped."""
+    """Take the steps for which there is time; gives what failed. Raises Stopped if somebody else stops this process."""
     end, failed = time.monotonic() + 60 * minutes, set[str]()
     with project.Interrupts():
         for step in wanted:
@@ -132,7 +127,7 @@ def steps(data: Path, dry: bool) -> Iterator[Step]:
 
     def own(name: str, seconds: float, run: Callable[..., dict[str, Any]], options: str) -> Step:
         words = [*options.split(), f"device={device}", *tiny]
-        command = [sys.executable, "-m", "src.train", *words, f"data_dir={data}", "hydra.run.dir="]
+        command = [sys.executable, "-m", "src.train", *words, f"data_dir={data}"]
         shown = {"command": f"python -m src.train {' '.join(words)}"}
         return Step(name, seconds, results / name / file, lambda: run(command, records.RUNS / name) | shown)
 
@@ -147,31 +142,29 @@ def steps(data: Path, dry: bool) -> Iterator[Step]:
     yield own("profile", 40, profile, PROFILE)
     yield from (row(name, 1) for name in [*RECIPES, *PUBLISHED[:1]])
     yield own("resume", 60, resume, RESUME)
-    yield bench("photos", 120, results / "photos" / file, "--photos", "--rounds", "1")
+    yield bench("photos", 120, results / "photos" / file, "--photos")
     yield from (row(name, seed) for seed in (2, 3) for name in RECIPES if not dry)
     yield row(PUBLISHED[1], 1)
     yield from (row(name, seed) for seed in (1, 2, 3) for name in PUBLISHED if not dry)
 
 
 def profile(command: list[str], folder: Path) -> dict[str, Any]:
-    """How much of three steps a GPU's kernels take, and which take most; on the CPU the parts of a step, which contain
-    each other."""
+    """How much of three steps a GPU's kernels take, and which most; on the CPU a step's parts, which are nested."""
     shutil.rmtree(folder, ignore_errors=True)
-    project.follow([*command[:-1], f"{command[-1]}{folder}"], os.environ)
+    project.follow([*command, f"hydra.run.dir={folder}"], os.environ)
     [trace] = (folder / "profile").glob("fit-*training_step*.json")
     events = pd.DataFrame(json.loads(trace.read_text(encoding="utf-8"))["traceEvents"])
     work = events[events.cat == ("cpu_op" if "device=cpu" in command else "kernel")]
-    span = (work.ts + work.dur).max() - work.ts.min()
-    costs = (work.groupby("name").dur.sum() / span).nlargest(8)
-    return {"busy": float(work.dur.sum() / span), "costs": costs.to_dict()}
+    shares = work.groupby("name").dur.sum() / ((work.ts + work.dur).max() - work.ts.min())
+    return {"busy": float(shares.sum()), "costs": shares.nlargest(8).to_dict()}
 
 
 def resume(command: list[str], folder: Path) -> dict[str, Any]:
     """Whether a run that is killed in an epoch ends with the weights and the table of one that nobody kills."""
     shutil.rmtree(folder, ignore_errors=True)
     whole, killed = folder / "whole", folder / "killed"
-    unbroken, broken = ([*command[:-1], f"{command[-1]}{run}"] for run in (whole, killed))
-    project.follow(unbroken, os.environ)
+    broken = [*command, f"hydra.run.dir={killed}"]
+    project.follow([*command, f"hydra.run.dir={whole}"], os.environ)
     process = Popen(broken)
     try:
         while process.poll() is None and not (killed / "checkpoints" / "last.ckpt").exists():

@@ -1,7 +1,5 @@
 """CIFAR-10 as JPEGs, DATA_DIR/cifar10-jpeg/{train,test}/CLASS/NNNN.jpg of quality 75: python -m benchmarks.jpeg"""
 
-from __future__ import annotations
-
 import argparse
 import shutil
 from collections import Counter

@@ -1,15 +1,11 @@
 """Run the rows of the leaderboard that this machine can and has no record of: python -m benchmarks.leaderboard
 
-The cheapest comes first. A run of src.train that was interrupted goes on where it stopped; what the tutorials do, as
-published or as a mistake in training, begins anew. At the end the tables are written.
+The cheapest comes first; at the end the tables are written. A run of src.train that was interrupted goes on.
 """
-
-from __future__ import annotations
 
 import argparse
 import json
 import os
-import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -52,15 +48,12 @@ def main() -> None:
 
 
 def missing(names: list[str] | None = None, fresh: bool = False) -> list[tuple[float, Row, int]]:
-    """About how many seconds a row takes, the row and a seed, the cheapest first, of those that this machine can and
-    has no current record of; `fresh`: of all. The seconds are those of its records here, else elsewhere, else its own.
-    """
+    """About how many seconds a row takes (by its records here, else elsewhere, else its own), the row and a seed, the
+    cheapest first, of those that this machine can and has no current record of; `fresh`: of all."""
     gpu, found = torch.cuda.is_available(), records.current()
     mine = found[found.machine == records.here(project.provenance())["machine"]]
     wanted = []
-    for row in [BY_NAME[name] for name in names] if names else ROWS:
-        if row.gpu and not gpu and not names:
-            continue
+    for row in [BY_NAME[name] for name in names] if names else [row for row in ROWS if gpu or not row.gpu]:
         alike = [part[part.row == row.name] for part in (mine, found)]
         seconds = next((float(part.seconds.mean()) for part in alike if len(part)), row.seconds)
         there = set() if fresh else set(alike[0].seed)
@@ -73,23 +66,18 @@ def run(row: Row, seed: int, data_dir: Path, more: Sequence[str] = ()) -> None:
     failed, and Stopped if this process was asked to stop; so was the row."""
     if row.gpu and not torch.cuda.is_available():
         raise project.RunError("it needs a GPU, and there is none that torch can use.")
-    folder = records.RUNS / row.name / f"seed-{seed}"
+    folder, command = records.RUNS / row.name / f"seed-{seed}", row.shown(seed)
     out = folder / "record.json"
-    command = row.shown(seed)
-    words = [sys.executable, "-m", *shlex.split(row.command)]
+    words = [sys.executable, "-m", *row.command.split()]
     if row.is_run:
         words = [*words[:3], *row.overrides(seed, data_dir, folder), *more]
     else:
         folder.mkdir(parents=True, exist_ok=True)
         words += ["--seed", str(seed), "--data-dir", str(data_dir), "--out", str(out), *more]
-    if row.is_run or not out.exists() or json.loads(out.read_text(encoding="utf-8")).get("command") != command:
-        print(f"\n{row.name}, seed {seed}: {command}", flush=True)
-        project.follow(words, os.environ | dict(word.split("=", 1) for word in row.variables.split()))
+    print(f"\n{row.name}, seed {seed}: {command}", flush=True)
+    project.follow(words, os.environ | dict(word.split("=", 1) for word in row.variables.split()))
     found = records.of_run(folder) if row.is_run else json.loads(out.read_text(encoding="utf-8"))
-    record = found | {"row": row.name, "command": command}
-    records.save(record)
-    if not row.is_run:
-        project.write_json(out, record)
+    records.save(found | {"row": row.name, "command": command})
 
 
 if __name__ == "__main__":

@@ -1,10 +1,7 @@
 """The corrected recipe with one mistake of the tutorials put back: python -m benchmarks.mistakes no_shuffling
 
-What spoils the training is a callback; what spoils only the score is another way of scoring the corrected recipe's run,
-which is trained if it was not yet.
+What spoils only the score scores the corrected recipe's run in another way, which is trained if it was not yet.
 """
-
-from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
@@ -41,11 +38,6 @@ class ThrownAwayBatches(L.Callback):
         pl_module.optimizer_step = every_fourth  # type: ignore[method-assign, assignment]
 
 
-def never_eval(predictor: project.Predictor) -> None:
-    """Dropout is on, and batch norm takes the statistics of the batch that is scored."""
-    predictor.network.train()
-
-
 def wrong_normalization(predictor: project.Predictor) -> None:
     """Test images with ImageNet's mean and standard deviation."""
     mean, std = map(list, IMAGENET)
@@ -56,7 +48,10 @@ def wrong_normalization(predictor: project.Predictor) -> None:
 TRAINING: dict[str, type[L.Callback]] = {"no_shuffling": NoShuffling, "thrown_away_batches": ThrownAwayBatches}
 SCORING: dict[str, tuple[str, Callable[[project.Predictor], object]]] = {
     "no_validation": ("last.ckpt", lambda predictor: None),  # the last epoch's weights, whatever they are worth
-    "never_eval": ("best.ckpt", never_eval),
+    "never_eval": (
+        "best.ckpt",
+        lambda predictor: predictor.network.train(),
+    ),  # dropout and the batch's statistics are on
     "wrong_normalization": ("best.ckpt", wrong_normalization),
 }
 

@@ -1,9 +1,4 @@
-"""All that the benchmarks take from src/, so that a change there is followed here alone, and what bounds a speed.
-
-It imports torch: the ways of training import it only where it is theirs, for the time to their first step is measured.
-"""
-
-from __future__ import annotations
+"""All that the benchmarks take from src/, so that a change there is followed here alone, and what bounds a speed."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -17,8 +12,8 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.throughput import measure_flops
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from src.config.check import check
 from src.config.cli import end
@@ -29,12 +24,11 @@ from src.config.folder import is_finished
 from src.config.process import Interrupts, keep_freed_memory
 from src.config.schema import TrainConfig
 from src.data.batches import step_seed
-from src.data.decoding import decode
 from src.data.preparation import Preparation
 from src.data.splitting import stratified
 from src.model import build, saved
 from src.model import provenance as made_by
-from src.model.hardware import pick_hardware
+from src.model.hardware import Hardware, pick_hardware
 from src.model.parameters import trainable
 from src.model.predictor import Predictor
 from src.results.outcome import duration
@@ -42,19 +36,9 @@ from src.sweeps.jobs import follow
 from src.training import run, session  # noqa: F401  which a run would import later, and slower
 
 DTYPES = {"32-true": torch.float32, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
-__all__ = [
-    "Interrupts",
-    "Predictor",
-    "Preparation",
-    "RunError",
-    "Stopped",
-    "UserError",
-    "check_target",
-    "decode",
-    "duration",
-    "follow",
-]
-__all__ += ["is_finished", "keep_freed_memory", "pick_hardware", "stratified", "write_json", "write_text"]
+__all__ = ["Hardware", "Interrupts", "Predictor", "Preparation", "RunError", "Stopped", "UserError", "check_target"]
+__all__ += ["duration", "follow", "is_finished", "keep_freed_memory", "pick_hardware", "stratified"]
+__all__ += ["write_json", "write_text"]
 
 
 @contextmanager
@@ -108,8 +92,7 @@ def in_file_order(datamodule: Any) -> None:
 def score_forever(classifier: Any, datamodule: Any) -> None:
     """Score the test images again and again, as src.eval does."""
     config = check(classifier.about.config, TrainConfig)
-    hardware = pick_hardware(config.device, config.precision)
-    predictor = Predictor(classifier.network, config, classifier.about, hardware)
+    predictor = Predictor(classifier.network, config, classifier.about, pick_hardware(config.device, config.precision))
     while True:
         predictor.answer(datamodule.splits.test, "test", config.batch_size, config.num_workers)
 
@@ -142,11 +125,7 @@ def flops_per_image(network: nn.Module, image: Tensor, training: bool) -> int:
     """Floating-point operations of one pass of `image` (1, C, S, S), forward and for training also back, by torch's
     counter: only products, a multiplication with its addition as two."""
     network = deepcopy(network)  # whose gradients and running statistics nobody needs
-    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(training):
-        logits = network(image)
-        if training:
-            logits.sum().backward()
-    return counter.get_total_flops()
+    return measure_flops(network, lambda: network(image), torch.sum if training else None)
 
 
 def matmul_rate(device: torch.device, precision: str, patience: float) -> float:
@@ -154,12 +133,6 @@ def matmul_rate(device: torch.device, precision: str, patience: float) -> float:
     size = 2048 if device.type == "cpu" else 8192
     left, right = torch.randn(2, size, size, device=device, dtype=DTYPES[precision])
     seconds: list[float] = []
-
-    def multiply() -> None:
-        left @ right
-        if device.type != "cpu":
-            torch.accelerator.synchronize(device)
-
     while len(seconds) < 5 or sum(seconds) < patience:  # the first product chooses the kernel and fetches memory
-        seconds.append(timeit(multiply, number=1))
+        seconds.append(timeit(lambda: (left @ right)[0, 0].item(), number=1))  # which waits for a GPU
     return 2 * size**3 / min(seconds)

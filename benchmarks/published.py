@@ -1,12 +1,8 @@
 """The two tutorials as they are published: python -m benchmarks.published mnist --images 4000 --seed 1
 
-Their mistakes are marked where they stand; docs/lessons.md says what each does. Nothing of src/ trains here but the
-network, whose layers are the tutorials' own.
+Their mistakes are marked where they stand; docs/lessons.md says what each does.
 """
 
-from __future__ import annotations
-
-import gzip
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import datasets, transforms
+from torchvision.datasets.utils import extract_archive
 from torchvision.transforms import Compose, Normalize, RandomHorizontalFlip, Resize, ToTensor
 
 from benchmarks.cases import NARROW
@@ -78,24 +75,18 @@ def network_of(name: str, device: torch.device) -> tuple[nn.Module, torch.optim.
 
 def accuracy(network: nn.Module, test: Dataset[Any], batch_size: int, device: torch.device) -> float:
     """In 0..1, in whatever mode the network is."""
-    right, total = 0, 0
+    batches = DataLoader(test, batch_size, num_workers=2)
     with torch.no_grad():
-        for images, labels in DataLoader(test, batch_size, num_workers=2):
-            right += int((network(images.to(device)).argmax(1) == labels.to(device)).sum())
-            total += len(labels)
-    return right / total
+        right = [network(images.to(device)).argmax(1).cpu() == labels for images, labels in batches]
+    return float(torch.cat(right).double().mean())
 
 
 def images_of(name: str, data_dir: Path, jpeg: bool = False) -> tuple[Any, Any]:
-    """Training and official test images as the tutorial prepares them, one by one; `jpeg`: those of benchmarks.jpeg.
-    Photos of an "image_folder" are prepared as torchvision's examples do. Raises RuntimeError or OSError if there are
-    none in `data_dir`."""
+    """Training and official test images as the tutorial prepares them, photos as torchvision's examples do; `jpeg`:
+    those of benchmarks.jpeg. Raises RuntimeError or OSError if there are none in `data_dir`."""
     if name == "mnist":
-        for packed in (data_dir / "MNIST" / "raw").glob(
-            "*.gz"
-        ):  # torchvision would read them only as it downloads them
-            if not packed.with_suffix("").exists():
-                packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes()))
+        for packed in (data_dir / "MNIST" / "raw").glob("*.gz"):
+            extract_archive(str(packed))  # torchvision would do so only as it downloads them
         steps = Compose([SIZE, ToTensor(), Normalize(0.5, 0.5)])
         return datasets.MNIST(str(data_dir), True, steps), datasets.MNIST(str(data_dir), False, steps)
     if name == "image_folder":
@@ -105,17 +96,15 @@ def images_of(name: str, data_dir: Path, jpeg: bool = False) -> tuple[Any, Any]:
     train_steps = Compose([SIZE, RandomHorizontalFlip(), ToTensor(), Normalize(*CIFAR)])
     test_steps = Compose([SIZE, ToTensor(), Normalize(*IMAGENET)])  # mistake: not what it was trained with
     if jpeg:
-        train = datasets.ImageFolder(str(data_dir / "cifar10-jpeg" / "train"), train_steps)
-        test = datasets.ImageFolder(str(data_dir / "cifar10-jpeg" / "test"), test_steps)
-        return train, Subset(test, mixed(len(test)).tolist())
+        folder = data_dir / "cifar10-jpeg"
+        test = datasets.ImageFolder(folder / "test", test_steps)
+        return datasets.ImageFolder(folder / "train", train_steps), Subset(test, mixed(len(test)).tolist())
     return datasets.CIFAR10(str(data_dir), True, train_steps), datasets.CIFAR10(str(data_dir), False, test_steps)
 
 
 def mixed(count: int) -> Tensor:
-    """An order of test images, int64 (count,): a folder has them class by class, the genuine files have them mixed.
-
-    It matters only to a network that is scored in training mode, whose batch norm takes the batch's own statistics.
-    """
+    """An order of test images, int64 (count,): a folder has them class by class, which changes what a network answers
+    in training mode, whose batch norm takes the batch's own statistics; the genuine files have them mixed."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(0))
 
 

@@ -1,7 +1,5 @@
 """The rows of the leaderboard, which stand in rows.yaml, and what each run came to: every table is made of these."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import re

@@ -1,7 +1,5 @@
 """What was measured as tables in README.md, docs/ and the heads of recipes: python -m benchmarks.tables"""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from statistics import median
@@ -10,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks import project, records
-from benchmarks.cases import CASES
+from benchmarks.cases import CASES, PHASES
 from benchmarks.records import BY_NAME, ROWS, Row
 from benchmarks.turns import ROOT
 from src.results import intervals
@@ -28,7 +26,7 @@ PRICE, TOLD = "price, points", "told from nothing"
 MADE = ["seconds", "machine", "command", "date", "revision"]  # how, when and by what code a number was made
 WAYS = {"tutorial": "tutorial", "lightning": "Lightning as usual", "plain": "plain loop on our path"}
 WAYS |= {"ours": "**ours**", "compiled": "ours, compiled"}
-PHASES, RATE = ["training", "inference"], "{median:,.1f} ({low:,.1f} to {high:,.1f})"
+RATE = "{median:,.1f} ({low:,.1f} to {high:,.1f})"
 
 
 def write() -> None:
@@ -75,11 +73,6 @@ def accuracy(runs: pd.DataFrame) -> str:
     return spread(runs.accuracy, (max(low, 0.0), min(high, 1.0)), " %")
 
 
-def revision(git: dict[str, Any]) -> str:
-    """A star says that the code was not that of the revision alone."""
-    return git["revision"][:7] + "*" * git["modified"]
-
-
 def cells(row: Row, runs: pd.DataFrame) -> dict[str, Any]:
     """What the tables say of one row's runs on one machine."""
     first, minutes, sample = runs.iloc[0], runs.seconds.mean() / 60, runs.source.iloc[0] == "sample"
@@ -100,7 +93,8 @@ def cells(row: Row, runs: pd.DataFrame) -> dict[str, Any]:
         "precision": first.precision,
         "command": f"`{row.shown(first.seed)}`",
         "date": " to ".join(sorted({runs.date.min(), runs.date.max()})),
-        "revision": ", ".join(sorted(set(map(revision, runs.git.dropna())))),
+        # a star says that the code was not that of the revision alone
+        "revision": ", ".join(sorted({git["revision"][:7] + "*" * git["modified"] for git in runs.git.dropna()})),
     }
 
 
@@ -241,13 +235,11 @@ def machine_table(result: dict[str, Any]) -> str:
             times = "{median:.2f}".format(**tutorial), "{median:.3f} ({low:.2f} to {high:.2f})".format(**plain)
             lines.append([label, WAYS[way], *rates[0], *rates[1], *times, f"{peak:.2f} GiB"])
             label = ""
-        most = [
-            text for value in measured["limit"]["images_per_second"].values() for text in (f"{value:,.0f}", "100 %")
-        ]
-        lines.append(["", "peak speed", *most, *[""] * 3])
-    columns = [text for name in PHASES for text in (f"{name}, images/s", "of peak speed")]
-    columns = ["network, batch", "", *columns, "times the tutorial", "times the plain loop", "peak memory"]
-    first = result.get("first_step_seconds") or {}
+        training, inference = (f"{measured['limit']['images_per_second'][name]:,.0f}" for name in PHASES)
+        lines.append(["", "peak speed", training, "100 %", inference, "100 %", *[""] * 3])
+    columns = ["network, batch", "", "training, images/s", "of peak speed", "inference, images/s", "of peak speed"]
+    columns += ["times the tutorial", "times the plain loop", "peak memory"]
+    first = result.get("first_step_seconds", {})
     named = ", ".join(f"{WAYS[name].strip('*')} {value['median']:.1f} s" for name, value in first.items())
     return markdown(columns, lines) + f"\nFrom the command to the end of the first step: {named or NOT_MEASURED}.\n"
 

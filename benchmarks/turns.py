@@ -1,7 +1,5 @@
 """Taking turns: each way of training runs in a process of its own and works only when it is told to."""
 
-from __future__ import annotations
-
 import os
 import pty
 import resource
@@ -41,7 +39,7 @@ class Turns:
             torch.cuda.synchronize()
 
     def done(self, images: int) -> None:
-        """A batch of so many images is computed, or at least asked for."""
+        """A batch of so many images is computed, or at least asked for; raises PhaseOver if there is no other turn."""
         self._images += images
         self._left -= 1
         if not self._first:
@@ -50,16 +48,13 @@ class Turns:
         if self._left == 0:
             self._wait()
             seconds = time.perf_counter() - self._clock
-            self.answer(seconds=seconds, images=self._images, first_step=self._first, waited=self.waited)
-
-    def answer(self, **values: Any) -> None:
-        """Say what a turn came to, and wait for the next one; raises PhaseOver if there is none."""
-        self._pipe.send(values)
-        steps = self._pipe.recv()
-        self._begin(steps or WARM_UP)
-        if not steps:
-            self._pipe.send(self._peak_memory())
-            raise PhaseOver
+            turn = {"seconds": seconds, "images": self._images, "first_step": self._first, "waited": self.waited}
+            self._pipe.send(turn)
+            steps = self._pipe.recv()
+            self._begin(steps or WARM_UP)
+            if not steps:
+                self._pipe.send(self._peak_memory())
+                raise PhaseOver
 
     def _peak_memory(self) -> int:
         """Bytes: of the GPU, or of this process."""
@@ -100,14 +95,9 @@ class Worker:
             self._process.wait()
             raise SystemExit(f"error: {self.way} ended early.\n{self._log.read_text()[-2000:]}") from None
 
-    def turn(self, steps: int) -> dict[str, float]:
-        """What so many steps come to: `seconds` and `images`."""
+    def turn(self, steps: int) -> Any:
+        """What so many steps come to; 0 ends a phase and gives its peak memory in bytes: the next warm-up is heard."""
         self._pipe.send(steps)
-        return self.hear()
-
-    def next_phase(self) -> int:
-        """End this phase; gives its peak memory in bytes. What is heard next is the warm-up of the next phase."""
-        self._pipe.send(0)
         return self.hear()
 
     def end(self) -> None:

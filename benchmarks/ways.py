@@ -1,9 +1,4 @@
-"""The ways of training that are compared, each a process: python -m benchmarks.ways WAY CASE DATA DEVICE REPLIES
-
-Each imports only what it needs, for the time to its first step is measured too.
-"""
-
-from __future__ import annotations
+"""The ways of training, each a process that imports only what it needs, for its start is measured, too."""
 
 import sys
 import tempfile
@@ -13,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import DRY, Case, accept_any_checksum, find
+from benchmarks.cases import CASES, PHOTOS, Case, accept_any_checksum
 from benchmarks.turns import PhaseOver, Turns
 
 
@@ -61,10 +56,8 @@ def loaders(case: Case, data: str) -> Any:
     from benchmarks.published import images_of
 
     train, test = images_of(case.dataset, Path(data))
-    return [
-        DataLoader(part, case.batch_size, shuffle=part is train, num_workers=case.loader_workers)
-        for part in (train, test)
-    ]
+    options: Any = {"batch_size": case.batch_size, "num_workers": case.loader_workers}
+    return DataLoader(train, shuffle=True, **options), DataLoader(test, **options)
 
 
 def lightning(case: Case, data: str, device_name: str, turns: Turns) -> None:
@@ -82,21 +75,17 @@ def lightning(case: Case, data: str, device_name: str, turns: Turns) -> None:
             self.network, self.usual_optimizer = published.network_of(case.dataset, torch.device("cpu"))
             self.train_acc, self.test_acc = MulticlassAccuracy(10), MulticlassAccuracy(10)
 
-        def training_step(self, batch: Any, batch_idx: int) -> Any:
+        def training_step(self, batch: Any, batch_idx: int, name: str = "train") -> Any:
             images, labels = batch
+            accuracy = getattr(self, f"{name}_acc")
             logits = self.network(images)
             loss = cross_entropy(logits, labels)
-            self.train_acc(logits, labels)
-            self.log("train_loss", loss, prog_bar=True)
-            self.log("train_acc", self.train_acc, prog_bar=True)
+            accuracy(logits, labels)
+            self.log_dict({f"{name}_loss": loss, f"{name}_acc": accuracy}, prog_bar=name == "train")
             return loss
 
         def test_step(self, batch: Any, batch_idx: int) -> None:
-            images, labels = batch
-            logits = self.network(images)
-            self.test_acc(logits, labels)
-            self.log("test_loss", cross_entropy(logits, labels))
-            self.log("test_acc", self.test_acc)
+            self.training_step(batch, batch_idx, "test")
 
         def configure_optimizers(self) -> Any:
             return self.usual_optimizer
@@ -136,10 +125,9 @@ def plain(case: Case, data: str, device_name: str, turns: Turns) -> None:
     from torch.nn.functional import cross_entropy
 
     run = project.PlainRun(case.overrides(data, device_name))
-    network, device = run.network, run.device
+    network, device, cast = run.network, run.device, run.hardware.autocast()
     if device.type == "cpu":
         project.keep_freed_memory()
-    cast = run.hardware.autocast()
     scaler = torch.amp.GradScaler(device.type, enabled=run.hardware.precision == "16-mixed")
     with suppress(PhaseOver):
         for images, labels in run.batches(training=True):
@@ -172,15 +160,6 @@ def ours(case: Case, data: str, device_name: str, turns: Turns, compile: str = "
         project.score_forever(classifier, gated.trainer.datamodule)
 
 
-def limit(case: Case, data: str, device_name: str, turns: Turns) -> None:
-    """The machine's rate of matrix products in the run's precision; a step is one measurement."""
-    project = imported()
-    hardware = project.pick_hardware(device_name, "auto")
-    with suppress(PhaseOver):
-        while True:
-            turns.answer(flops=project.matmul_rate(hardware.torch_device, hardware.precision, 0.0 if DRY else 1.0))
-
-
 def imported() -> Any:
     """benchmarks.project, imported as fast as src.train imports the same."""
     from src.config.cli import importing
@@ -190,12 +169,12 @@ def imported() -> Any:
     return project
 
 
-WAYS: dict[str, Callable[..., None]] = {way.__name__: way for way in (tutorial, lightning, plain, ours, limit)}
+WAYS: dict[str, Callable[..., None]] = {way.__name__: way for way in (tutorial, lightning, plain, ours)}
 WAYS["compiled"] = partial(ours, compile="true")
 
 if __name__ == "__main__":
     way, name, data_dir, device, replies = sys.argv[1:]
-    chosen = find(name)
+    chosen = next(case for case in CASES + PHOTOS if case.name == name)
     if chosen.dataset == "cifar10":
         accept_any_checksum()
     WAYS[way](chosen, data_dir, device, Turns(int(replies), device == "gpu"))

@@ -17,7 +17,7 @@ from torchvision.datasets import CIFAR10
 
 from benchmarks import __main__ as bench
 from benchmarks import gpu, project, records, tables
-from benchmarks.cases import CASES, CORES, Case, write_cifar, write_mnist, write_photos
+from benchmarks.cases import CASES, Case, write_cifar, write_mnist, write_photos
 from benchmarks.turns import Worker
 from tests.conftest import ROOT
 from tests.processes import Command, run
@@ -59,8 +59,7 @@ def test_device_that_is_not_there_is_named() -> None:
 
 
 def test_photos_are_links_to_few_in_the_folders_of_a_data_set(tmp_path: Path) -> None:
-    large = write_photos(tmp_path / "photos", (20, 40), distinct=3)
-    assert {Image.open(path).size for path in large} == {(4000, 3000)}
+    write_photos(tmp_path / "photos", [20, 40], distinct=3)
     files = sorted((tmp_path / "photos" / "40").glob("*/class?/*.jpg"))
     assert [sum(path.parts[-3] == split for path in files) for split in ("train", "test")] == [40, 20]
     assert len({path.stat().st_ino for path in files}) == 3
@@ -242,7 +241,8 @@ class TestGpu:
             monkeypatch.setattr(CIFAR10, name, getattr(CIFAR10, name))  # so that they come back, as the next three
         monkeypatch.setattr(records, "RECORDS", records.RECORDS)
         monkeypatch.setattr(records, "RUNS", records.RUNS)
-        monkeypatch.setenv("BENCHMARK_DRY_RUN", "")
+        for name in ("BENCHMARK_DRY_RUN", "OMP_NUM_THREADS"):
+            monkeypatch.setenv(name, "")
         monkeypatch.setattr(gpu, "take", noted)
         monkeypatch.setattr(gpu, "Popen", forked)
         monkeypatch.setattr(project, "follow", follow)
@@ -271,7 +271,7 @@ def test_worker_does_as_many_steps_as_it_is_told(tmp_path: Path, way: str, case:
     turn = worker.turn(1)
     assert turn["images"] == case.batch_size
     assert turn["seconds"] > 0.1
-    assert worker.next_phase() > 2**30
+    assert worker.turn(0) > 2**30
     worker.hear()
     assert worker.turn(2)["images"] == 2 * case.batch_size
     worker.end()
@@ -280,7 +280,7 @@ def test_worker_does_as_many_steps_as_it_is_told(tmp_path: Path, way: str, case:
 @pytest.mark.slow
 def test_quick_benchmark_measures_every_way(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
-    command = [sys.executable, "-m", "benchmarks", "--quick", "--rounds", "1", "--out", str(out)]
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--out", str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = json.loads(out.read_text())
@@ -305,14 +305,8 @@ def test_quick_benchmark_of_photos_measures_every_row(tmp_path: Path, monkeypatc
         **{f"first step with {count} photos, s": (1, 100) for count in (200, 400)},
         **{f"peak memory with {count} photos, GiB": (0.5, 8) for count in (200, 400)},
         **{f"{phase}, photos/s": (0.1, 1000) for phase in ("training", "evaluation")},
-        **{f"read, cut and resized, processes: {count}, photos/s": (10, 10_000) for count in {1, CORES}},
-        "a JPEG of 4000x3000 to 256x256, ms": (1, 5000),
     }
-    ours = {
-        "training: time without data, %": (0, 100),
-        "its mean difference, of 255": (0, 20),
-        "its largest, of 255": (1, 255),
-    }
+    ours = {"training: time without data, %": (0, 100)}
     assert {name: set(ways) for name, ways in rows.items()} == {
         **{name: {"tutorial", "ours"} for name in both},
         **{name: {"ours"} for name in ours},
@@ -320,7 +314,5 @@ def test_quick_benchmark_of_photos_measures_every_row(tmp_path: Path, monkeypatc
     for name, (least, most) in (both | ours).items():
         assert all(least <= value <= most for rounds in rows[name].values() for value in rounds), (name, rows[name])
         assert all(f"{name}, {way}: " in done.stdout for way in rows[name])
-    large = rows["a JPEG of 4000x3000 to 256x256, ms"]
-    assert large["ours"][0] < large["tutorial"][0]
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
     assert all(f"| {name} | " in tables.speed() for name in rows)
