@@ -58,10 +58,11 @@ def write_run(
     results["val"]["sha256"] = f"seed {seed}" if sha256 == "same" else sha256
     if test:
         results["test"]["sha256"] = sha256
-    (folder / "results.json").write_text(json.dumps(results))
     (folder / "config.yaml").write_text(config_of(*options, f"seed={seed}"))
     numbers = np.arange(len(predicted)) if images is None else np.array(images)
     labels = numbers % 10
+    results["test" if test else "val"] |= {"accuracy": float((predicted == labels).mean()), "images": len(numbers)}
+    (folder / "results.json").write_text(json.dumps(results))
     right, rng = predicted == labels, np.random.default_rng(seed)
     probability = rng.uniform(0.5, 1, len(numbers))
     rows = {"image": numbers, "label": labels, "predicted": predicted, "probability": probability}
@@ -98,10 +99,10 @@ class TestPairs:
         assert lines[0] == "2 settings, 2 runs, compared on 500 test images of made"
         assert lines[2] == "A  94.0 % (91.6 to 95.8)  1  model=alexnet"
         assert lines[4] == "B  99.0 % (97.7 to 99.6)  1  model=alexnet_bn"
-        row = "B - A  +5.0 (3.2 to 7.0)  <0.001  95.0 %  B is better by 5.0 points (3.2 to 7.0)"
+        row = "B - A  +5.0 (3.2 to 7.3)  <0.001  95.0 %  B is better by 5.0 points (3.2 to 7.3)"
         assert row in lines
         assert any("one seed each" in line for line in lines)
-        assert row.replace("B - A  +", "B - A  -").replace("(3.2 to 7.0)  <", "(-7.0 to -3.2)  <").replace(
+        assert row.replace("B - A  +", "B - A  -").replace("(3.2 to 7.3)  <", "(-7.3 to -3.2)  <").replace(
             "B is", "A is"
         ) in lines_of(report("b", "a"))
 
@@ -132,14 +133,14 @@ class TestPairs:
         write_run(Path("a"), answered(0.9))
         write_run(Path("b"), answered(0.9), ["model=alexnet_bn"])
         verdict = next(line for line in lines_of(report("a", "b")) if line.startswith("B - A"))
-        assert verdict == "B - A  0.0000 (0.0000 to 0.0000)  1.000  100.0 %  can't be told apart with these 500 images"
+        assert verdict == "B - A  0.0 (-0.7 to 0.7)  1.000  100.0 %  can't be told apart with these 500 images"
 
     def test_of_many_pairs_holm_tells_fewer(self, report: Callable[..., Outcome]) -> None:
         for number, rate in enumerate(["1e-3", "1e-4", "1e-5", "1e-6"]):
             wrong = range(7) if number == 3 else range(0)
             write_run(Path(f"r{number}"), wrong_at(*wrong), [f"optimizer.lr={rate}"])
         alone = next(line for line in lines_of(report("r0", "r3")) if line.startswith("B - A"))
-        assert alone.endswith("  0.016  98.6 %  A is better by 1.4 points (0.4 to 2.6)")
+        assert alone.endswith("  0.016  98.6 %  A is better by 1.4 points (0.4 to 2.9)")
         lines = lines_of(report("r0", "r1", "r2", "r3"))
         among = next(line for line in lines if line.startswith("D - A"))
         assert among.endswith("  0.094  98.6 %  can't be told apart with these 500 images; about 860 would")
@@ -151,7 +152,7 @@ class TestPairs:
         write_run(Path("b"), np.array(few) % 10, ["model=alexnet_bn"], images=few)
         lines = lines_of(report("a", "b"))
         assert "100 test images" in lines[0]
-        assert lines[7].startswith("B - A  +10 (4 to 16)")
+        assert lines[7].startswith("B - A  +10 (4 to 17)")
 
     def test_where_a_test_was_left_out_validation_is_compared(self, report: Callable[..., Outcome]) -> None:
         write_run(Path("a"), wrong_at(1), test=False)
@@ -243,9 +244,9 @@ class TestSettings:
 
 def refused() -> dict[str, tuple[list[str], str]]:
     """What is asked for in a folder that `made` has filled, and the sentence that it ends with."""
-    newer = "this run was made before runs kept what they answered."
+    newer = "again=RUN of src.train makes it anew."
     return {
-        "older": (["a", "older"], f"older has no predictions.csv: {newer}"),
+        "older": (["a", "older"], f"older has no predictions.csv, which runs of before did not keep. {newer}"),
         "unfinished": (
             ["a", "unfinished"],
             "unfinished: this run is unfinished, no results.json is there. Finish it with python -m src.train "
@@ -288,6 +289,9 @@ def refused() -> dict[str, tuple[list[str], str]]:
         "no finished one": (["a", "begun"], "begun: none of its 1 runs is finished."),
         "a place for one": (["a", "--output=x"], "--output=x: one run or sweep has its report in its own folder."),
         "a comparison": (["compared", "compared"], "compared holds a comparison, not a run. Name the runs that"),
+        "a cut one": (["a", "cut"], "cut was scored on 500 test images with "),
+        "a changed one": (["changed", "a"], "changed was scored on 500 test images with "),
+        "a place for many": (["a", "b", "output=x.html"], "output=x.html: a comparison takes folders, and --output="),
         "a damaged one": (["a", "damaged"], "damaged/predictions.csv is damaged, or holds no predictions"),
     }
 
@@ -301,6 +305,10 @@ def made(once: Once) -> Path:
         (write_run(Path("unfinished"), answered(0.9)) / "results.json").unlink()
         (write_run(Path("begun/one"), answered(0.9)) / "results.json").unlink()
         (write_run(Path("damaged"), answered(0.9)) / "predictions.csv").write_text("split,image\n")
+        cut = write_run(Path("cut"), answered(0.9)) / "predictions.csv"
+        cut.write_text("".join(cut.read_text().splitlines(keepends=True)[:100]))
+        changed = pd.read_csv(write_run(Path("changed"), answered(0.9)) / "predictions.csv").assign(predicted=42)
+        changed.to_csv("changed/predictions.csv", index=False)
         write_run(Path("other"), answered(0.9), sha256="other")
         write_run(Path("few"), np.arange(5), images=range(1000, 1005))
         results = results_of(write_run(Path("fashion"), answered(0.9)))
@@ -340,6 +348,9 @@ def pair(trained: Path, in_tmp: Path) -> tuple[str, str]:
     answers.loc[mistaken, "predicted"] = answers.label[mistaken]
     answers.loc[mistaken, "probability_of_label"] = np.linspace(0.99, 0.7, 30)
     answers.to_csv("b/predictions.csv", index=False)
+    results, tested = results_of(Path("b")), answers[answers.split == "test"]
+    results["test"]["accuracy"] = float((tested.label == tested.predicted).mean())
+    Path("b/results.json").write_text(json.dumps(results))
     return "a", "b"
 
 

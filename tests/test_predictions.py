@@ -20,6 +20,8 @@ from tests.processes import killed_after_a_validation
 
 SAMPLE = ["dataset=mnist", "dataset.source=sample", "trainer.limit_train_batches=2", *SHORT]
 
+NO_NUMBERS = f"{','.join(COLUMNS)}\ntest,1,a,a,,\n".encode()
+
 
 def made(count: int, split: str = "test") -> Answers:
     images = ImageSet(torch.zeros(count, 1, 1, 1, dtype=torch.uint8), torch.arange(count) % 3)
@@ -52,7 +54,7 @@ class TestFile:
         predictions.write(tmp_path, [table(answers)])
         assert read(tmp_path).probability.isna().all()
 
-    @pytest.mark.parametrize("content", [b"", b"split,image\ntest,1\n", b"\x00\xff" * 10])
+    @pytest.mark.parametrize("content", [b"", b"split,image\ntest,1\n", b"\x00\xff" * 10, NO_NUMBERS])
     def test_a_damaged_one_is_told(self, content: bytes, tmp_path: Path) -> None:
         (tmp_path / "predictions.csv").write_bytes(content)
         with pytest.raises(UserError, match=r"predictions\.csv is damaged, or holds no predictions"):
@@ -63,7 +65,7 @@ class TestFile:
         with pytest.raises(UserError, match=r"predictions.csv.gz is damaged"):
             read(tmp_path)
         (tmp_path / "predictions.csv.gz").unlink()
-        with pytest.raises(UserError, match="made before runs kept what they answered"):
+        with pytest.raises(UserError, match=r"has no predictions\.csv, which runs of before did not keep. again=RUN"):
             read(tmp_path)
 
 

@@ -174,7 +174,7 @@ def of_settings(settings: Sequence[Setting]) -> pd.DataFrame:
         {
             "": setting.letter,
             "accuracy": percent(float(setting.right.mean()), interval=setting.interval),
-            "seeds": ", ".join(str(run.outcome.seed) for run in setting.runs),
+            "seed": ", ".join(str(run.outcome.seed) for run in setting.runs),
             "setting": setting.name,
             "folder": setting.folders,
         }
@@ -205,6 +205,8 @@ def notes(settings: Settings) -> list[str]:
     lines = [*settings.notes, "points: the second's accuracy less the first's, with its own 95 % interval"]
     p = "p: how often so great a difference would be seen if there were none"
     lines.append(f"{p}{f', corrected for {pairs} pairs (Holm)' if pairs > 1 else ''}")
+    if pairs > 1:
+        lines.append("an interval is of its pair alone, so it may leave out 0 where the corrected p does not tell")
     if singles:
         who = "one seed each" if len(singles) == len(settings.every) else f"one seed of {', '.join(singles)}"
         lines.append(f"{who}: these networks are compared; with another seed they may differ otherwise")

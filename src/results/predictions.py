@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 NAMES = ("predictions.csv", "predictions.csv.gz")  # compressed where there are many; pandas reads both
 MANY = 20_000  # rows, which are up to 2 MB
+AGAIN = "again=RUN of src.train makes it anew."
 COLUMNS = ["split", "image", "label", "predicted", "probability", "probability_of_label"]
 AS_TEXT: Any = {  # a class may be called NA
     "dtype": dict.fromkeys(COLUMNS[:4], str),
@@ -80,12 +81,13 @@ def read(folder: Path) -> pd.DataFrame:
     """Raises UserError if a run has none, as those of before, or a damaged one."""
     for path in (folder / name for name in NAMES):
         try:
-            return pd.read_csv(path, **AS_TEXT)[COLUMNS]
+            rows = pd.read_csv(path, **AS_TEXT)[COLUMNS]
+            return rows.astype(dict.fromkeys(COLUMNS[4:], float))
         except FileNotFoundError:
             continue
         except (OSError, EOFError, ValueError, KeyError, ParserError, zlib.error) as error:
-            raise UserError(f"{path} is damaged, or holds no predictions: {error}.") from error
-    raise UserError(f"{folder} has no {NAMES[0]}: this run was made before runs kept what they answered.")
+            raise UserError(f"{path} is damaged, or holds no predictions. {AGAIN}") from error
+    raise UserError(f"{folder} has no {NAMES[0]}, which runs of before did not keep. {AGAIN}")
 
 
 def intervals(answers: Answers, metrics: Mapping[str, Metric]) -> dict[str, Interval | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from src.config.groups import command
 from src.config.paths import for_shell
 from src.config.schema import Values
 from src.results import predictions
-from src.results.intervals import Interval, proportion
+from src.results.intervals import Interval, percent, proportion
 from src.results.outcome import Outcome
 from src.results.pairs import compare
 
@@ -104,6 +105,8 @@ class Settings:
             raise UserError(f"{alone}, or see it alone: {command('report', for_shell(str(found[0][0])))}")
         runs = [_read(*run) for run in found]
         split, untested = _split(runs)
+        for run in runs:
+            _check(run, split)
         if untested:
             notes.append(f"{untested.folder} left the test out: validation is compared, which chose the checkpoints")
         rows = [run.answers[run.answers.split == split].drop_duplicates("image").set_index("image") for run in runs]
@@ -132,6 +135,8 @@ def _found(arguments: Iterable[str]) -> tuple[list[tuple[Path, str]], list[str]]
     """The folder of each run with the argument that means it, and what was left out, in words."""
     found, names, left_out = list[tuple[Path, str]](), dict[Path, str](), 0
     for argument in arguments:
+        if "=" in argument and not Path(argument).exists() and not glob.has_magic(argument):
+            raise UserError(f"{argument}: a comparison takes folders, and --output=FOLDER.")
         if Path(argument, PAGE).exists():  # of an earlier comparison, among logs/*
             continue
         path = finished_runs()[0] if argument == "last" else Path(argument)
@@ -165,8 +170,18 @@ def _runs_in(path: Path) -> list[Path]:
 
 
 def _read(folder: Path, argument: str) -> Run:
-    outcome = Outcome.read(folder)
-    return Run(folder, argument, outcome, plain(read_config(folder)), predictions.read(folder))
+    return Run(folder, argument, Outcome.read(folder), plain(read_config(folder)), predictions.read(folder))
+
+
+def _check(run: Run, split: str) -> None:
+    """Raises UserError if what was answered is not what was scored."""
+    answers, score = run.answers[run.answers.split == split], run.outcome.test if split == "test" else run.outcome.val
+    share = float((answers.label == answers.predicted).mean()) if len(answers) else 0.0
+    assert score
+    if len(answers) != score.images or not math.isclose(share, score.accuracy or 0.0, abs_tol=1e-4):
+        scored = f"{score.images:,} {split} images with {percent(score.accuracy or 0)}"
+        found = f"its predictions are {len(answers):,} with {percent(share)}"
+        raise UserError(f"{run.folder} was scored on {scored}, and {found}: they are damaged. {predictions.AGAIN}")
 
 
 def _split(runs: Sequence[Run]) -> tuple[str, Run | None]:
