@@ -15,6 +15,7 @@ from pandas.errors import ParserError
 
 from src.config.errors import UserError
 from src.config.files import whole
+from src.config.schema import PACKAGE
 from src.results.intervals import Interval, bootstrap
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 NAMES = ("predictions.csv", "predictions.csv.gz")  # compressed where there are many; pandas reads both
 MANY = 20_000  # rows, which are up to 2 MB
-AGAIN = "again=RUN of src.train makes it anew."
+AGAIN = f"again=RUN of {PACKAGE}.train makes it anew."
 COLUMNS = ["split", "image", "label", "predicted", "probability", "probability_of_label"]
 AS_TEXT: Any = {  # a class may be called NA
     "dtype": dict.fromkeys(COLUMNS[:4], str),
