@@ -188,7 +188,7 @@ class Splits:
         def move(images: ImageSet) -> ImageSet:
             assert isinstance(images.store, Tensor)
             parts = {"indices": images.indices, "broken": images.broken}
-            there: dict[str, Any] = {name: part if part is None else part.to(device) for name, part in parts.items()}
+            there: Any = {name: part if part is None else part.to(device) for name, part in parts.items()}
             return replace(images, store=moved[images.store.data_ptr()], labels=images.labels.to(device), **there)
 
         return replace(self, train=move(self.train), valid=move(self.valid), test=move(self.test))

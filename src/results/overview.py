@@ -34,6 +34,7 @@ OUTPUTS = (".csv", ".md", ".html")
 STYLE = "body{font:14px sans-serif}td,th{padding:.2em .7em;text-align:left;white-space:nowrap}"
 TOP = re.compile(r"^(?=\w)", re.MULTILINE)  # where a key of a config's begins that is in no section
 KEYS = keys(TrainConfig)
+Row = dict[str, Any]  # of a run: its folder, state, flat config, scores and time
 LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
@@ -78,7 +79,7 @@ def _parsed(words: Sequence[str]) -> dict[str, str]:
     return wanted
 
 
-def _rows(folder: Path) -> Iterator[dict[str, Any]]:
+def _rows(folder: Path) -> Iterator[Row]:
     """A row for each run below the folder, and for what can't be looked into."""
     closed = list[OSError]()
     for found, _, files in os.walk(folder, onerror=closed.append):
@@ -95,9 +96,9 @@ def _rows(folder: Path) -> Iterator[dict[str, Any]]:
         yield {"run": name, "state": "failed", "config": {}, "time": 0.0, "note": note}
 
 
-def _read(folder: Path, files: set[str]) -> dict[str, Any]:
+def _read(folder: Path, files: set[str]) -> Row:
     """What a run's files say; raises an error of one that is damaged."""
-    row: dict[str, Any] = {"state": state_of(folder)}
+    row: Row = {"state": state_of(folder)}
     if files:
         changed_at = (folder / min(files, key=[RESULTS, CONFIG].index)).stat().st_mtime
         row |= {"time": changed_at, "date": datetime.fromtimestamp(changed_at, UTC).date().isoformat()}
@@ -155,7 +156,7 @@ def _same(saved: str, asked: str) -> bool:
         return saved == asked
 
 
-def _table(rows: list[dict[str, Any]], order: str) -> pd.DataFrame:
+def _table(rows: list[Row], order: str) -> pd.DataFrame:
     """A row for each run: what differs between them, of a group the name first, its scores, and the time."""
     configs = pd.DataFrame([row.pop("config") for row in rows], dtype=object)
     values = configs.dropna(how="all").nunique(dropna=False)
