@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -149,3 +151,23 @@ def test_metrics_have_an_interval_by_a_bootstrap(door: Callable[..., Outcome], i
         low, high = test["intervals"][name]
         assert low <= score <= high
     assert test["intervals"]["f1"][0] < test["intervals"]["f1"][1]
+
+
+def test_of_very_many_answers_a_metric_is_drawn_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = Counter[str]()
+
+    def metric(name: str) -> Any:
+        def measure(logits: torch.Tensor, labels: torch.Tensor) -> float:
+            drawn[name] += 1
+            return float((logits.argmax(1) == labels).float().mean())
+
+        return measure
+
+    few = predictions.intervals(made(50), {"few": metric("few")})
+    monkeypatch.setattr(predictions, "LARGE", 50)  # of 150 logits
+    many = predictions.intervals(made(50), {"many": metric("many")})
+    monkeypatch.setattr(predictions, "LARGE", 1)
+    predictions.intervals(made(50), {"most": metric("most")})
+    assert drawn == {"few": 1000, "many": 333, "most": 200}
+    assert few["few"] == pytest.approx(many["many"], abs=0.05)
+    assert few["loss"] == many["loss"]

@@ -31,12 +31,12 @@ def mean(values: Sequence[float]) -> Interval | None:
     return float(np.mean(values)) - half, float(np.mean(values)) + half
 
 
-def bootstrap(score: Callable[[np.ndarray], float], images: int) -> Interval | None:
+def bootstrap(score: Callable[[np.ndarray], float], images: int, draws: int = DRAWS) -> Interval | None:
     """Of what `score` gives for int64 (N,) indices of `images`, by drawing them with replacement (Efron 1979), always
     the same; None where it gives no number. A draw without one, as of a class that it lacks, is passed over."""
     from scipy.stats import bootstrap as draw
 
-    parts = {"vectorized": False, "n_resamples": DRAWS, "method": "percentile", "rng": np.random.default_rng(0)}
+    parts = {"vectorized": False, "n_resamples": draws, "method": "percentile", "rng": np.random.default_rng(0)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of draws that are all alike
         drawn = draw((np.arange(images),), score, **parts).bootstrap_distribution

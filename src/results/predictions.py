@@ -16,7 +16,7 @@ from pandas.errors import ParserError
 from src.config.errors import UserError
 from src.config.files import whole
 from src.config.schema import PACKAGE
-from src.results.intervals import Interval, bootstrap
+from src.results.intervals import DRAWS, Interval, bootstrap
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 NAMES = ("predictions.csv", "predictions.csv.gz")  # compressed where there are many; pandas reads both
 MANY = 20_000  # rows, which are up to 2 MB
+LARGE = 10_000_000  # logits, of which a metric of the five likeliest classes takes half a second on two cores
 AGAIN = f"again=RUN of {PACKAGE}.train makes it anew."
 COLUMNS = ["split", "image", "label", "predicted", "probability", "probability_of_label"]
 AS_TEXT: Any = {  # a class may be called NA
@@ -92,13 +93,15 @@ def read(folder: Path) -> pd.DataFrame:
 
 
 def intervals(answers: Answers, metrics: Mapping[str, Metric]) -> dict[str, Interval | None]:
-    """Of the loss and of each of the metrics, over the images."""
+    """Of the loss and of each of the metrics, over the images; of metrics by fewer draws, but 200, where each takes
+    seconds."""
     from torch.nn.functional import cross_entropy  # who only reads what was answered need not wait for torch
 
     losses = cross_entropy(answers.logits.double(), answers.labels, reduction="none").numpy()
     scores: dict[str, Callable[[np.ndarray], float]] = {"loss": lambda drawn: float(losses[drawn].mean())}
     scores |= {name: partial(_measured, metric, answers) for name, metric in metrics.items()}
-    return {name: bootstrap(score, len(answers)) for name, score in scores.items()}
+    draws = max(DRAWS // max(answers.logits.numel() // LARGE, 1), 200)
+    return {name: bootstrap(score, len(answers), DRAWS if name == "loss" else draws) for name, score in scores.items()}
 
 
 def _measured(metric: Metric, answers: Answers, drawn: np.ndarray) -> float:

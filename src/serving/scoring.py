@@ -19,6 +19,7 @@ from src.model.answers import Answers
 from src.model.build import build_metrics, of_checkpoint, read_images
 from src.model.predictor import Predictor
 from src.model.saved import load
+from src.results import predictions
 from src.results.outcome import Validation
 from src.results.screen import describe_origin, digits, show_confusion, show_facts, show_note
 
@@ -69,11 +70,13 @@ def score(config: EvalConfig) -> None:
 
 def _measured(answers: Answers, metrics: Mapping[str, Metric]) -> dict[str, str | Text]:
     scored = Validation(accuracy=answers.accuracy, images=len(answers), chance=answers.images.chance)
+    scores = {"loss": answers.loss}
+    scores |= {name: float(metric(answers.logits, answers.labels)) for name, metric in metrics.items()}
+    ends = predictions.intervals(answers, metrics)
     return {
         "accuracy": Text(scored.verdict, "bold"),
-        "loss": digits(answers.loss),
-        **{name: str(float(metric(answers.logits, answers.labels))) for name, metric in metrics.items()},
-        "unrounded": f"accuracy {answers.accuracy}, loss {answers.loss}",
+        **{name: digits(score, ends[name]) for name, score in scores.items()},
+        "unrounded": ", ".join(f"{name} {score}" for name, score in ({"accuracy": answers.accuracy} | scores).items()),
     }
 
 
