@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from glob import has_magic
 from pathlib import Path
 
@@ -19,24 +20,23 @@ def main() -> None:
     steady()
     parser = Parser(f"python -m {PACKAGE}.report", description=__doc__)
     what = "of a run, a sweep or a search; last, the newest run; a pattern, as 'logs/*mnist*'; or of many runs, then "
-    what += "KEY=VALUE chooses among them, order=best sorts them, output=FILE.csv, .md or .html keeps them"
+    what += "KEY=VALUE chooses, order=best sorts, output= is a .csv, .md or .html file; of a comparison it is a folder"
     parser.add_argument("folders", nargs="+", metavar="folder", type=home, help=what)
-    parser.add_argument("--output", type=home, help="where a comparison is written, if not to logs/compared")
     where = "where the YAML files of its parts lie, if not in configs/"
     parser.add_argument("--config-dir", "-cd", action="append", default=[], type=home, help=where)
     parser.add_argument("--data-dir", type=home, help="where a run's images lie now, if not as in training")
     try:
         arguments = parser.parse_intermixed_args()
         look_into(*arguments.config_dir)
-        first, *words = arguments.folders
-        options = [word for word in words if "=" in word and not Path(word).exists()]
-        folder = finished_runs()[0] if first == "last" else Path(first)
-        if len(words) > len(options) or (has_magic(first) and not folder.exists()):
+        options = [word for word in arguments.folders if re.match(r"[\w.]+=", word) and not Path(word).exists()]
+        folders = [word for word in arguments.folders if word not in options]
+        if not folders:
+            raise UserError(f"{options[0]}: name a folder as well, such as logs.")
+        folder = finished_runs()[0] if folders[0] == "last" else Path(folders[0])
+        if len(folders) > 1 or (has_magic(folders[0]) and not folder.exists()):
             from src.results import comparison  # needs pandas and scipy
 
-            comparison.report(arguments.folders, arguments.output, arguments.data_dir)
-        elif arguments.output:
-            raise UserError(f"--output={arguments.output}: one run or sweep has its report in its own folder.")
+            comparison.report(folders, options, arguments.data_dir)
         elif (folder / DEFINITION).exists() and not options:
             show(folder)
         elif folder.is_dir() and (options or not any((folder / name).exists() for name in (CONFIG, RESULTS))):

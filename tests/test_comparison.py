@@ -117,7 +117,7 @@ class TestPairs:
             write_run(Path(f"a{seed}"), answered(0.95, seed), seed=seed)
             write_run(Path(f"b{seed}"), answered(0.97, 20 + seed), ["model=alexnet_bn"], seed=seed)
         lines = lines_of(report("a?", "b?"))
-        assert re.search(r"can't be told apart with these 500 images; about [\d,]+ or \d+ seeds would$", lines[7])
+        assert re.search(r"can't be told apart with these 500 images; about [\d,]+ or \d+ seeds each would$", lines[7])
         assert lines[0].startswith("2 settings, 6 runs")
         assert "1, 2, 3  model=alexnet_bn" in lines[4]
         assert lines[5] == "b1 and 2 more"
@@ -210,7 +210,7 @@ class TestSettings:
         Path("logs/some_file").touch()
         out = report("s", str(Path.cwd() / "logs/*")).out
         assert "3 settings, 5 runs" in out
-        assert "left out: 1 runs that are not finished" in out
+        assert "left out: runs that are not finished (1)" in out
         assert report("s/lr-*").out.splitlines()[1:] == report("s/lr-1e-3*", "s/lr-1e-4*").out.splitlines()[1:]
 
     def test_runs_of_one_setting_are_compared_by_seed(self, report: Callable[..., Outcome]) -> None:
@@ -286,12 +286,12 @@ def refused() -> dict[str, tuple[list[str], str]]:
         ),
         "no folder": (["a", "nowhere"], "nowhere: there is no such folder."),
         "no match": (["a", "x*"], "x*: no run's folder has such a name. Quote the pattern, as 'logs/*mnist*'."),
-        "no finished one": (["a", "begun"], "begun: none of its 1 runs is finished."),
-        "a place for one": (["a", "--output=x"], "--output=x: one run or sweep has its report in its own folder."),
+        "no finished one": (["a", "begun"], "begun: none of its runs (1) is finished."),
+        "a filter": (["a", "b", "seed=1"], "seed=1: a comparison takes folders, and output=FOLDER."),
         "a comparison": (["compared", "compared"], "compared holds a comparison, not a run. Name the runs that"),
         "a cut one": (["a", "cut"], "cut was scored on 500 test images with "),
         "a changed one": (["changed", "a"], "changed was scored on 500 test images with "),
-        "a place for many": (["a", "b", "output=x.html"], "output=x.html: a comparison takes folders, and --output="),
+        "a place alone": (["output=x"], "output=x: name a folder as well, such as logs."),
         "a damaged one": (["a", "damaged"], "damaged/predictions.csv is damaged, or holds no predictions"),
     }
 
@@ -358,8 +358,8 @@ class TestPage:
     def test_is_one_file_with_tables_and_pictures_and_needs_no_network(
         self, pair: tuple[str, str], door: Callable[..., Outcome]
     ) -> None:
-        assert door("report", *pair, "--output=there").code == 0
-        outcome = door("report", *pair, "there", "--output=there")  # once more, as of a pattern that the shell reads
+        assert door("report", *pair, "output=there").code == 0
+        outcome = door("report", *pair, "there", "output=there")  # once more, as of a pattern that the shell reads
         assert outcome.out.endswith("page, tables and pictures: there/comparison.html\n"), outcome.err
         page = Page(Path("there/comparison.html"))
         assert len(page.addresses) == 2

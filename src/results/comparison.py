@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader
 from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
@@ -21,8 +20,9 @@ from src.config.cli import importing
 from src.config.errors import UserError
 from src.config.files import write_text
 from src.config.folder import RUNS
-from src.config.paths import for_shell
+from src.config.paths import for_shell, home
 from src.results.cells import markdown
+from src.results.html import render
 from src.results.intervals import percent, shown
 from src.results.settings import PAGE, Setting, Settings
 from src.results.verdicts import Pair, agreement, compared
@@ -45,9 +45,15 @@ PICTURES = {  # in the order of the page: title, and what is to be seen, in word
 }
 
 
-def report(arguments: Sequence[str], output: str | None, data_dir: str | None) -> None:
-    """Show what is compared and each pair, and write them down; raises UserError as Settings.of does."""
-    settings = Settings.of(arguments)
+def report(folders: Sequence[str], options: Sequence[str], data_dir: str | None) -> None:
+    """Show what is compared and each pair, and write them down; raises UserError as Settings.of does, or for an option
+    that is not output=FOLDER."""
+    output = COMPARED
+    for option in options:
+        if not option.startswith("output="):
+            raise UserError(f"{option}: a comparison takes folders, and output=FOLDER.")
+        output = Path(home(option.partition("=")[2]))
+    settings = Settings.of(folders)
     pairs = compared(settings.every)
     print(f"\n{headline(settings)}")
     every, told = of_settings(settings.every), table(pairs)
@@ -56,7 +62,7 @@ def report(arguments: Sequence[str], output: str | None, data_dir: str | None) -
     if len(told) > SHOWN:
         print(f"the page has all {len(told)} pairs")
     print(*(fill(note, 79, break_long_words=False, break_on_hyphens=False) for note in notes(settings)), sep="\n")
-    print(f"page, tables and pictures: {for_shell(str(save(Path(output or COMPARED), settings, pairs, data_dir)))}")
+    print(f"page, tables and pictures: {for_shell(str(save(output, settings, pairs, data_dir)))}")
 
 
 def save(folder: Path, settings: Settings, pairs: Sequence[Pair], data_dir: str | None) -> Path:
@@ -74,11 +80,8 @@ def save(folder: Path, settings: Settings, pairs: Sequence[Pair], data_dir: str 
     parts += [part for heading, cells in tables.items() if len(cells) for part in (f"## {heading}", markdown(cells))]
     parts += [f"![{words}]({name}.png)" for name, (_, words, _) in pictures.items()]
     write_text(folder / "comparison.md", "\n\n".join(parts) + "\n")
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
-    shown = {heading: cells for heading, cells in tables.items() if len(cells)}
-    page = environment.get_template(PAGE).render(
-        title=title, notes=lines, tables=list(shown.items()), pictures=pictures.values()
-    )
+    shown = [(heading, cells) for heading, cells in tables.items() if len(cells)]
+    page = render("tables.html", title=title, notes=lines, tables=shown, pictures=pictures.values())
     write_text(folder / PAGE, page)
     return folder / PAGE
 

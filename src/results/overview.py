@@ -25,13 +25,13 @@ from src.config.naming import changed
 from src.config.problems import keys, nearest, unknown
 from src.config.schema import Components, TrainConfig
 from src.results.cells import least_width, markdown, short, show_rows
+from src.results.html import render
 from src.results.intervals import percent
 from src.results.outcome import Outcome
 from src.results.table import SHOWN, state_of
 
-ORDERS = ("newest", "best")
+ORDERS = {"newest": "newest", "best": "best by validation"}
 OUTPUTS = (".csv", ".md", ".html")
-STYLE = "body{font:14px sans-serif}td,th{padding:.2em .7em;text-align:left;white-space:nowrap}"
 TOP = re.compile(r"^(?=\w)", re.MULTILINE)  # where a key of a config's begins that is in no section
 KEYS = keys(TrainConfig)
 Row = dict[str, Any]  # of a run: its folder, state, flat config, scores and time
@@ -42,7 +42,7 @@ def show(folder: Path, words: Sequence[str]) -> None:
     """Show the runs below `folder` that fit `words`, KEY=VALUE of their configs, or write them to `output=FILE`; the
     newest first, or with `order=best` the best by validation. Raises UserError if none fits, or a word is wrong."""
     wanted = _parsed(words)
-    order, output = wanted.pop("order", ORDERS[0]), wanted.pop("output", None)
+    order, output = wanted.pop("order", "newest"), wanted.pop("output", None)
     if order not in ORDERS:
         raise UserError(f"order={order}: expected {' or '.join(ORDERS)}.{nearest(order, ORDERS)}")
     if output is not None:
@@ -62,7 +62,7 @@ def show(folder: Path, words: Sequence[str]) -> None:
     if output is None:
         _show(runs, order)
     else:
-        _write(runs, Path(output))
+        _write(runs, Path(output), order)
         print(output)
 
 
@@ -198,10 +198,14 @@ def _cells(runs: pd.DataFrame) -> pd.DataFrame:
     return cells.loc[:, (cells != "-").any()]
 
 
+def _counted(runs: pd.DataFrame, order: str) -> str:
+    states = ", ".join(f"{count} {state}" for state, count in runs.state.value_counts(sort=False).items())
+    return f"{len(runs)} run{'s' * (len(runs) > 1)}, {ORDERS[order]} first: {states}"
+
+
 def _show(runs: pd.DataFrame, order: str) -> None:
     """Print the table; on a terminal as many rows and columns as there is room for, and what is left out."""
-    states = ", ".join(f"{count} {state}" for state, count in runs.state.value_counts(sort=False).items())
-    print(f"\n{len(runs)} runs, {'newest' if order == 'newest' else 'best by validation'} first: {states}")
+    print(f"\n{_counted(runs, order)}")
     cells, narrow = _cells(runs.drop(columns="note")), sys.stdout.isatty()
     shown = cells.head(SHOWN) if narrow else cells
     fitting = _fitting(shown, order) if narrow else list(shown)
@@ -229,7 +233,7 @@ def _fitting(cells: pd.DataFrame, order: str) -> list[str]:
     return [title for title in cells if title in fitting]
 
 
-def _write(runs: pd.DataFrame, output: Path) -> None:
+def _write(runs: pd.DataFrame, output: Path, order: str) -> None:
     """As numbers into a .csv file, as words into others."""
     cells = _cells(runs)
     if output.suffix.lower() == ".csv":
@@ -237,6 +241,5 @@ def _write(runs: pd.DataFrame, output: Path) -> None:
     elif output.suffix.lower() == ".md":
         text = f"{markdown(cells)}\n"
     else:
-        table = cells.to_html(index=False, border=0)
-        text = f'<!doctype html>\n<meta charset="utf-8">\n<title>Runs</title>\n<style>{STYLE}</style>\n{table}\n'
+        text = render("tables.html", title=_counted(runs, order), tables=[("", cells)])
     write_text(output, text)

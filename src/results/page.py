@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import Environment, FileSystemLoader
 from torch import Tensor, nn
 
 from src.config.check import as_yaml
@@ -23,6 +22,7 @@ from src.model.build import images_of
 from src.model.predictor import Predictor, first_filters
 from src.model.saved import load
 from src.results.figures import canvas, curves, scores, tiles
+from src.results.html import render
 from src.results.intervals import percent, proportion
 from src.results.outcome import Outcome
 from src.results.screen import advice, describe_origin, digits, epochs, show_note
@@ -47,9 +47,8 @@ def save(folder: Path, predictor: Predictor, answers: Answers, outcome: Outcome)
     learned = curves.read_curves(folder / "metrics.csv"), why_above(predictor)
     kernels = first_filters(predictor.network)
     save_summary(folder, learned, kernels, answers, outcome)
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
-    environment.filters["percent"] = lambda share: "-" if share is None else percent(share)
-    page = environment.get_template("page.html").render(
+    page = render(
+        "page.html",
         title=f"{outcome.model} on {outcome.dataset.test_set}",
         outcome=outcome,
         scored=f"{len(answers):,} {describe_origin(outcome.dataset.name, outcome.dataset.source)}",

@@ -135,8 +135,6 @@ def _found(arguments: Iterable[str]) -> tuple[list[tuple[Path, str]], list[str]]
     """The folder of each run with the argument that means it, and what was left out, in words."""
     found, names, left_out = list[tuple[Path, str]](), dict[Path, str](), 0
     for argument in arguments:
-        if "=" in argument and not Path(argument).exists() and not glob.has_magic(argument):
-            raise UserError(f"{argument}: a comparison takes folders, and --output=FOLDER.")
         if Path(argument, PAGE).exists():  # of an earlier comparison, among logs/*
             continue
         path = finished_runs()[0] if argument == "last" else Path(argument)
@@ -152,7 +150,7 @@ def _found(arguments: Iterable[str]) -> tuple[list[tuple[Path, str]], list[str]]
         finished = [run for run in runs if is_finished(run)]
         left_out += len(runs) - len(finished)
         if not finished:
-            raise UserError(f"{argument}: none of its {len(runs)} runs is finished.")
+            raise UserError(f"{argument}: none of its runs ({len(runs)}) is finished.")
         for run in finished:
             if before := names.get(run.resolve()):
                 raise UserError(f"{before} and {argument} both name the run {run}. Name it once.")
@@ -160,7 +158,7 @@ def _found(arguments: Iterable[str]) -> tuple[list[tuple[Path, str]], list[str]]
         names |= {run.resolve(): argument for run in finished}
     if not found:
         raise UserError(f"{argument} holds a comparison, not a run. Name the runs that are to be compared.")
-    return found, [f"left out: {left_out} runs that are not finished"] if left_out else []
+    return found, [f"left out: runs that are not finished ({left_out})"] if left_out else []
 
 
 def _runs_in(path: Path) -> list[Path]:

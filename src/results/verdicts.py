@@ -42,7 +42,7 @@ class Pair:
             return f"{better.letter} is better by {shown(abs(found.value), ends, unit=' points', times=100)}"
         seeds = min(len(self.first.runs), len(self.second.runs))
         enough = [f"{about(found.images):,}"] if found.images and found.images > images else []
-        enough += [f"{found.seeds} seeds"] if found.seeds and found.seeds > seeds else []
+        enough += [f"{found.seeds} seeds each"] if found.seeds and found.seeds > seeds else []
         would = f"; about {' or '.join(enough)} would" if enough else ""
         return f"can't be told apart with these {images:,} images{would}"
 
