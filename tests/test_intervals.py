@@ -115,6 +115,19 @@ class TestCompare:
         assert (there.value, there.p) == pytest.approx((-back.value, back.p))
         assert there.interval == pytest.approx((-back.interval[1], -back.interval[0]), abs=0.005)
 
+    def test_one_seed_is_compared_with_one_of_several(self) -> None:
+        rng = np.random.default_rng(3)
+        images = rng.normal(0, 2, 300)
+        several, one = setting(rng, 3, images, 0, 0.1), setting(rng, 1, images, 1, 0.1)
+        assert compare(several, one) == compare(several[:1], one)
+        assert compare(one, several) == compare(one, several[:1])
+
+    def test_seeds_that_all_answer_alike_leave_the_doubt_of_two_networks(self) -> None:
+        right = np.random.default_rng(0).random((1, 500)) < 0.95
+        found = compare(right.repeat(2, 0), right.repeat(3, 0))
+        assert found == compare(right, right)
+        assert found.interval[0] < 0 < found.interval[1]
+
     @pytest.mark.parametrize(("seeds", "gain", "spread"), [(1, 0.3, 0.0), (3, 0.3, 0.2)])
     def test_interval_covers_what_it_says(self, seeds: int, gain: float, spread: float) -> None:
         rng, truth = np.random.default_rng(4), true_difference(gain, spread)

@@ -211,8 +211,9 @@ def notes(settings: Settings) -> list[str]:
     if pairs > 1:
         lines.append("an interval is of its pair alone, so it may leave out 0 where the corrected p does not tell")
     if singles:
-        who = "one seed each" if len(singles) == len(settings.every) else f"one seed of {', '.join(singles)}"
-        lines.append(f"{who}: these networks are compared; with another seed they may differ otherwise")
+        who = f"one seed of {', '.join(singles)}, with which the first seed of others is compared"
+        who = "one seed each" if len(singles) == len(settings.every) else who
+        lines.append(f"{who}: networks, not settings; with another seed they may differ otherwise")
     return lines
 
 

@@ -35,12 +35,15 @@ class Difference:
 def compare(first: np.ndarray, second: np.ndarray, pairs: int = 1) -> Difference:
     """Of one seed each, McNemar's exact test (1947) and Newcombe's interval (1998): a bootstrap's has no width where
     few answers differ. Of several, seeds and images are both drawn at random: a random-effects analysis of variance
-    (Searle, Casella, McCulloch 1992) with Satterthwaite's degrees of freedom (1946). Of one seed against several, over
-    images alone. What would be enough is so after Holm's correction over so many `pairs` too."""
+    (Searle, Casella, McCulloch 1992) with Satterthwaite's degrees of freedom (1946). Of one seed against several, the
+    first of these: how much the seeds of both differ can't be known. What would be enough is so after Holm's correction
+    over so many `pairs` too."""
     level = (1 - LEVEL) / 2 / pairs
+    if 1 in (len(first), len(second)):
+        first, second = first[:1], second[:1]
     change = second.mean(0) - first.mean(0)
     value, images = float(change.mean()), len(change)
-    if len(first) == len(second) == 1:
+    if len(first) == 1:
         lost, won = int((change < 0).sum()), int((change > 0).sum())
         p = float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
         enough = _images((won + lost) / images, value, level)
@@ -49,8 +52,8 @@ def compare(first: np.ndarray, second: np.ndarray, pairs: int = 1) -> Difference
     by_images = float(change.var(ddof=1)) / images
     by_seeds = sum(part.seeds / part.count for part in parts)
     error = math.sqrt(by_images + by_seeds)
-    if not error:
-        return Difference(value, (value, value), float(value == 0), None, None)
+    if error < 1e-9:  # of rounding: all seeds of both gave the same answers
+        return compare(first[:1], second[:1], pairs)
     free = error**4 / (by_images**2 / (images - 1) + sum(part.freedom for part in parts))
     half = float(t.ppf((1 + LEVEL) / 2, free)) * error
     ends = max(value - half, -1.0), min(value + half, 1.0)
@@ -69,15 +72,13 @@ class _Parts:
     @classmethod
     def of(cls, right: np.ndarray) -> _Parts:
         count, images = right.shape
-        if count == 1:
-            return cls(0.0, 0.0, 1)
         left = right - right.mean(0) - right.mean(1, keepdims=True) + right.mean()
         answers = float((left**2).sum()) / (count - 1) / max(images - 1, 1)
         return cls(max(float(right.mean(1).var(ddof=1)) - answers / images, 0.0), answers, count)
 
     @property
     def freedom(self) -> float:
-        return (self.seeds / self.count) ** 2 / max(self.count - 1, 1)
+        return (self.seeds / self.count) ** 2 / (self.count - 1)
 
 
 def _paired(first: np.ndarray, second: np.ndarray) -> Interval:
@@ -113,8 +114,6 @@ def _enough(
     margin = norm.isf(level) + norm.ppf(POWER)
     left = (value / margin) ** 2 - sum(part.seeds / part.count for part in parts)
     enough = math.ceil(by_image / left) if left > 0 else None
-    if min(part.count for part in parts) < 2:
-        return enough, None
     of_image = by_image - sum(part.answers / part.count for part in parts)  # what more seeds leave
     of_seed = sum(part.seeds + part.answers / images for part in parts)
     seeds = np.arange(2, MOST)

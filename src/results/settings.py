@@ -222,7 +222,8 @@ def _groups(runs: Sequence[Run]) -> list[list[Run]]:
     if again := table[table.duplicated(["config", "own", "seed"], keep=False)].run.tolist():
         both = f"{again[0].folder} and {again[1].folder} have one config and one seed"
         raise UserError(f"{both}. Leave one of them out, or name them one by one.")
-    groups = [group.run.tolist() for _, group in table.groupby(["config", "own"], sort=False)]
+    by_seed = [group.sort_values("seed", kind="stable") for _, group in table.groupby(["config", "own"], sort=False)]
+    groups = [group.run.tolist() for group in by_seed]
     return [[run] for run in groups[0]] if len(groups) == 1 else groups
 
 
