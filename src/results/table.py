@@ -24,7 +24,7 @@ from src.results.standing import Right, Standing, of_luck, right_answers
 
 pd.set_option("mode.string_storage", "python")  # a file's name may be no UTF-8, which Arrow takes alone
 TRAINING = {"epochs": "Int64", "seconds": float}
-AGAIN = "-seed-"  # between the name of a trial and the seed of another run of it
+RERUN = "-seed-"  # between the name of a trial and the seed of another run of it
 ENDS = (".low", ".high")  # of the columns of a 95 % interval
 SHOWN = 20  # rows on the screen
 NOTE = """Accuracy: mean ± standard deviation over runs that differ in their seed alone. 95 %: the interval of that mean
@@ -60,7 +60,7 @@ class Table:
         runs = pd.DataFrame(rows, columns=list(dict.fromkeys(columns)))
         self.runs = runs.fillna(dict.fromkeys(set(runs) - set(measured), "")).astype(measured)
         if search:
-            self.runs["trial"] = self.runs.run.str.partition(AGAIN)[0]
+            self.runs["trial"] = self.runs.run.str.partition(RERUN)[0]
         scored = self.runs[self.runs.state.isin(["finished", "pruned"])].assign(score=self.score)
         groups = scored.assign(finished=scored.state == "finished").groupby(self._keys or "state", sort=False)
         scored["mean"] = self._sign * groups.score.transform("mean")

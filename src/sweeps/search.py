@@ -25,7 +25,7 @@ from src.config.groups import is_group
 from src.config.problems import keys, unknown
 from src.config.schema import TrainConfig, TuneConfig, Values
 from src.results.outcome import in_words
-from src.results.table import AGAIN, Table
+from src.results.table import RERUN, Table
 from src.sweeps.best import save_best
 from src.sweeps.grid import Definition
 from src.sweeps.jobs import claim_slot, printing_to_file, tell
@@ -175,7 +175,7 @@ class Search:
         scored = [trial for trial in real_trials(self._study) if trial.state is TrialState.COMPLETE]
         here = [trial for trial in scored if is_finished(self._folder_of(trial))]
         runs = {
-            self.folder / f"{self._folder_of(trial).name}{AGAIN}{seed}": trial.params | {"seed": seed}
+            self.folder / f"{self._folder_of(trial).name}{RERUN}{seed}": trial.params | {"seed": seed}
             for seed in range(self._base.seed + 1, self._base.seed + self.config.n_seeds)
             for trial in sorted(here, key=lambda trial: sign * trial.values[0])[:BEST]
         }
@@ -203,14 +203,14 @@ class Search:
             for trial in real_trials(self._study)
             if trial.params.keys() == self._space.keys()
         }
-        again = sorted(path.name for path in self.folder.glob(f"trial-*{AGAIN}*") if path.is_dir())
-        runs |= {name: runs[trial] for name in again if (trial := name.partition(AGAIN)[0]) in runs}
+        again = sorted(path.name for path in self.folder.glob(f"trial-*{RERUN}*") if path.is_dir())
+        runs |= {name: runs[trial] for name in again if (trial := name.partition(RERUN)[0]) in runs}
         arguments, overrides = self._arguments, list(self._arguments.overrides)
         command, folders = arguments.command(overrides), list(arguments.config_dirs)
         Definition(command=command, overrides=overrides, runs=runs, config_dirs=folders, search=True).write(self.folder)
         table = Table(self.folder, runs, command, search=True)
         ended = table.runs.run[table.runs.state.isin(["finished", "pruned"])]
-        left = {folder.name.partition(AGAIN)[0] for folder in self._left()}  # of which each may become the best
+        left = {folder.name.partition(RERUN)[0] for folder in self._left()}  # of which each may become the best
         for name in [] if table.best is None else ended[(ended != table.best.run) & ~ended.isin(left)]:
             for path in (self.folder / name / "checkpoints").glob("*.ckpt"):
                 if path.name != "best.ckpt" or not self.config.keep_weights:
